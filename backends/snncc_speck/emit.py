@@ -1,0 +1,110 @@
+"""Chip files: configuration and event schedule as JSON with the vendor's documented property names.
+
+The spelling that samna's own ``to_json`` uses is published nowhere, so these files are ours:
+versioned, with the names of the documented classes (CnnLayerConfig and its parts), to be set
+attribute by attribute on a real ``SpeckConfiguration``. Weights are [feature][channel][x][y] and
+states [feature][x][y], x before y, as the documentation has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.hw.spec import ChipSpec
+from snncc.ir.nodes import Decode
+from snncc.mapping.mapped import INPUT, Mapped, Piece, Schedule
+
+Array = NDArray[Any]
+
+
+def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> Mapping[str, bytes]:
+    """Files of the ``target/`` folder by name."""
+    config = {
+        "format": "snncc-speck-config",
+        "version": 1,
+        "chip": chip.name,
+        "cnn_layers": {str(p.core): _layer(p, mapped, tensors) for p in mapped.pieces},
+        "errata": list(chip.errata),
+    }
+    schedule = {"format": "snncc-speck-schedule", "version": 1, "schedule": mapped.schedule.value, "steps": _schedule(mapped)}
+    return {
+        f"{chip.name}.json": json.dumps(config, separators=(",", ":")).encode(),
+        "schedule.json": json.dumps(schedule, indent=1).encode(),
+    }
+
+
+def start_states(piece: Piece, tensors: Mapping[str, Array]) -> Array:
+    """Membrane per feature before the first event, int64 [C]: biases, pre-charge, less the gate's lift."""
+    start = np.full(piece.shape[0], piece.precharge, np.int64)
+    for part in (piece.bias, piece.v_init):
+        start += part if isinstance(part, int) else tensors[part].astype(np.int64)
+    return start - (piece.gate.lift if piece.gate else 0)
+
+
+def _layer(piece: Piece, mapped: Mapped, tensors: Mapping[str, Array]) -> dict[str, Any]:
+    address = piece.connections[0].address
+    weight = tensors[piece.connections[0].weight]
+    if piece.gate is not None:
+        control = np.zeros((weight.shape[0], 1, *weight.shape[2:]), weight.dtype)
+        control[:, 0, piece.gate.tap[0], piece.gate.tap[1]] = piece.gate.step
+        weight = np.concatenate([weight, control], axis=1)
+    channels, height, width = address.pooled_shape
+    states = np.broadcast_to(start_states(piece, tensors)[:, None, None], (piece.shape[0], piece.shape[2], piece.shape[1]))
+    return {
+        "snncc_piece": piece.name,
+        "dimensions": {
+            "padding": _xy(*address.padding),
+            "stride": _xy(*address.stride),
+            "kernel_size": address.kernel[0],
+            "input_shape": {"feature_count": weight.shape[1], "size": _xy(height, width)},
+            "output_shape": {"feature_count": piece.shape[0], "size": _xy(piece.shape[1], piece.shape[2])},
+        },
+        "weights": weight.transpose(0, 1, 3, 2).tolist(),
+        "biases": [0] * piece.shape[0],
+        "neurons_initial_value": states.tolist(),
+        "threshold_high": 2 ** (piece.state_bits - 1) - 1 if piece.is_readout else piece.threshold,
+        "threshold_low": -(2 ** (piece.state_bits - 1)),
+        "return_to_zero": False,
+        "leak_enable": False,
+        "monitor_enable": piece.name == mapped.output.piece,
+        "destinations": _destinations(piece, mapped),
+    }
+
+
+def _xy(vertical: int, horizontal: int) -> dict[str, int]:
+    return {"x": horizontal, "y": vertical}
+
+
+def _destinations(piece: Piece, mapped: Mapped) -> list[dict[str, Any]]:
+    found = {(p.core, c.address.pool[0]) for p in mapped.pieces for c in p.connections if c.source == piece.name}
+    return [{"enable": True, "layer": core, "pooling": pool, "feature_shift": 0} for core, pool in sorted(found, key=str)]
+
+
+def _schedule(mapped: Mapped) -> list[dict[str, Any]]:
+    """What the host plays for one sample, step after step; each step waits until the chip is quiet."""
+    steps: list[dict[str, Any]] = [{"do": "write_states", "layers": [p.core for p in mapped.pieces], "values": "neurons_initial_value"}]
+    for piece in mapped.pieces:
+        for c in piece.connections:
+            if c.source == INPUT:
+                steps.append({"do": "play_input", "layer": piece.core, "order": mapped.order, "pooling": list(c.address.pool)})
+    if mapped.schedule is Schedule.EXACT:
+        steps += [_release(p) for p in mapped.pieces if p.gate is not None]
+    result = next(p for p in mapped.pieces if p.name == mapped.output.piece)
+    kind = "read_neuron_values" if mapped.output.decode is Decode.MEMBRANE else "count_spikes"
+    return [*steps, {"do": kind, "layer": result.core, "scale": mapped.output.scale}]
+
+
+def _release(piece: Piece) -> dict[str, Any]:
+    """``rounds`` times one control spike at every listed input site (y, x) of the layer's core."""
+    assert piece.gate is not None
+    address, tap = piece.connections[0].address, piece.gate.tap
+    rows, columns = (
+        [o * address.stride[axis] - address.padding[axis] + tap[axis] for o in range(address.target_shape[1 + axis])]
+        for axis in (0, 1)
+    )
+    return {"do": "release", "layer": piece.core, "feature": piece.gate.feature, "rounds": piece.gate.rounds, "y": rows, "x": columns}

@@ -1,0 +1,93 @@
+"""Brings connections into the shapes that a Speck core has: dense, undilated, square kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.errors import fail
+from snncc.ir.const import Const
+from snncc.mapping.address import VSC
+from snncc.mapping.mapped import Connection, Mapped
+
+Array = NDArray[Any]
+
+
+def speck_shapes(mapped: Mapped, tensors: dict[str, Array]) -> tuple[Mapped, dict[str, Array]]:
+    """Equivalent connections whose kernels are square, without groups or dilation.
+
+    Raises:
+        CapacityError: SNNC-C005 for a rectangular kernel that no square one equals.
+    """
+    found: dict[str, Array] = {k: v for k, v in tensors.items() if _is_scalar_table(k, mapped)}
+    pieces = []
+    for piece in mapped.pieces:
+        connections = []
+        for c in piece.connections:
+            address, weight = _square(*_dense(c.address, tensors[c.weight]), where=f"%{piece.name}")
+            const = Const(weight)
+            found[const.digest] = const.array
+            connections.append(c.model_copy(update={"address": address, "weight": const.digest}))
+        pieces.append(piece.model_copy(update={"connections": tuple(connections)}))
+    return mapped.model_copy(update={"pieces": tuple(pieces)}), found
+
+
+def _is_scalar_table(digest: str, mapped: Mapped) -> bool:
+    return any(digest in (p.bias, p.v_init) for p in mapped.pieces)
+
+
+def _dense(address: VSC, weight: Array) -> tuple[VSC, Array]:
+    """Groups become blocks of a full kernel, dilation becomes zeros between its taps."""
+    groups, (dy, dx) = address.groups, address.dilation
+    out, inner, kh, kw = weight.shape
+    full = np.zeros((out, inner * groups, dy * (kh - 1) + 1, dx * (kw - 1) + 1), weight.dtype)
+    for g in range(groups):
+        rows = slice(g * out // groups, (g + 1) * out // groups)
+        full[rows, g * inner : (g + 1) * inner, ::dy, ::dx] = weight[rows]
+    changes = {"groups": 1, "dilation": (1, 1), "kernel": (full.shape[2], full.shape[3])}
+    return address.model_copy(update=changes), full
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a kernel inside a larger one: where it starts, and the padding and stride that keep the outputs."""
+
+    start: int
+    padding: int
+    stride: int
+
+
+def _square(address: VSC, weight: Array, where: str) -> tuple[VSC, Array]:
+    kh, kw = address.kernel
+    if kh == kw:
+        return address, weight
+    k = max(kh, kw)
+    axes = [_embedded(address, axis, k) for axis in (0, 1)]
+    if any(a is None for a in axes):
+        raise fail("SNNC-C005", where, "a rectangular kernel that no square one equals", got=f"{kh}x{kw}", hint="a square kernel, or one whose sides differ by an even number")
+    y, x = (a for a in axes if a is not None)
+    full = np.zeros((*weight.shape[:2], k, k), weight.dtype)
+    full[:, :, y.start : y.start + kh, x.start : x.start + kw] = weight
+    changes = {"kernel": (k, k), "padding": (y.padding, x.padding), "stride": (y.stride, x.stride)}
+    return address.model_copy(update=changes), full
+
+
+def _embedded(address: VSC, axis: int, k: int) -> _Axis | None:
+    """The axis with a kernel of k taps, or None where the number of outputs would change."""
+    size, out = address.pooled_shape[1 + axis], address.target_shape[1 + axis]
+    start = (k - address.kernel[axis] + 1) // 2
+    padding, stride = address.padding[axis] + start, address.stride[axis]
+    # A single output may take any stride: the next position then falls outside.
+    for s in (stride, 2, 4, 8) if out == 1 else (stride,):
+        if (size + 2 * padding - k) // s + 1 == out:
+            return _Axis(start, padding, s)
+    return None
+
+
+def connection_key(connection: Connection) -> tuple[object, ...]:
+    """What two connections must share to be one on a core: kernel and geometry behind the pooling."""
+    a = connection.address
+    return connection.weight, a.kernel, a.stride, a.padding, a.pooled_shape

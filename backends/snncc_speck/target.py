@@ -1,0 +1,121 @@
+"""Lowering to a Speck chip: integers, spikes, cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from snncc.equivalence.certificate import Certificate, LayerRange
+from snncc.equivalence.claims import LayerSums, layer_sums
+from snncc.errors import Problem, raise_all
+from snncc.hw.spec import ChipSpec, load_chip
+from snncc.ir.graph import Graph
+from snncc.lowering import Lowered, Options
+from snncc.mapping.build import map_graph
+from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.place import place
+from snncc.model import Model
+from snncc.passes.drop_clip import DropClip
+from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.pipelines import Recorder, to_integers
+from snncc_speck.emit import chip_files
+from snncc_speck.gate import gate_network
+from snncc_speck.limits import limit_problems, needs
+from snncc_speck.shapes import speck_shapes
+
+# Output order of these cores is not guaranteed and their last spike may be held back [SAM].
+UNRELIABLE_CORES = frozenset({0, 1})
+
+
+@dataclass(frozen=True)
+class SpeckTarget:
+    """A chip of the Speck family.
+
+    ``exact`` is the gated schedule, ``free`` lets the chip run as it does by itself. Counts are
+    never clipped on this chip, so drop-clip runs for both and what the spikes must compute are
+    the unclipped integers.
+    """
+
+    name: str
+
+    @cached_property
+    def chip(self) -> ChipSpec:
+        """Its description."""
+        return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
+
+    def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
+        """See :class:`snncc.plugins.Target`.
+
+        Raises:
+            ModelError: where a pass finds no exact lowering.
+            CapacityError: with every limit that is broken.
+        """
+        limits, exact = self.chip.limits, options.schedule is Schedule.EXACT
+        recorder = Recorder(calibration, model.labels, options.verify_each)
+        passes = (*to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits), DropClip())
+        integer = recorder.pipeline(passes).run(model.graph)
+        expand = ExpandSFA(schedule=options.schedule, capped=self.chip.abilities.clips_counts)
+        spikes = recorder.pipeline((expand,)).run(integer)
+        logical, tensors = map_graph(
+            spikes,
+            target=self.name,
+            schedule=options.schedule,
+            engine=Engine.GATED if exact else Engine.EVENT,
+            state_bits=limits.state_bits,
+            poolings=limits.poolings,
+        )
+        mapped, tensors = speck_shapes(logical, tensors)
+        mapped, ranges = self._fitted(mapped, {s.neuron.name: s for s in layer_sums(integer, calibration)}, exact)
+        certificate = Certificate(
+            target=self.name,
+            schedule=options.schedule.value,
+            claim=_claim(exact),
+            passes=tuple(recorder.records),
+            approximations=tuple(recorder.approximations),
+            ranges=ranges,
+            notes=_notes(integer, mapped),
+        )
+        return Lowered(model.graph, integer, spikes, mapped, certificate, tensors)
+
+    def _fitted(self, mapped: Mapped, sums: dict[str, LayerSums], exact: bool) -> tuple[Mapped, tuple[LayerRange, ...]]:
+        """Gates and cores, or every reason why there are none."""
+        problems: list[Problem] = list(limit_problems(mapped, self.chip, gated=exact))
+        gated = gate_network(mapped, sums)
+        problems += gated.problems if exact else []
+        asked = needs(mapped, gated=exact)
+        if not any(p.code in ("SNNC-C001", "SNNC-C002", "SNNC-C003") for p in problems):
+            cores = place(asked, self.chip.cores, avoid=UNRELIABLE_CORES)
+            if isinstance(cores, Problem):
+                problems.append(cores)
+        raise_all(problems)
+        assert not isinstance(cores, Problem)
+        base = gated.mapped if exact else mapped
+        pieces = tuple(p.model_copy(update={"core": cores[p.name]}) for p in base.pieces)
+        return base.model_copy(update={"pieces": pieces}), gated.ranges
+
+    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
+        """Chip configuration and event schedule."""
+        return chip_files(lowered.mapped, lowered.tensors, self.chip)
+
+
+def _claim(exact: bool) -> str:
+    if exact:
+        return "spike counts of every neuron equal the unclipped integers of integer.snn, while input sums stay in the allowed ranges"
+    return "none: a free-running chip fires in the order its input arrives and is compared, not claimed"
+
+
+def _notes(integer: Graph, mapped: Mapped) -> tuple[str, ...]:
+    decode = "the final membrane potential, read back" if integer.output.decode.value == "membrane" else "spike counts"
+    notes = [f"class scores are {decode}"]
+    risky = [f"%{p.name} (core {p.core})" for p in mapped.pieces if p.core in UNRELIABLE_CORES]
+    if risky:
+        notes.append(f"on cores whose output order is not guaranteed and whose last spike may be held back: {', '.join(risky)}")
+    return tuple(notes)
+
+
+SPECK2F = SpeckTarget("speck2f")

@@ -1,0 +1,255 @@
+"""Importer of an exported ATen graph: walks its nodes and emits nodes of the IR.
+
+Which operations there are stands in :data:`snncc_torch.handlers.HANDLERS`; here are names,
+sources, constants, the call of a handler and the collection of every problem.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from snncc.errors import Problem, problem
+from snncc.ir import Const, Neuron, Node
+from snncc_torch.layout import Unsupported, Value
+
+# A module that leaves these behind in the graph fires, rounds or compares: it is a neuron that
+# nobody recognised. They are named as one problem a module, not one an operation.
+DISCONTINUOUS = frozenset({
+    "round", "floor", "ceil", "trunc", "sign", "heaviside", "ge", "gt", "le", "lt", "eq", "ne", "where",
+    "_to_copy", "to", "bernoulli", "masked_fill", "sgn", "remainder", "fmod",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """A recognised neuron.
+
+    Attributes:
+        path: of the module.
+        neuron: canonical fields; name, inputs and source are filled in at each call.
+        time: ``none`` stateless, ``multi`` takes [T, B, ...], ``single`` one timestep from rest.
+    """
+
+    path: str
+    neuron: Neuron
+    time: str
+
+
+@dataclass(frozen=True)
+class SiteCall:
+    """One call of a recognised neuron, in the order of execution.
+
+    Attributes:
+        path: of the module.
+        node: name of the IR node.
+    """
+
+    path: str
+    node: str
+
+
+Handler = Callable[["Call"], "Value | None"]
+
+
+@dataclass
+class Importer:
+    """State of one import.
+
+    Attributes:
+        steps: timesteps T.
+        sites: recognised neurons by number.
+        nodes: IR nodes so far.
+        calls: calls of recognised neurons.
+        problems: everything that is wrong.
+        notes: for people.
+    """
+
+    steps: int
+    sites: tuple[SiteInfo, ...]
+    nodes: list[Node] = field(default_factory=list)
+    calls: list[SiteCall] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    taken: set[str] = field(default_factory=lambda: {"input", "output"})
+    firing: dict[str, list[str]] = field(default_factory=dict)
+
+    def name(self, path: str, op: str, leaf: bool) -> str:
+        """A new readable name: the module's path, with the operation where it does several."""
+        stem = path if leaf and path else f"{path}.{op}" if path else op
+        stem = re.sub(r"[^\w.\-]", "_", stem)
+        name, n = stem, 1
+        while name in self.taken:
+            name, n = f"{stem}_{n}", n + 1
+        self.taken.add(name)
+        return name
+
+    def emit(self, node: Node) -> str:
+        """Append ``node`` and return its name."""
+        self.nodes.append(node)
+        return node.name
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation that is being imported.
+
+    Attributes:
+        imp: the import it belongs to.
+        op: ATen name without overload.
+        path: path of the module that calls it.
+        leaf: whether that module is one of torch's own layers or a neuron.
+        args: arguments by name, defaults included; tensors are Value, constants are Tensor.
+        out: full shape of the result.
+    """
+
+    imp: Importer
+    op: str
+    path: str
+    leaf: bool
+    args: Mapping[str, Any]
+    out: tuple[int, ...]
+
+    def value(self, key: str) -> Value:
+        """An argument that depends on the input."""
+        found = self.args[key]
+        if not isinstance(found, Value):
+            raise Unsupported(f"argument {key} must depend on the input", got=type(found).__name__)
+        return found
+
+    def const(self, key: str) -> Const | None:
+        """A constant argument as float32, or None."""
+        found = self.args[key]
+        if isinstance(found, Value):
+            raise Unsupported(f"argument {key} depends on the input and must not")
+        return None if found is None else float_const(found)
+
+    def new_name(self) -> str:
+        """Name for the node that the operation becomes."""
+        return self.imp.name(self.path, self.op, self.leaf)
+
+
+def float_const(tensor: Tensor) -> Const:
+    """A constant of the IR."""
+    return Const(tensor.detach().cpu().numpy().astype(np.float32))
+
+
+def module_of(node: fx.Node) -> tuple[str, str]:
+    """(path, class) of the innermost module that a traced node comes from."""
+    stack = node.meta.get("nn_module_stack") or {}
+    if not stack:
+        return "", ""
+    path, cls = list(stack.values())[-1]
+    name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+    # The traced root wraps the model as its child `model`; the user knows nothing of it.
+    return re.sub(r"@\d+", "", path).removeprefix("model").removeprefix("."), name
+
+
+def op_name(node: fx.Node) -> str:
+    """ATen name without namespace, overload and the in-place underscore; ``neuron`` for a site."""
+    if node.target is operator.getitem:
+        return "getitem"
+    name = str(node.target)
+    if name == "snncc.neuron.default":
+        return "neuron"
+    return name.split(".")[1] if name.startswith("aten.") else name
+
+
+def bound_arguments(node: fx.Node, env: Mapping[fx.Node, Any]) -> dict[str, Any]:
+    """Arguments of a traced call by name, with defaults, and values in the place of nodes."""
+
+    def resolve(arg: Any) -> Any:
+        if isinstance(arg, fx.Node):
+            return env[arg]
+        if isinstance(arg, list | tuple):
+            return [resolve(a) for a in arg]
+        return arg
+
+    if node.target is operator.getitem:
+        return {"self": resolve(node.args[0]), "index": node.args[1]}
+    schema = node.target._schema  # type: ignore[union-attr]
+    found = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
+    for arg, given in zip(schema.arguments, node.args, strict=False):
+        found[arg.name] = resolve(given)
+    found.update({key: resolve(given) for key, given in node.kwargs.items()})
+    return found
+
+
+def depends(value: Any) -> bool:
+    """Whether an argument holds anything that depends on the input."""
+    if isinstance(value, list | tuple):
+        return any(depends(v) for v in value)
+    return isinstance(value, Value)
+
+
+def result_shape(node: fx.Node) -> tuple[int, ...]:
+    """Full shape of the (first) result of a traced node."""
+    meta = node.meta.get("val")
+    first = meta[0] if isinstance(meta, list | tuple) and meta else meta
+    return tuple(int(n) for n in first.shape) if isinstance(first, Tensor) else ()
+
+
+def import_nodes(
+    imp: Importer, traced: fx.Graph, env: dict[fx.Node, Any], handlers: Mapping[str, Handler]
+) -> None:
+    """Import every call of ``traced``; ``env`` holds the placeholders and receives the results."""
+    for node in traced.nodes:
+        if node.op == "call_function":
+            env[node] = _import_node(imp, node, env, handlers)
+
+
+def _import_node(
+    imp: Importer, node: fx.Node, env: Mapping[fx.Node, Any], handlers: Mapping[str, Handler]
+) -> Any:
+    args = bound_arguments(node, env)
+    if not depends(list(args.values())) and op_name(node) != "neuron":
+        return _fold(node, env)
+    path, cls = module_of(node)
+    leaf = cls.startswith(("torch.nn.modules.", "snncc_torch.ops."))
+    call = Call(imp, op_name(node), path, leaf, args, result_shape(node))
+    try:
+        handler = handlers.get(call.op)
+        if handler is None:
+            raise Unsupported(f"operation {call.op} is not supported", got=_short(cls))
+        return handler(call)
+    except Unsupported as error:
+        _note(imp, call, error, known=handler is not None)
+        return _stand_in(call)
+
+
+def _fold(node: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
+    """An operation on constants alone is computed at once."""
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: env[n])
+    with torch.no_grad():
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _short(cls: str) -> str | None:
+    return cls.rpartition(".")[2] or None
+
+
+def _note(imp: Importer, call: Call, error: Unsupported, known: bool) -> None:
+    where = call.path or "model"
+    if not known and call.op in DISCONTINUOUS:
+        imp.firing.setdefault(where, []).append(call.op)
+        return
+    what = error.what if not known else f"{call.op}: {error.what}"
+    made = problem("SNNC-M004", where, what, got=error.got, limit=error.limit, hint=error.hint)
+    if made not in imp.problems:
+        imp.problems.append(made)
+
+
+def _stand_in(call: Call) -> Value | None:
+    """A value in the place of a refused one, so that the rest of the model is checked too."""
+    first = next((a for a in call.args.values() if isinstance(a, Value)), None)
+    if first is None:
+        return None
+    depth = min(len(first.lead), len(call.out))
+    return replace(first, name="", lead=first.lead[:depth], shape=call.out[depth:])

@@ -1,0 +1,371 @@
+"""Capture: a trained PyTorch module becomes a float graph."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from snncc.errors import Problem, SnnccError, fail, problem, raise_all
+from snncc.ir import Decode, Family, Graph, Input, Node, Output, Spikes
+from snncc.ir.interp import run
+from snncc.model import Comparison, Model
+from snncc_torch.aten import Importer, SiteInfo, import_nodes
+from snncc_torch.comparing import compare, record
+from snncc_torch.handlers import HANDLERS
+from snncc_torch.layout import Value
+from snncc_torch.ops import swap
+from snncc_torch.recognise import find_neurons, reset_state, unrecognised
+
+# No intermediate tensor of one sample may have more elements than this (1 GiB of float32).
+MAX_ELEMENTS = 2**28
+
+
+def capture(
+    module: nn.Module, example_input: Tensor, timesteps: int | None = None, *, input_levels: int = 0
+) -> Model:
+    """The float graph of a trained module, compared with it layer by layer.
+
+    The module is copied, never changed, and its copy is traced at batch 1.
+
+    Args:
+        module: in evaluation mode.
+        example_input: as the module takes it: [B, *shape], or [T, B, *shape] where the module
+            has multi-step neurons. With ``timesteps`` T > 1 and another first size than T it is
+            one [B, *shape] that the module itself repeats over time.
+        timesteps: T; None reads it from the example of a multi-step model, else 1.
+        input_levels: largest spike count of the input; 0 for real values.
+
+    Raises:
+        ModelError: SNNC-M004 to M008 and M013, with every problem found.
+    """
+    if not isinstance(module, nn.Module):
+        raise fail("SNNC-U010", "module", "is no torch.nn.Module", got=type(module).__name__)
+    raise_all(_state_problems(module))
+    pristine = _copy(module)
+    form = _form(pristine, example_input, timesteps)
+    found = find_neurons(pristine)
+    imp = Importer(form.steps, found.sites)
+    imp.problems.extend(found.problems)
+    traced = _export(pristine, found.modules, form)
+    env, result = _placeholders(traced, form)
+    raise_all(_size_problems(traced))
+    import_nodes(imp, traced.graph, env, HANDLERS)
+    imp.problems.extend(_loose_ends(imp, traced, pristine, found.modules, form))
+    raise_all(imp.problems)
+    graph = _graph(imp, _name(module), env[result], form, input_levels)
+    comparison, notes = _compared(graph, pristine, imp, form, input_levels)
+    notes = (*_site_notes(found.sites), *dict.fromkeys(imp.notes), *notes)
+    origin = f"{type(module).__module__}.{type(module).__qualname__}"
+    return Model(graph, comparison=comparison, notes=notes, origin=origin)
+
+
+# ---- before tracing -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the module takes its input.
+
+    Attributes:
+        steps: timesteps T.
+        lead: labels of the input's leading axes.
+        shape: features of one sample at one timestep.
+        example: zeros at batch 1, as the module takes them.
+    """
+
+    steps: int
+    lead: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def example(self) -> Tensor:
+        """Zeros at batch 1, as the module takes them."""
+        sizes = {"T": self.steps, "B": 1}
+        return torch.zeros(*(sizes[label] for label in self.lead), *self.shape)
+
+
+def _state_problems(module: nn.Module) -> Iterator[Problem]:
+    training = [path or "model" for path, m in nn.Module.named_modules(module) if m.training]
+    if training:
+        yield problem(
+            "SNNC-M008",
+            training[0],
+            "is in training mode",
+            got=f"{len(training)} modules",
+            hint="module.eval()",
+        )
+    tensors = {**dict(nn.Module.named_parameters(module)), **dict(nn.Module.named_buffers(module))}
+    for path, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype is not torch.float32:
+            yield problem("SNNC-M004", path, "is not float32", got=tensor.dtype, hint="module.float()")
+        elif not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            yield problem(
+                "SNNC-M007", path, "is not finite", got=f"{bad} of {tensor.numel()} values NaN or infinite"
+            )
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A copy on the CPU, with the state of every known neuron at rest."""
+    memo: dict[int, Any] = {}
+    for part in nn.Module.modules(module):
+        # After a run a membrane is the result of a computation, which deepcopy refuses.
+        for kept in (vars(part), getattr(part, "_memories", None) or {}):
+            for value in kept.values():
+                if isinstance(value, Tensor) and not value.is_leaf:
+                    memo[id(value)] = value.detach().clone()
+    fresh = copy.deepcopy(module, memo).cpu()
+    reset_state(fresh)
+    return fresh
+
+
+def _form(module: nn.Module, example: Tensor, timesteps: int | None) -> Form:
+    if not isinstance(example, Tensor) or example.dim() < 2:
+        got = f"{list(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
+        raise fail("SNNC-U005", "example_input", "must be a tensor [B, ...] or [T, B, ...]", got=got)
+    multi = any(getattr(m, "step_mode", None) == "m" for m in nn.Module.modules(module))
+    steps = timesteps if timesteps is not None else (int(example.shape[0]) if multi else 1)
+    if steps < 1:
+        raise fail("SNNC-U005", "timesteps", "must be at least 1", got=steps)
+    timed = example.shape[0] == steps and (steps > 1 or multi)
+    if timed and example.dim() < 3:
+        raise fail("SNNC-U005", "example_input", "must be [T, B, ...]", got=list(example.shape))
+    lead = ("T", "B") if timed else ("B",)
+    return Form(steps, lead, tuple(int(n) for n in example.shape[len(lead) :]))
+
+
+# ---- tracing ------------------------------------------------------------------------------------
+
+
+def _export(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form) -> Any:
+    """The exported program of a copy in which neurons are opaque."""
+    memo: dict[int, Any] = {}
+    opaque = copy.deepcopy(module, memo)
+    opaque = swap(opaque, {id(memo[id(n)]): i for i, n in enumerate(neurons)})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(_Root(opaque), (form.example,), strict=False)
+            if any(_mutates(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
+    except Exception as error:  # whatever user code or the tracer raises, the user gets one sentence
+        raise _export_failure(module, form, error) from None
+    return program
+
+
+class _Root(nn.Module):
+    """Gives the model a parent, so that a model that is itself a neuron can be swapped too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.model(x)
+        return result
+
+
+def _mutates(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _export_failure(module: nn.Module, form: Form, error: Exception) -> SnnccError:
+    """Name the module that fails: by running the model once, else as far as the tracer tells."""
+    running: list[str] = []
+    fresh = copy.deepcopy(module)
+    reset_state(fresh)
+    for path, part in nn.Module.named_modules(fresh):
+        part.register_forward_pre_hook(lambda _m, _a, path=path: running.append(path))
+        part.register_forward_hook(lambda _m, _a, _o: running.pop() and None)
+    try:
+        with torch.no_grad():
+            fresh(form.example)
+    except Exception as own:
+        where = running[-1] if running and running[-1] else "model"
+        what = f"the module fails on an input of shape {list(form.example.shape)}"
+        return fail("SNNC-M013", where, what, got=_first_line(own))
+    hint = "control flow that does not depend on the data, or snncc_torch.nn's layers"
+    return fail(
+        "SNNC-M013", "model", "torch.export cannot trace the module", got=_first_line(error), hint=hint
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}".rstrip(": ")
+
+
+def _placeholders(program: Any, form: Form) -> tuple[dict[fx.Node, Any], fx.Node]:
+    """Values of the placeholders, and the node of the result."""
+    signature = program.graph_signature
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    env: dict[fx.Node, Any] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and node.name in names:
+            target = names[node.name]
+            env[node] = (
+                program.state_dict[target] if target in program.state_dict else program.constants[target]
+            )
+        elif node.op == "placeholder":
+            env[node] = Value("input", form.lead, form.shape)
+    outputs = list(signature.user_outputs)
+    by_name = {n.name: n for n in program.graph.nodes}
+    if len(outputs) != 1 or outputs[0] not in by_name:
+        hint = "a forward that returns one tensor"
+        raise fail("SNNC-M004", "model", "must return one tensor", got=f"{len(outputs)} results", hint=hint)
+    return env, by_name[outputs[0]]
+
+
+def _size_problems(program: Any) -> Iterator[Problem]:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and value.numel() > MAX_ELEMENTS:
+            yield problem(
+                "SNNC-S002",
+                node.name,
+                "an intermediate tensor is too large",
+                got=f"{value.numel()} elements",
+                limit=MAX_ELEMENTS,
+            )
+            return
+
+
+def _loose_ends(
+    imp: Importer, program: Any, module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
+) -> Iterator[Problem]:
+    """Neurons that nobody recognised: by what they left in the graph, or by state they keep."""
+    classes = {path: type(m).__name__ for path, m in nn.Module.named_modules(module)}
+    named: set[str] = set()
+    for where, ops in imp.firing.items():
+        named.add(where)
+        path = "" if where == "model" else where
+        used = ", ".join(dict.fromkeys(ops))
+        yield unrecognised(where, classes.get(path, "it"), f"fires or rounds ({used})")
+    for buffer in dict.fromkeys(program.graph_signature.buffers_to_mutate.values()):
+        path = buffer.removeprefix("model.").rpartition(".")[0]
+        if (path or "model") not in named:
+            yield unrecognised(path, classes.get(path, "it"), f"holds state ({buffer.rpartition('.')[2]})")
+    if imp.problems:
+        return
+    for path, what in _changed_by_a_run(module, neurons, form):
+        if (path or "model") not in named:
+            yield unrecognised(path, classes[path], f"holds state ({what})")
+
+
+def _changed_by_a_run(
+    module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
+) -> Iterator[tuple[str, str]]:
+    """Tensors that a run leaves in attributes of modules other than the recognised neurons."""
+    memo: dict[int, Any] = {}
+    fresh = copy.deepcopy(module, memo)
+    known = {id(part) for n in neurons for part in nn.Module.modules(memo[id(n)])}
+    before = {id(m): {k: id(v) for k, v in vars(m).items()} for m in nn.Module.modules(fresh)}
+    with torch.no_grad():
+        fresh(form.example)
+    for path, part in nn.Module.named_modules(fresh):
+        if id(part) in known:
+            continue
+        for key, value in vars(part).items():
+            if isinstance(value, Tensor) and before[id(part)].get(key) != id(value):
+                yield path, key
+
+
+# ---- the graph ----------------------------------------------------------------------------------
+
+
+def _name(module: nn.Module) -> str:
+    return re.sub(r"[^\w.\-]", "_", type(module).__name__)
+
+
+def _graph(imp: Importer, name: str, result: Any, form: Form, levels: int) -> Graph:
+    if not isinstance(result, Value):
+        raise fail("SNNC-M004", "model", "the result does not depend on the input")
+    first = Input(name="input", shape=form.shape, levels=levels)
+    over_time = result.reduced
+    nodes = _reachable((first, *imp.nodes), result.name)
+    draft = Graph(
+        name, Family.FLOAT, (*nodes, Output(name="output", inputs=(result.name,))), steps=form.steps
+    )
+    spikes = isinstance(draft.types[result.name], Spikes) and result.name != "input"
+    decoded = Decode.COUNT if spikes else Decode.VALUE
+    last = Output(name="output", inputs=(result.name,), decode=decoded, over_time=over_time)
+    return Graph(name, Family.FLOAT, (*nodes, last), steps=form.steps)
+
+
+def _reachable(nodes: tuple[Node, ...], result: str) -> tuple[Node, ...]:
+    wanted = {result, "input"}
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+    return tuple(n for n in nodes if n.name in wanted)
+
+
+def _compared(
+    graph: Graph, module: nn.Module, imp: Importer, form: Form, levels: int
+) -> tuple[Comparison, tuple[str, ...]]:
+    """Compare on two fresh random inputs; note the layers that never fired there."""
+    rng = np.random.default_rng(7)
+    sites = tuple(c for c in imp.calls)
+    kept = {n.name for n in graph.nodes}
+    inputs = []
+    for _ in range(2):
+        times = form.steps if form.lead == ("T", "B") else 1
+        x = (
+            rng.integers(0, levels + 1, (times, *form.shape))
+            if levels
+            else rng.normal(0, 1, (times, *form.shape))
+        )
+        x = x.astype(np.float32)
+        given = torch.from_numpy(x.reshape(form.example.shape))
+        inputs.append((given, np.broadcast_to(x, (form.steps, *form.shape))))
+    comparison = compare(graph, module, tuple(s for s in sites if s.node in kept), tuple(inputs))
+    end = max(_end_to_end(graph, module, given, x) for given, x in inputs)
+    return (
+        Comparison(comparison.inputs, comparison.layers, comparison.worst, comparison.flips, end),
+        tuple(_form_notes(form)),
+    )
+
+
+def _drawn(rng: np.random.Generator, size: tuple[int, ...], levels: int) -> NDArray[np.float32]:
+    if levels:
+        return rng.integers(0, levels + 1, size).astype(np.float32)
+    return rng.normal(0, 1, size).astype(np.float32)
+
+
+def _end_to_end(graph: Graph, module: nn.Module, given: Tensor, x: NDArray[Any]) -> float:
+    theirs = record(module, set(), given).result
+    mine = run(graph, x[None], keep=()).result
+    return float(np.abs(mine.reshape(theirs.shape) - theirs).max(initial=0.0))
+
+
+def _form_notes(form: Form) -> Iterator[str]:
+    if form.steps > 1 and form.lead == ("B",):
+        yield f"the module repeats a static input over {form.steps} timesteps: feed the same input at each"
+
+
+def _site_notes(sites: tuple[SiteInfo, ...]) -> Iterator[str]:
+    for site in sites:
+        n = site.neuron
+        kind = (
+            f"integer neuron 0..{n.max_spikes}"
+            if n.is_stateless
+            else f"θ={n.threshold}, decay={n.decay}, reset {n.reset}"
+        )
+        yield f"{site.path or 'model'}: {kind}"

@@ -1,0 +1,193 @@
+"""Comparison of a captured graph with its module, layer by layer on the module's own spikes.
+
+For every neuron the module's true input and output are taken with hooks. The graph's layers
+between the module's own earlier spikes and that neuron are evaluated, so that an error of one
+layer is found in that layer and a flipped spike does not grow through the next ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snncc.errors import Problem, problem, raise_all
+from snncc.ir import BatchNorm, Const, Conv2d, Graph, Input, Linear, Neuron, Node, Output, Scale
+from snncc.ir.interp import decode, evaluate
+from snncc.model import Comparison
+from snncc_torch.aten import SiteCall
+from snncc_torch.following import RELATIVE, follow
+from snncc_torch.recognise import reset_state
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the module computed for one input.
+
+    Attributes:
+        result: its result.
+        calls: (input, output) of every neuron call, by module path.
+    """
+
+    result: Array
+    calls: dict[str, list[tuple[Array, Array]]]
+
+
+def record(module: nn.Module, paths: set[str], x: Tensor) -> Recording:
+    """Run a fresh copy of ``module`` on ``x`` and record its neurons."""
+    fresh = copy.deepcopy(module)
+    reset_state(fresh)
+    calls: dict[str, list[tuple[Array, Array]]] = {path: [] for path in paths}
+
+    def keep(path: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            calls[path].append((_array(args[0]), _array(out)))
+
+        return hook
+
+    for path, part in nn.Module.named_modules(fresh):
+        if path in paths:
+            part.register_forward_hook(keep(path))
+    with torch.no_grad():
+        result = fresh(x.clone())
+    return Recording(_array(result), calls)
+
+
+def _array(x: Tensor) -> Array:
+    # A copy: an in-place operation behind the neuron must not change what was recorded.
+    return np.array(x.detach().cpu().numpy())
+
+
+def absolute(node: Node) -> Node:
+    """The same layer with every parameter made positive: it maps |x| to Σ|w·x| + |b|."""
+
+    def size(c: Const | None) -> Const | None:
+        return None if c is None else Const(np.abs(c.array))
+
+    match node:
+        case Linear() | Conv2d():
+            return replace(node, weight=Const(np.abs(node.weight.array)), bias=size(node.bias))
+        case BatchNorm():
+            mean = Const(-np.abs(node.mean.array))
+            return replace(
+                node, gamma=Const(np.abs(node.gamma.array)), beta=Const(np.abs(node.beta.array)), mean=mean
+            )
+        case Scale():
+            factor = node.factor
+            return replace(
+                node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor)
+            )
+        case _:
+            return node
+
+
+@dataclass
+class _Tally:
+    worst: float = 0.0
+    flips: int = 0
+    end_to_end: float = 0.0
+
+
+def compare(
+    graph: Graph, module: nn.Module, sites: tuple[SiteCall, ...], inputs: tuple[tuple[Tensor, Array], ...]
+) -> Comparison:
+    """Compare ``graph`` with ``module``.
+
+    Args:
+        graph: captured float graph.
+        module: in evaluation mode; only copies of it run.
+        sites: calls of neurons in the order of execution.
+        inputs: each as the module takes it, and as [T, *shape].
+
+    Raises:
+        ModelError: SNNC-M006 naming every layer that differs.
+    """
+    tally = _Tally()
+    problems: list[Problem] = []
+    for x, steps in inputs:
+        recording = record(module, {s.path for s in sites}, x)
+        problems.extend(_compare_one(graph, sites, recording, steps, tally))
+    raise_all({p.where: p for p in problems}.values())
+    neurons = sum(isinstance(n, Neuron) for n in graph.nodes)
+    return Comparison(len(inputs), neurons + 1, tally.worst, tally.flips, tally.end_to_end)
+
+
+def _compare_one(
+    graph: Graph, sites: tuple[SiteCall, ...], recording: Recording, x: Array, tally: _Tally
+) -> Iterator[Problem]:
+    recorded = {s.node: recording.calls[s.path].pop(0) for s in sites}
+    values: dict[str, Array] = {}
+    sizes: dict[str, Array] = {}
+    for node in graph.nodes:
+        where = node.source or node.name
+        match node:
+            case Input():
+                values[node.name], sizes[node.name] = x.astype(np.float32), np.abs(x).astype(np.float32)
+            case Neuron():
+                shape = graph.types[node.name].shape
+                drive, fired = (_per_step(a, graph.steps, shape) for a in recorded[node.name])
+                mine, bound = values[node.inputs[0]], RELATIVE * sizes[node.inputs[0]]
+                yield from _differs(where, "input", mine, drive, bound, tally)
+                followed = follow(node, mine, fired=fired, bound=bound)
+                tally.flips += followed.flips
+                if followed.wrong:
+                    what = "spikes differ from the module's away from the threshold"
+                    yield problem("SNNC-M006", where, what, got=f"{followed.wrong} of {fired.size}")
+                values[node.name], sizes[node.name] = fired, np.abs(fired)
+            case Output():
+                yield from _compare_result(graph, node, values, sizes, recording.result, tally)
+            case _:
+                values[node.name] = evaluate(node, [values[i] for i in node.inputs])
+                sizes[node.name] = evaluate(absolute(node), [sizes[i] for i in node.inputs])
+
+
+def _per_step(recorded: Array, steps: int, shape: tuple[int, ...]) -> Array:
+    """A recorded tensor as [T, *shape]; what a static input feeds is the same at every step."""
+    if recorded.size == math.prod(shape):
+        return np.broadcast_to(recorded.reshape(1, *shape), (steps, *shape))
+    return recorded.reshape(steps, *shape)
+
+
+def _compare_result(
+    graph: Graph,
+    node: Output,
+    values: dict[str, Array],
+    sizes: dict[str, Array],
+    result: Array,
+    tally: _Tally,
+) -> Iterator[Problem]:
+    name = node.inputs[0]
+    mine = decode(node, values[name][None])
+    bound = RELATIVE * np.abs(decode(node, sizes[name][None]))
+    if mine.size != result.size:
+        yield problem(
+            "SNNC-M006", "result", "has another shape", got=list(mine.shape), limit=list(result.shape)
+        )
+        return
+    yield from _differs("result", "value", mine, result.reshape(mine.shape), bound, tally)
+
+
+def _differs(
+    where: str, which: str, mine: Array, theirs: Array, bound: Array, tally: _Tally
+) -> Iterator[Problem]:
+    difference = np.abs(mine - theirs)
+    ratio = np.where(difference > 0, difference / np.maximum(bound, np.finfo(np.float32).tiny), 0.0)
+    if not np.all(np.isfinite(theirs)):
+        yield problem("SNNC-M007", where, f"{which} of the module is NaN or infinite on a test input")
+        return
+    worst = float(ratio.max(initial=0.0))
+    tally.worst = max(tally.worst, worst)
+    if worst > 1:
+        at = np.unravel_index(int(ratio.argmax()), ratio.shape)
+        got = f"{float(np.broadcast_to(mine, ratio.shape)[at]):.6g} for {float(theirs[at]):.6g}"
+        limit = f"difference {float(np.broadcast_to(bound, ratio.shape)[at]):.2g}"
+        yield problem("SNNC-M006", where, f"{which} differs from the module's", got=got, limit=limit)

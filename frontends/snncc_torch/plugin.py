@@ -1,0 +1,27 @@
+"""Registration of the PyTorch frontend; torch is imported when a file is loaded, not before."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from snncc.errors import fail
+from snncc.model import Model
+from snncc.plugins import LoadOptions
+
+
+class TorchFrontend:
+    """Reads whole modules and state dicts saved by ``torch.save``."""
+
+    suffixes: tuple[str, ...] = (".pt", ".pth")
+
+    def load(self, path: Path, options: LoadOptions) -> Model:
+        """Model of a ``.pt`` file; see :func:`snncc_torch.ptfile.load_model`."""
+        if importlib.util.find_spec("torch") is None:
+            raise fail("SNNC-M015", str(path), "needs PyTorch", hint="pip install 'snncc[torch]'")
+        from snncc_torch.ptfile import load_model
+
+        return load_model(path, options)
+
+
+FRONTEND = TorchFrontend()

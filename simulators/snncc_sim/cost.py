@@ -1,0 +1,508 @@
+"""Energy and latency of what a mapped network did, under named models.
+
+Operation counts are exact integers over the whole batch; energy and latency are means a sample,
+with the band that their constants support. What a model leaves out is listed in :attr:`Cost.not_modelled`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.hw.spec import ChipSpec, Quantity
+from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
+from snncc.simulation import Activity, LayerActivity
+
+Array = NDArray[Any]
+Times = NDArray[np.float64]
+
+HOST = "host"  # name of the row of what the host computes
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A physical quantity with its band; the unit stands in the name of the field that holds it."""
+
+    value: float
+    low: float
+    high: float
+
+    def __add__(self, other: Estimate) -> Estimate:
+        return Estimate(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def times(self, factor: float) -> Estimate:
+        """The estimate, scaled by an exact factor."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
+
+NOTHING = Estimate(0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant that a model used.
+
+    Attributes:
+        name: what it is, with its unit.
+        value, low, high: best estimate and band.
+        source: where it is from.
+        grade: what kind of evidence that is.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    source: str
+    grade: str
+
+    @property
+    def estimate(self) -> Estimate:
+        """Value and band."""
+        return Estimate(self.value, self.low, self.high)
+
+
+_HOROWITZ = (
+    "Horowitz, ISSCC 2014, 45 nm 0.9 V, 32-bit float {}; the SNN papers' rule, which publishes no band and "
+    "counts neither memory nor network (facts/energy.md section 3)"
+)
+MAC_PJ = Constant("mac_pj", 4.6, 4.6, 4.6, _HOROWITZ.format("multiply 3.7 + add 0.9"), "measured-derived")
+AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured-derived")
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Counts over all samples.
+
+    Attributes:
+        events: data spikes that arrived, after pooling, one a connection.
+        synaptic_operations: weight look-ups that those caused; taps outside the map excluded.
+        acs: accumulates: sum of level x valid fan-out of the data events.
+        macs: multiply-accumulates of the host's part.
+        control_events, control_operations: the gate's events and the look-ups they caused.
+        spikes: spikes sent.
+        neurons: neurons that send spikes.
+        neuron_updates, saturations, early: as in :class:`snncc.simulation.LayerActivity`.
+    """
+
+    events: int = 0
+    synaptic_operations: int = 0
+    acs: int = 0
+    macs: int = 0
+    control_events: int = 0
+    control_operations: int = 0
+    spikes: int = 0
+    neurons: int = 0
+    neuron_updates: int = 0
+    saturations: int = 0
+    early: int = 0
+
+    def __add__(self, other: Operations) -> Operations:
+        mine, yours = asdict(self), asdict(other)
+        return Operations(**{k: mine[k] + yours[k] for k in mine})
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of an energy model, nJ a sample."""
+
+    name: str
+    energy_nj: Estimate
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy of one sample under a named model.
+
+    Attributes:
+        model: its name.
+        components: its parts; their sum is ``total_nj``.
+        constants: what it used.
+        missing: components that the chip's description gives no constant for: not in the total.
+    """
+
+    model: str
+    components: tuple[Component, ...]
+    constants: tuple[Constant, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def total_nj(self) -> Estimate:
+        """Sum of the components."""
+        return sum((c.energy_nj for c in self.components), NOTHING)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "model": self.model,
+            "total_nj": asdict(self.total_nj),
+            "components": {c.name: asdict(c.energy_nj) for c in self.components},
+            "constants": [asdict(c) for c in self.constants],
+            "missing": list(self.missing),
+        }
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One piece, or the host's part.
+
+    Attributes:
+        operations: counts over all samples.
+        acs_paper: accumulates a sample by the papers' rule: mean count of the inputs x dense
+            operations, padding taps included (fr x T x FLOPs).
+        firing_rate: spikes a neuron and timestep; None where nothing fires.
+        busy_ns: mean service time of the core, data and control; None without a constant.
+        stored_weights: weights kept for it; None if no tensors were given.
+        energy: the layer's own components by model, nJ a sample; static and I/O belong to the chip
+            alone.
+    """
+
+    name: str
+    layer: str
+    core: int | None
+    operations: Operations
+    acs_paper: float
+    firing_rate: float | None
+    busy_ns: Estimate | None
+    stored_weights: int | None
+    energy: tuple[Energy, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "name": self.name,
+            "layer": self.layer,
+            "core": self.core,
+            **asdict(self.operations),
+            "acs_paper": self.acs_paper,
+            "firing_rate": self.firing_rate,
+            "busy_ns": None if self.busy_ns is None else asdict(self.busy_ns),
+            "stored_weights": self.stored_weights,
+            "energy": {
+                e.model: {k: v for k, v in e.as_dict().items() if k in ("total_nj", "components")}
+                for e in self.energy
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time from the first input event to the result.
+
+    Attributes:
+        model: how it was computed.
+        micro_steps: clocked chips: barrier-to-barrier steps a sample.
+        mean_ns, max_ns: over the samples; None where the chip gives no time constants.
+        constants: what was used.
+    """
+
+    model: str
+    micro_steps: int | None
+    mean_ns: Estimate | None
+    max_ns: Estimate | None
+    constants: tuple[Constant, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"constants": [asdict(c) for c in self.constants]}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a batch; ``operations`` are exact sums of the layers', the rest is a mean a sample."""
+
+    samples: int
+    layers: tuple[LayerCost, ...]
+    operations: Operations
+    acs_paper: float
+    firing_rate: float | None
+    energy: tuple[Energy, ...]
+    latency: Latency
+    not_modelled: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: ``total``, ``layers``, ``energy`` by model, ``latency``."""
+        return {
+            "samples": self.samples,
+            "layers": [layer.as_dict() for layer in self.layers],
+            "total": {
+                **asdict(self.operations),
+                "acs_paper": self.acs_paper,
+                "firing_rate": self.firing_rate,
+            },
+            "energy": {e.model: e.as_dict() for e in self.energy},
+            "latency": self.latency.as_dict(),
+            "not_modelled": list(self.not_modelled),
+        }
+
+
+def estimate(
+    mapped: Mapped,
+    activity: Activity,
+    chip: ChipSpec,
+    host_macs_per_sample: int,
+    tensors: Mapping[str, Array] | None = None,
+) -> Cost:
+    """Cost of what ``activity`` says ``mapped`` did on ``chip``.
+
+    Args:
+        mapped: the network.
+        activity: what a simulator counted.
+        chip: constants; what it does not give is listed, never taken as zero silently.
+        host_macs_per_sample: multiply-accumulates that the host does a sample before the first spike.
+        tensors: the network's arrays by digest, to count stored weights.
+    """
+    layers = [
+        _layer(mapped, piece, done, activity, chip, tensors)
+        for piece, done in zip(mapped.pieces, activity.layers, strict=True)
+    ]
+    if host_macs_per_sample:
+        layers.insert(0, _host(host_macs_per_sample, activity.samples))
+    total = sum((layer.operations for layer in layers), Operations())
+    latency = _latency(mapped, activity, chip)
+    profile = _chip_energy(layers, latency, chip)
+    energy = (_sum(layers, "paper45", (MAC_PJ, AC_PJ)), *([profile] if profile.components else []))
+    return Cost(
+        activity.samples,
+        tuple(layers),
+        total,
+        sum(layer.acs_paper for layer in layers),
+        _rate(total, mapped, activity.samples),
+        energy,
+        latency,
+        (*chip.not_modelled, *(f"{chip.name}, {m}" for m in profile.missing), *_gaps(mapped, latency)),
+    )
+
+
+# ---- layers -----------------------------------------------------------------------------------------
+
+
+def _layer(
+    mapped: Mapped,
+    piece: Piece,
+    done: LayerActivity,
+    activity: Activity,
+    chip: ChipSpec,
+    tensors: Mapping[str, Array] | None,
+) -> LayerCost:
+    operations = Operations(
+        events=done.events,
+        synaptic_operations=done.synaptic_operations,
+        acs=done.synaptic_operations,  # every event is a unit spike
+        control_events=done.control_events,
+        control_operations=done.control_operations,
+        spikes=done.spikes,
+        neurons=0 if piece.is_readout else math.prod(piece.shape),
+        neuron_updates=done.neuron_updates,
+        saturations=done.saturations,
+        early=done.early,
+    )
+    acs_paper = _acs_paper(piece, activity)
+    energy = (_paper45(acs_paper, 0), _synapses(operations, activity.samples, chip))
+    return LayerCost(
+        piece.name,
+        piece.layer,
+        piece.core,
+        operations,
+        acs_paper,
+        _rate(operations, mapped, activity.samples),
+        _busy(piece, done, activity.samples, chip),
+        None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections}),
+        energy,
+    )
+
+
+def _host(macs: int, samples: int) -> LayerCost:
+    operations = Operations(macs=macs * samples)
+    return LayerCost(HOST, HOST, None, operations, 0.0, None, None, None, (_paper45(0.0, macs),))
+
+
+def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
+    chances = operations.neurons * mapped.steps * samples
+    return operations.spikes / chances if chances else None
+
+
+def _acs_paper(piece: Piece, activity: Activity) -> float:
+    """Mean count of an input x dense operations, summed over the connections."""
+    total = 0.0
+    for c, events in zip(piece.connections, activity.connection_events[piece.name], strict=True):
+        inputs = math.prod(c.address.pooled_shape) * max(activity.samples, 1)
+        total += events * c.address.dense_operations() / inputs
+    return total
+
+
+def _busy(piece: Piece, done: LayerActivity, samples: int, chip: ChipSpec) -> Estimate | None:
+    per = _synop_time(piece, chip)
+    if per is None:
+        return None
+    operations = done.synaptic_operations + done.control_operations
+    return _band(per).times(operations / max(samples, 1))
+
+
+# ---- energy -----------------------------------------------------------------------------------------
+
+
+def _band(quantity: Quantity) -> Estimate:
+    return Estimate(quantity.value, quantity.low, quantity.high)
+
+
+def _constant(name: str, quantity: Quantity) -> Constant:
+    return Constant(name, quantity.value, quantity.low, quantity.high, quantity.source, quantity.grade)
+
+
+def _paper45(acs: float, macs: int) -> Energy:
+    """The papers' rule; operations a sample."""
+    parts = (
+        Component("mac", MAC_PJ.estimate.times(macs / 1000)),
+        Component("ac", AC_PJ.estimate.times(acs / 1000)),
+    )
+    return Energy("paper45", parts)
+
+
+def _synapses(operations: Operations, samples: int, chip: ChipSpec) -> Energy:
+    """A layer's dynamic energy under the chip's own profile."""
+    per = chip.costs.synop_energy_pj
+    if per is None:
+        return Energy(chip.name, ())  # listed as missing in the total
+    each = _band(per).times(1 / (1000 * max(samples, 1)))
+    parts = (
+        Component("synapses", each.times(operations.synaptic_operations)),
+        Component("control_synapses", each.times(operations.control_operations)),
+    )
+    return Energy(chip.name, parts)
+
+
+def _sum(layers: list[LayerCost], model: str, constants: tuple[Constant, ...]) -> Energy:
+    """Component-wise sum of the layers' energies under one model."""
+    parts: dict[str, Estimate] = {}
+    for layer in layers:
+        for energy in layer.energy:
+            if energy.model == model:
+                for c in energy.components:
+                    parts[c.name] = parts.get(c.name, NOTHING) + c.energy_nj
+    return Energy(model, tuple(Component(name, e) for name, e in parts.items()), constants)
+
+
+def _chip_energy(layers: list[LayerCost], latency: Latency, chip: ChipSpec) -> Energy:
+    """The chip's profile: the layers' synapses, and static and I/O power over the latency."""
+    energy = _sum(layers, chip.name, ())
+    parts, constants, missing = list(energy.components), [], []
+    if chip.costs.synop_energy_pj is None:
+        missing.append("synapses: the chip's description has no energy of a synaptic operation")
+    else:
+        constants.append(_constant("synop_energy_pj", chip.costs.synop_energy_pj))
+    powers = (("static", "static_power_mw"), ("host_io", "io_power_mw"))
+    for name, key in powers:
+        power: Quantity | None = getattr(chip.costs, key)
+        if power is None or latency.mean_ns is None:
+            missing.append(
+                f"{name}: the chip's description has no {'power' if power is None else 'time'} for it"
+            )
+            continue
+        t = latency.mean_ns
+        picojoules = Estimate(power.value * t.value, power.low * t.low, power.high * t.high)  # mW x ns
+        parts.append(Component(name, picojoules.times(1 / 1000)))
+        constants.append(_constant(key, power))
+    return replace(energy, components=tuple(parts), constants=tuple(constants), missing=tuple(missing))
+
+
+# ---- latency ----------------------------------------------------------------------------------------
+
+
+def _synop_time(piece: Piece, chip: ChipSpec) -> Quantity | None:
+    return next((c.synop_time_ns for c in chip.cores if c.id == piece.core), None)
+
+
+def _latency(mapped: Mapped, activity: Activity, chip: ChipSpec) -> Latency:
+    if mapped.engine is Engine.CLOCKED:
+        last = max((p.phase for p in mapped.pieces), default=0)
+        return Latency("micro-steps between barriers", last + mapped.steps * mapped.micro_steps, None, None)
+    gated = mapped.engine is Engine.GATED
+    model = (
+        "sequential phases: data of the first layers, then each layer's release against its readers' data"
+        if gated
+        else "busy time of the slowest core + longest path x hop"
+    )
+    hop, io = chip.costs.hop_latency_ns, chip.costs.io_latency_ns
+    times = {p.name: _synop_time(p, chip) for p in mapped.pieces}
+    if hop is None or io is None or any(t is None for t in times.values()) or not activity.samples:
+        return Latency(model, None, None, None)
+    formula = _gated_ns if gated else _free_ns
+    bands = []
+    for pick in (_value, _low, _high):
+        per = {name: pick(t) for name, t in times.items() if t is not None}
+        bands.append(pick(io) + formula(mapped, activity, per, pick(hop)))
+    constants = [_constant("hop_latency_ns", hop), _constant("io_latency_ns", io)]
+    constants += [_constant(f"synop_time_ns of {name}", t) for name, t in times.items() if t is not None]
+    mean, most = (Estimate(*(float(f(b)) for b in bands)) for f in (np.mean, np.max))
+    return Latency(model, None, mean, most, tuple(constants))
+
+
+def _value(q: Quantity) -> float:
+    return q.value
+
+
+def _low(q: Quantity) -> float:
+    return q.low
+
+
+def _high(q: Quantity) -> float:
+    return q.high
+
+
+def _readers(mapped: Mapped) -> dict[str, list[str]]:
+    """Pieces whose last source each name is: their data time belongs to that source's phase."""
+    order = {INPUT: 0} | {p.name: i + 1 for i, p in enumerate(mapped.pieces)}
+    found: dict[str, list[str]] = {name: [] for name in order}
+    for piece in mapped.pieces:
+        sources = [c.source for c in piece.connections]
+        if sources:
+            found[max(sources, key=order.__getitem__)].append(piece.name)
+    return found
+
+
+def _gated_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: float) -> Times:
+    """Time of each sample [N]: phases of the gated schedule one after the other."""
+    data = {name: activity.per_sample[name][:, 0] * t for name, t in per.items()}
+    control = {name: activity.per_sample[name][:, 1] * t for name, t in per.items()}
+    readers = _readers(mapped)
+
+    def slowest(names: list[str]) -> Times:
+        zero = np.zeros(activity.samples)
+        return np.asarray(np.max([zero, *(data[n] for n in names)], axis=0))
+
+    total = slowest(readers[INPUT])
+    for piece in mapped.pieces:
+        if piece.gate is not None:
+            total = total + np.maximum(control[piece.name], slowest(readers[piece.name])) + hop
+    return total
+
+
+def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: float) -> Times:
+    """Time of each sample [N]: the slowest core's work, then the way through all layers."""
+    depth = {INPUT: 0}
+    work: dict[int | None, Times] = {}
+    for piece in mapped.pieces:
+        depth[piece.name] = 1 + max((depth[c.source] for c in piece.connections), default=0)
+        mine = activity.per_sample[piece.name].sum(axis=1) * per[piece.name]
+        work[piece.core] = work.get(piece.core, np.zeros(activity.samples)) + mine
+    return np.asarray(np.max(list(work.values()), axis=0) + max(depth.values()) * hop)
+
+
+def _gaps(mapped: Mapped, latency: Latency) -> tuple[str, ...]:
+    """What these models leave out, beside what the chip's description says."""
+    gaps = ["paper45: memory accesses, routing, neuron updates and static power"]
+    if latency.mean_ns is None:
+        gaps.append("time in ns: the chip's description has no time constants for this engine")
+    elif mapped.engine is Engine.GATED:
+        gaps.append("overlap of a phase with the next; a merge's data count in the phase of its last source")
+    else:
+        gaps.append("waiting between cores: the slowest core is taken to be busy without a gap")
+    if mapped.engine is not Engine.CLOCKED:
+        gaps.append("overload: queues are unbounded and never stall")
+    return tuple(gaps)

@@ -1,0 +1,453 @@
+"""Compiled kernels: the clocked engine and the event-driven one, a batch of samples a call.
+
+Both scatter single events through compressed weights (:mod:`snncc_sim.program` explains the
+layout). The inner loops run over contiguous outputs, so that they vectorise; firing, which does
+not, happens only where the pass before found a membrane outside its bounds.
+
+All kernels release the GIL; samples are independent of each other. ``net`` is always the tuple
+(connections, pointers, outputs, taps, weights) of a ``Program``; ``pieces``, ``p`` and ``c`` are its
+records.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# numba infers all types of compiled functions from the call.
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from snncc_sim.program import STATS
+
+# Columns of the per-piece statistics of a sample; behind them, the events of each connection.
+EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW = range(STATS)
+
+# Longest queue of one settling, in events (512 MiB); a network that exceeds it fires without bound.
+QUEUE_LIMIT = 1 << 27
+
+
+# ---- one event --------------------------------------------------------------------------------------
+
+
+@njit(nogil=True, cache=True)
+def _add(v, weights, base, word, length):
+    """Add a run of weights to a run of accumulators."""
+    vs = v[base : base + length]
+    ws = weights[word : word + length]
+    for j in range(length):
+        vs[j] += ws[j]
+
+
+@njit(nogil=True, cache=True)
+def _add_size(v, weights, base, word, length):
+    """Add the magnitudes of a run of weights to a run of accumulators."""
+    vs = v[base : base + length]
+    ws = weights[word : word + length]
+    for j in range(length):
+        w = np.int32(ws[j])
+        vs[j] += np.int32(max(w, -w))
+
+
+@njit(nogil=True, cache=True)
+def _add_bounded(v, weights, base, word, length, low, top):
+    """Add as :func:`_add` does; whether any sum is now below ``low`` or at least ``top``."""
+    vs = v[base : base + length]
+    ws = weights[word : word + length]
+    most, least = np.int32(-(2**31)), np.int32(2**31 - 1)
+    for j in range(length):
+        s = np.int32(vs[j] + ws[j])
+        vs[j] = s
+        most = max(most, s)
+        least = min(least, s)
+    return most >= top or least < low
+
+
+@njit(nogil=True, cache=True)
+def _fire(p, v, fired, base, length, queue, n, stats):
+    """Clamp and fire the neurons of a run that was just updated; the queue's new length."""
+    # Local copies: the compiler cannot tell that the stores below leave the record alone.
+    high, low, fire_at, threshold, limit = p.high, p.low, p.fire_at, p.threshold, p.limit
+    start, count_low = p.start, p.count_low
+    for i in range(base, base + length):
+        u = np.int64(v[i])
+        if low <= u < fire_at and u <= high:
+            continue
+        if u > high:
+            u = high
+            stats[SATURATIONS] += 1
+        elif u < low:
+            u = low
+            stats[SATURATIONS] += count_low
+        if u >= fire_at and fired[i] < limit:
+            u -= threshold
+            fired[i] += 1
+            queue[n] = i - start
+            n += 1
+        v[i] = u
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _count(c, pointers, y, x, stats):
+    """Count an event at (y, x) and its synaptic operations; whether it reaches any neuron."""
+    if y >= c.end_y or x >= c.end_x:
+        return False
+    rows = pointers[c.y + y + 1] - pointers[c.y + y]
+    columns = pointers[c.x + x + 1] - pointers[c.x + x]
+    stats[EVENTS] += 1
+    stats[STATS + c.index] += 1
+    stats[SYNOPS] += rows * columns * c.fan
+    return rows * columns > 0
+
+
+@njit(nogil=True, cache=True)
+def _scatter(c, p, event, net, a, stats):
+    """Add what one event delivers through a connection to the accumulators ``a``."""
+    _, pointers, outputs, taps, weights = net
+    site, channel = divmod(event, c.channels)
+    y, x = divmod(site, c.width)
+    if not _count(c, pointers, y, x, stats):
+        return
+    first, last = pointers[c.x + x], pointers[c.x + x + 1]
+    group = channel // c.per_group * c.fan
+    length = (last - first) * c.fan if c.run else c.fan
+    end = first + 1 if c.run else last
+    for i in range(pointers[c.y + y], pointers[c.y + y + 1]):
+        row = outputs[i] * p.width
+        kernel_row = (channel * c.kernel_y + taps[i]) * c.kernel_x
+        for j in range(first, end):
+            base = p.start + (row + outputs[j]) * p.channels + group
+            _add(a, weights, base, c.weights + (kernel_row + taps[j]) * c.fan, length)
+
+
+@njit(nogil=True, cache=True)
+def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
+    """Update and fire the neurons that one event reaches; the queue's new length."""
+    _, pointers, outputs, taps, weights = net
+    site, channel = divmod(event, c.channels)
+    y, x = divmod(site, c.width)
+    if not _count(c, pointers, y, x, stats):
+        return n
+    first, last = pointers[c.x + x], pointers[c.x + x + 1]
+    group = channel // c.per_group * c.fan
+    length = (last - first) * c.fan if c.run else c.fan
+    end = first + 1 if c.run else last
+    top = min(p.fire_at, p.high + 1)
+    for i in range(pointers[c.y + y], pointers[c.y + y + 1]):
+        row = outputs[i] * p.width
+        kernel_row = (channel * c.kernel_y + taps[i]) * c.kernel_x
+        for j in range(first, end):
+            base = p.start + (row + outputs[j]) * p.channels + group
+            word = c.weights + (kernel_row + taps[j]) * c.fan
+            if p.gated:
+                _add_size(size, weights, base, word, length)
+            if _add_bounded(v, weights, base, word, length, p.low, top):
+                n = _fire(p, v, fired, base, length, queue, n, stats)
+    return n
+
+
+# ---- event-driven engine ------------------------------------------------------------------------------
+
+
+@njit(nogil=True, cache=True)
+def _room(queue, needed):
+    """The queue, moved to a larger array if it cannot hold ``needed`` events."""
+    if needed <= queue.size:
+        return queue
+    larger = np.empty(max(2 * queue.size, needed), np.int32)
+    larger[: queue.size] = queue
+    return larger
+
+
+@njit(nogil=True, cache=True)
+def _integrate(p, net, begins, ends, v, size, fired, queue, n, stats, budget):
+    """Play all events that wait for a piece: source after source, connection after connection.
+
+    Returns the queue and its new length, or -1 if it overflows.
+    """
+    connections = net[0]
+    k = p.first
+    while k < p.end:
+        source = connections[k].source
+        behind = k + 1
+        while behind < p.end and connections[behind].source == source:
+            behind += 1
+        for e in range(begins[source], ends[source]):
+            for m in range(k, behind):
+                queue = _room(queue, n + connections[m].reach)
+                n = _deliver(connections[m], p, queue[e], net, v, size, fired, queue, n, stats)
+            if stats[EVENTS] > budget or n > QUEUE_LIMIT:
+                stats[OVERFLOW] = 1
+                return queue, -1
+        k = behind
+    return queue, n
+
+
+@njit(nogil=True, cache=True)
+def _inspect(p, v, start, size, fired, stats):
+    """Excursions of a gated piece at the end of integration; whether a neuron is left at threshold.
+
+    While nothing fired or was clamped, v - start is the sum of inputs and ``size`` that of their
+    magnitudes, hence (size ± sum) / 2 those of the positive and the negative ones.
+    """
+    left = p.step > p.threshold
+    early = 0
+    outside = False
+    for i in range(p.start, p.start + p.size):
+        early += fired[i] > 0
+        left |= v[i] >= p.fire_at
+        total = np.int64(v[i]) - start[i]
+        outside |= (size[i] + total) // 2 > p.gate_high or -((size[i] - total) // 2) < p.gate_low
+    stats[EARLY] += early
+    if outside or early > 0:
+        stats[OUTSIDE] = 1
+    return left
+
+
+@njit(nogil=True, cache=True)
+def _lift(v, base, length, step):
+    """Add ``step`` to a run of membranes; the largest of them."""
+    vs = v[base : base + length]
+    most = np.int32(-(2**31))
+    for j in range(length):
+        s = np.int32(vs[j] + step)
+        vs[j] = s
+        most = max(most, s)
+    return most
+
+
+@njit(nogil=True, cache=True)
+def _control(p, oy, ox, net, v, fired, queue, n, stats, left):
+    """One control event, for output site (oy, ox).
+
+    It also looks up zeros for the other neurons that its site reaches. They matter only where a
+    neuron may still stand at its threshold (``left``), as it does after an excursion.
+    """
+    base = p.start + (oy * p.width + ox) * p.channels
+    if not left:
+        if _lift(v, base, p.channels, p.step) >= min(p.fire_at, p.high + 1):
+            n = _fire(p, v, fired, base, p.channels, queue, n, stats)
+        return n
+    _, pointers, outputs, taps, _ = net
+    y, x = p.origin_y + oy * p.stride_y, p.origin_x + ox * p.stride_x
+    for i in range(pointers[p.control_y + y], pointers[p.control_y + y + 1]):
+        for j in range(pointers[p.control_x + x], pointers[p.control_x + x + 1]):
+            base = p.start + (outputs[i] * p.width + outputs[j]) * p.channels
+            if taps[i] == p.tap_y and taps[j] == p.tap_x:
+                _lift(v, base, p.channels, p.step)
+            n = _fire(p, v, fired, base, p.channels, queue, n, stats)
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _release(p, net, v, fired, queue, n, stats, left):
+    """Play the control events of a gated piece, round after round, sites in order (y, x)."""
+    for _ in range(p.rounds):
+        for oy in range(p.height):
+            for ox in range(p.width):
+                queue = _room(queue, n + p.size)
+                n = _control(p, oy, ox, net, v, fired, queue, n, stats, left)
+    stats[CONTROL_EVENTS] += p.rounds * p.height * p.width
+    stats[CONTROL_OPS] += p.rounds * p.control_operations
+    return queue, n
+
+
+@njit(nogil=True, cache=True)
+def _settle(pieces, net, begins, ends, start, v, size, fired, queue, stats, budget):
+    """Play the events at the head of the queue through all pieces; the queue, its length or -1."""
+    n = ends[0]
+    for i in range(pieces.size):
+        p = pieces[i]
+        begins[i + 1] = n
+        queue, n = _integrate(p, net, begins, ends, v, size, fired, queue, n, stats[i], budget)
+        if n < 0:
+            return queue, n
+        if p.gated:
+            left = _inspect(p, v, start, size, fired, stats[i])
+            queue, n = _release(p, net, v, fired, queue, n, stats[i], left)
+        ends[i + 1] = n
+    return queue, n
+
+
+@njit(nogil=True, cache=True)
+def run_events(pieces, net, start, events, offsets, at_once, budget, counts, stats):
+    """Event-driven execution of a batch of samples.
+
+    Args:
+        pieces: of a ``Program``.
+        net: its other tables.
+        start: int32 membranes before the first event, per neuron.
+        events: int32 addresses of the input events of all samples, in order of play.
+        offsets: those of sample s are ``offsets[s] .. offsets[s + 1]``.
+        at_once: whether a piece gets all input events before the next piece runs (gated engine);
+            otherwise each input event settles before the next.
+        budget: data events that a piece may receive before its 32-bit sums could wrap.
+        counts: int32 [samples, neurons], result: spikes, or a readout's membranes.
+        stats: int64 [samples, pieces, STATS + connections of a piece], result.
+    """
+    queue = np.empty(4096, np.int32)
+    begins, ends = np.zeros(pieces.size + 1, np.int64), np.zeros(pieces.size + 1, np.int64)
+    size = np.zeros(start.size, np.int32)
+    for s in range(offsets.size - 1):
+        v = start.copy()
+        size[:] = 0
+        fired = counts[s]
+        total = offsets[s + 1] - offsets[s]
+        batch = total if at_once else 1
+        for e in range(1 if at_once else total):
+            first = offsets[s] + e
+            queue = _room(queue, batch)
+            for j in range(batch):
+                queue[j] = events[first + j]
+            ends[0] = batch
+            queue, n = _settle(pieces, net, begins, ends, start, v, size, fired, queue, stats[s], budget)
+            if n < 0:
+                return
+        for i in range(pieces.size):
+            p = pieces[i]
+            if p.window == 0:
+                fired[p.start : p.start + p.size] = v[p.start : p.start + p.size]
+            if stats[s, i, SATURATIONS] > 0:
+                stats[s, i, OUTSIDE] = 1
+
+
+# ---- clocked engine -----------------------------------------------------------------------------------
+
+
+@njit(nogil=True, cache=True)
+def _encode(x, d, ring, base, previous, waiting):
+    """Input events of micro-step ``d`` of a timestep (an integer n is a spike in steps 0..n-1)."""
+    n = 0
+    if d == 0:
+        for i in range(x.size):
+            if x[i] > 0:
+                ring[base + n] = i
+                n += 1
+        return n
+    for j in range(waiting):
+        i = ring[previous + j]
+        if x[i] > d:
+            ring[base + n] = i
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _charge(p, v, a, bias, counts, stats):
+    """Start of a window: decay, then add what collected since the last one."""
+    decay, bits, low, high, precharge = p.decay, p.decay_bits, p.low, p.high, p.precharge
+    saturations = 0
+    for i in range(p.start, p.start + p.size):
+        u = v[i]
+        u = (u * decay) >> bits if u >= 0 else -((-u * decay) >> bits)
+        u += a[i] + bias[i] + precharge
+        a[i] = 0
+        saturations += u > high or u < low
+        v[i] = min(max(u, low), high)
+    stats[SATURATIONS] += saturations
+    if p.window == 0:
+        for i in range(p.start, p.start + p.size):
+            counts[i] = v[i]
+
+
+@njit(nogil=True, cache=True)
+def _fire_window(p, d, v, counts, ring, base, previous, waiting):
+    """Spikes of one micro-step of a window; only who fired in the last can fire in this."""
+    n, threshold = 0, p.threshold
+    loss = 0 if p.reset == 2 else threshold
+    vs, sent = v[p.start : p.start + p.size], counts[p.start : p.start + p.size]
+    for j in range(p.size if d == 0 else waiting):
+        i = j if d == 0 else np.int64(ring[previous + j])
+        if vs[i] > threshold:
+            vs[i] -= loss
+            sent[i] += 1
+            ring[base + n] = i
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _close(p, v, counts):
+    """End of a window."""
+    precharge, to_value, reset_to, v_min = p.precharge, p.reset == 1, p.reset_to, p.v_min
+    for i in range(p.start, p.start + p.size):
+        u = v[i] - precharge
+        if to_value and counts[i] > 0:
+            u = reset_to
+        v[i] = max(u, v_min)
+
+
+@njit(nogil=True, cache=True)
+def _window(p, k, period, steps, v, a, bias, counts, ring, base, previous, waiting, stats):
+    """Micro-step ``k`` of a piece: number of spikes it left at ``base`` of the ring."""
+    if k < p.phase:
+        return 0
+    t, d = divmod(k - p.phase, period)
+    if t >= steps:
+        return 0
+    if d == 0:
+        _charge(p, v, a, bias, counts[t], stats)
+    if p.window == 0:
+        return 0
+    n = _fire_window(p, d, v, counts[t], ring, base, previous, waiting) if d < p.window else 0
+    if d == period - 1:
+        _close(p, v, counts[t])
+    return n
+
+
+@njit(nogil=True, cache=True)
+def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, stats):
+    """Clocked execution of a batch of samples.
+
+    Args:
+        pieces: of a ``Program``.
+        net: its other tables.
+        v_init: membranes before the first window, int64.
+        bias: what every window adds, int64.
+        x: int32 input counts [samples, steps, addresses].
+        period: micro-steps of a timestep.
+        depths: micro-steps for which each source's spikes are kept.
+        sizes: addresses of each source.
+        a: accumulators per neuron, int32 or int64: scratch.
+        counts: int32 [samples, steps, neurons], result: spikes, or a readout's membranes.
+        stats: int64 [samples, pieces, STATS + connections of a piece], result.
+    """
+    connections, steps = net[0], x.shape[1]
+    starts = np.zeros(sizes.size + 1, np.int64)
+    for source in range(sizes.size):
+        starts[source + 1] = starts[source] + sizes[source] * depths[source]
+    ring = np.empty(starts[-1], np.int32)
+    lengths = np.zeros((sizes.size, depths.max()), np.int64)
+    end = steps * period
+    for i in range(pieces.size):
+        end = max(end, pieces[i].phase + steps * period)
+    for s in range(x.shape[0]):
+        v = v_init.copy()
+        a[:] = 0
+        for k in range(end):
+            for source in range(sizes.size):
+                slot, last = k % depths[source], (k - 1) % depths[source]
+                base = starts[source] + slot * sizes[source]
+                previous = starts[source] + last * sizes[source]
+                waiting = lengths[source, last]
+                if source == 0:
+                    t, d = divmod(k, period)
+                    n = _encode(x[s, t], d, ring, base, previous, waiting) if t < steps else 0
+                else:
+                    p, row = pieces[source - 1], stats[s, source - 1]
+                    n = _window(
+                        p, k, period, steps, v, a, bias, counts[s], ring, base, previous, waiting, row
+                    )
+                lengths[source, slot] = n
+            for i in range(pieces.size):
+                for m in range(pieces[i].first, pieces[i].end):
+                    c = connections[m]
+                    if k < c.delay:
+                        continue
+                    slot = (k - c.delay) % depths[c.source]
+                    base = starts[c.source] + slot * sizes[c.source]
+                    for e in range(base, base + lengths[c.source, slot]):
+                        _scatter(c, pieces[i], np.int64(ring[e]), net, a, stats[s, i])
+        for i in range(pieces.size):
+            if stats[s, i, SATURATIONS] > 0:
+                stats[s, i, OUTSIDE] = 1

@@ -1,0 +1,301 @@
+"""Flat numpy tables of a mapped network, as the compiled kernels read them.
+
+Neurons of all pieces stand one piece after the other, each map laid out [y][x][channel]; the address
+of an event is its flat index in the map of its source. Weights stay compressed: int8
+[source channel][kernel y][kernel x, last first][outputs of the group], stored once for all
+connections that share them. With kernel columns stored last first, the outputs that an event
+updates along a row of stride 1 are contiguous, as are their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.errors import fail
+from snncc.ir.nodes import Reset
+from snncc.mapping.address import VSC
+from snncc.mapping.mapped import INPUT, Connection, Engine, Mapped, Piece
+
+Array = NDArray[Any]
+
+STATS = 8  # columns of statistics that the kernels keep of a piece
+NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
+RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1, Reset.NONE: 2}
+
+PIECE = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "start", "channels", "height", "width", "size",  # its neurons
+            "first", "end",  # its rows of the connection table
+            "fire_at", "threshold", "window", "limit",  # limit: largest count, enforced
+            "phase", "precharge", "decay", "decay_bits", "reset", "reset_to", "v_min",
+            "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
+            "gated", "step", "rounds", "tap_y", "tap_x", "gate_low", "gate_high",
+            "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
+            "control_y", "control_x", "control_operations",  # hit tables; operations of one round
+        )
+    ]
+)  # fmt: skip
+
+CONNECTION = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "index",  # position among the piece's connections as mapped
+            "source", "delay",  # source 0 is the input, i + 1 is piece i
+            "weights", "channels", "width", "height", "per_group", "fan", "kernel_y", "kernel_x",
+            "y", "x",  # hit tables
+            "end_y", "end_x",  # positions behind the last whole pooling window start here
+            "run",  # whether the outputs along a row are contiguous
+            "reach",  # largest number of neurons that one event updates
+        )
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Program:
+    """A mapped network as tables.
+
+    Attributes:
+        pieces: records of :data:`PIECE`, in topological order.
+        connections: records of :data:`CONNECTION`, those of a piece ordered by source.
+        pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
+            ``outputs[i]`` through ``taps[i]`` for i in ``pointers[o + p] .. pointers[o + p + 1]``.
+        weights: int8, all distinct weight arrays one after the other.
+        v_init, bias: int64 per neuron.
+        neurons: number of neurons.
+        depths: per source, micro-steps for which its spikes are kept (1 + its longest delay).
+        sizes: per source, number of addresses.
+        wide: whether a window's input sum may leave 32 bits.
+    """
+
+    mapped: Mapped
+    pieces: Array
+    connections: Array
+    pointers: NDArray[np.int64]
+    outputs: NDArray[np.int64]
+    taps: NDArray[np.int64]
+    weights: NDArray[np.int8]
+    v_init: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    neurons: int
+    depths: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    wide: bool
+
+    @property
+    def stats_shape(self) -> tuple[int, int]:
+        """Shape of a sample's statistics: per piece the kernels' columns, then one a connection."""
+        most = max((len(p.connections) for p in self.mapped.pieces), default=0)
+        return len(self.mapped.pieces), STATS + most
+
+
+def build(mapped: Mapped, tensors: Mapping[str, Array]) -> Program:
+    """Tables of ``mapped``, whose arrays stand by digest in ``tensors``.
+
+    Raises:
+        InternalError: SNNC-X001 if the mapping contradicts itself.
+        CapacityError: SNNC-C009, SNNC-C010 or SNNC-C011 if an engine cannot run it.
+    """
+    _check(mapped)
+    builder = _Builder(mapped, tensors)
+    return builder.program()
+
+
+def _broken(where: str, what: str, got: object = None, limit: object = None) -> Exception:
+    return fail("SNNC-X001", where, what, got=got, limit=limit)
+
+
+def _check(mapped: Mapped) -> None:
+    seen = {INPUT: mapped.input.shape}
+    event_driven = mapped.engine is not Engine.CLOCKED
+    if event_driven and mapped.steps != 1:
+        what = f"the {mapped.engine} engine keeps no state between timesteps"
+        raise fail("SNNC-C010", mapped.target, what, got=mapped.steps, limit=1)
+    for piece in mapped.pieces:
+        if piece.name in seen:
+            raise _broken(piece.name, "two pieces bear this name")
+        if not 2 <= piece.state_bits <= 32:
+            raise fail("SNNC-C009", piece.name, "state bits", got=piece.state_bits, limit="2..32")
+        if mapped.engine is Engine.GATED and not piece.is_readout and piece.gate is None:
+            raise _broken(piece.name, "has no gate in a gated network")
+        if event_driven and piece.reset is not Reset.SUBTRACT:
+            raise fail("SNNC-C010", piece.name, "event-driven neurons reset by subtraction", got=piece.reset)
+        for c in piece.connections:
+            shape = seen.get(c.source)
+            if shape is None:
+                raise _broken(piece.name, "reads a source that does not stand before it", c.source)
+            if shape != c.address.source_shape or piece.shape != c.address.target_shape:
+                raise _broken(piece.name, f"address does not fit its connection from {c.source}")
+        seen[piece.name] = piece.shape
+
+
+class _Builder:
+    """Collects the tables piece by piece."""
+
+    def __init__(self, mapped: Mapped, tensors: Mapping[str, Array]) -> None:
+        self.mapped = mapped
+        self.tensors = tensors
+        self.index = {INPUT: 0} | {p.name: i + 1 for i, p in enumerate(mapped.pieces)}
+        self.pointers: list[int] = []
+        self.outputs: list[int] = []
+        self.taps: list[int] = []
+        self.stored: dict[tuple[str, int], int] = {}
+        self.parts: list[NDArray[np.int8]] = []
+        self.words = 0
+
+    def program(self) -> Program:
+        """The finished tables."""
+        mapped = self.mapped
+        pieces = np.zeros(len(mapped.pieces), PIECE)
+        rows: list[Array] = []
+        neurons, wide = 0, False
+        for i, piece in enumerate(mapped.pieces):
+            first = len(rows)
+            rows += self._connections(piece)
+            self._piece(pieces[i], piece, neurons, first, len(rows))
+            neurons += int(np.prod(piece.shape))
+            wide |= self._largest_input(piece) >= 2**31
+        connections = np.array(rows, CONNECTION) if rows else np.zeros(0, CONNECTION)
+        depths = np.ones(len(mapped.pieces) + 1, np.int64)
+        for row in connections:
+            depths[row["source"]] = max(depths[row["source"]], row["delay"] + 1)
+        shapes = [mapped.input.shape, *(p.shape for p in mapped.pieces)]
+        return Program(
+            mapped,
+            pieces,
+            connections,
+            np.array(self.pointers, np.int64),
+            np.array(self.outputs, np.int64),
+            np.array(self.taps, np.int64),
+            np.concatenate(self.parts) if self.parts else np.zeros(0, np.int8),
+            np.concatenate([self._per_neuron(p, p.v_init) for p in mapped.pieces]),
+            np.concatenate([self._per_neuron(p, p.bias) for p in mapped.pieces]),
+            neurons,
+            depths,
+            np.array([np.prod(s) for s in shapes], np.int64),
+            wide,
+        )
+
+    def _tensor(self, digest: str, where: str) -> Array:
+        if digest not in self.tensors:
+            raise _broken(where, "names an array that is not there", digest)
+        return self.tensors[digest]
+
+    def _per_neuron(self, piece: Piece, value: int | str) -> NDArray[np.int64]:
+        channels, height, width = piece.shape
+        each = np.asarray(self._tensor(value, piece.name) if isinstance(value, str) else value, np.int64)
+        if each.shape not in ((), (channels,)):
+            raise _broken(piece.name, "bias or initial value is not one number a channel", each.shape)
+        return np.array(np.broadcast_to(each, (height, width, channels)).reshape(-1), np.int64)
+
+    def _weight(self, c: Connection, where: str) -> Array:
+        weight, a = self._tensor(c.weight, where), c.address
+        expected = (a.target_shape[0], a.source_shape[0] // a.groups, *a.kernel)
+        if weight.shape != expected or weight.dtype != np.int8:
+            got = f"{weight.dtype}{list(weight.shape)}"
+            raise _broken(where, "weight array", got, f"int8{list(expected)}")
+        return weight
+
+    def _largest_input(self, piece: Piece) -> int:
+        """Bound on what one window collects: every synapse delivers in every micro-step."""
+        total = 0
+        for c in piece.connections:
+            magnitude = np.abs(self._weight(c, piece.name).astype(np.int64)).sum(axis=(1, 2, 3))
+            total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1]
+        return total * max(self.mapped.micro_steps, piece.phase)
+
+    def _store(self, c: Connection, where: str) -> int:
+        """Offset of the connection's weights in the common array."""
+        key = (c.weight, c.address.groups)
+        if key not in self.stored:
+            weight, groups = self._weight(c, where), c.address.groups
+            out, inner, kh, kw = weight.shape
+            split = weight.reshape(groups, out // groups, inner, kh, kw).transpose(0, 2, 3, 4, 1)
+            flat = np.ascontiguousarray(split[:, :, :, ::-1]).reshape(-1)
+            self.stored[key] = self.words
+            self.parts.append(flat)
+            self.words += flat.size
+        return self.stored[key]
+
+    def _axis(self, address: VSC, axis: int) -> int:
+        """Offset of a new hit table; horizontal taps are counted from the last."""
+        offset, last = len(self.pointers), address.kernel[axis] - 1
+        for position in range(address.source_shape[1 + axis]):
+            self.pointers.append(len(self.outputs))
+            for out, tap in address.axis_hits(axis, position):
+                self.outputs.append(out)
+                self.taps.append(last - tap if axis == 1 else tap)
+        self.pointers.append(len(self.outputs))
+        return offset
+
+    def _connections(self, piece: Piece) -> list[Array]:
+        order = sorted(range(len(piece.connections)), key=lambda i: self.index[piece.connections[i].source])
+        return [self._connection(piece, i) for i in order]
+
+    def _connection(self, piece: Piece, index: int) -> Array:
+        row = np.zeros((), CONNECTION)
+        c = piece.connections[index]
+        a = c.address
+        row["index"], row["source"], row["delay"] = index, self.index[c.source], c.delay
+        row["weights"] = self._store(c, piece.name)
+        row["channels"], row["height"], row["width"] = a.source_shape
+        row["per_group"], row["fan"] = a.source_shape[0] // a.groups, a.outputs_per_tap
+        row["kernel_y"], row["kernel_x"] = a.kernel
+        row["y"], row["x"] = self._axis(a, 0), self._axis(a, 1)
+        row["end_y"] = a.pooled_shape[1] * a.pool[0]
+        row["end_x"] = a.pooled_shape[2] * a.pool[1]
+        row["run"] = a.groups == 1 and a.stride[1] == 1 and a.dilation[1] == 1
+        row["reach"] = int(a.fan_out().max(initial=0))
+        return row
+
+    def _piece(self, row: Any, piece: Piece, start: int, first: int, end: int) -> None:
+        row["start"], row["first"], row["end"] = start, first, end
+        row["channels"], row["height"], row["width"] = piece.shape
+        row["size"] = int(np.prod(piece.shape))
+        for name in ("threshold", "window", "phase", "precharge", "decay", "decay_bits", "reset_to"):
+            row[name] = getattr(piece, name)
+        row["fire_at"] = NEVER if piece.is_readout else piece.threshold
+        row["limit"] = piece.window if piece.capped else NEVER
+        row["reset"] = RESETS[piece.reset]
+        word = 1 << (piece.state_bits - 1)
+        row["low"], row["high"], row["count_low"] = -word, word - 1, 1
+        row["v_min"] = -NEVER if piece.v_min is None else piece.v_min
+        event_driven = self.mapped.engine is not Engine.CLOCKED
+        if event_driven and piece.v_min is not None and piece.v_min > -word:
+            row["low"] = piece.v_min
+            # The gated schedule is made for sums that no floor cuts: reaching one is an excursion.
+            row["count_low"] = self.mapped.engine is Engine.GATED
+        if piece.gate is not None and self.mapped.engine is Engine.GATED:
+            self._gate(row, piece)
+
+    def _gate(self, row: Any, piece: Piece) -> None:
+        gate = piece.gate
+        assert gate is not None
+        if not piece.connections:
+            raise _broken(piece.name, "a gated piece needs a connection, whose kernel its gate extends")
+        a = piece.connections[0].address
+        # Control events come from the host, which addresses the core's own input map: no pooling.
+        site = a.model_copy(update={"source_shape": a.pooled_shape, "pool": (1, 1)})
+        row["gated"], row["step"], row["rounds"] = 1, gate.step, gate.rounds
+        row["gate_low"], row["gate_high"] = gate.low, gate.high
+        row["tap_y"], row["tap_x"] = gate.tap[0], a.kernel[1] - 1 - gate.tap[1]
+        row["stride_y"], row["stride_x"] = a.stride
+        row["origin_y"] = gate.tap[0] * a.dilation[0] - a.padding[0]
+        row["origin_x"] = gate.tap[1] * a.dilation[1] - a.padding[1]
+        row["control_y"], row["control_x"] = self._axis(site, 0), self._axis(site, 1)
+        hits = 1
+        for axis in (0, 1):
+            at = gate.tap[axis] * a.dilation[axis] - a.padding[axis]
+            sites = [at + o * a.stride[axis] for o in range(a.target_shape[1 + axis])]
+            if min(sites) < 0 or max(sites) >= site.source_shape[1 + axis]:
+                raise fail("SNNC-C011", piece.name, "control events cannot reach every site", got=gate.tap)
+            hits *= sum(1 for s in sites for _ in site.axis_hits(axis, s))
+        row["control_operations"] = hits * a.target_shape[0]

@@ -1,0 +1,95 @@
+"""The target ``sim``: an ideal clocked chip without limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from snncc.equivalence.certificate import Certificate
+from snncc.equivalence.claims import layer_range, layer_sums
+from snncc.errors import problem, raise_all
+from snncc.hw.spec import ChipSpec, load_chip
+from snncc.lowering import Lowered, Options
+from snncc.mapping.build import map_graph
+from snncc.mapping.mapped import Engine, Schedule
+from snncc.model import Model
+from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.pipelines import Recorder, to_integers
+
+
+@dataclass(frozen=True)
+class SimTarget:
+    """Lowers to windows of micro-steps (``exact``) or to free-running events (``free``)."""
+
+    name: str = "sim"
+
+    @cached_property
+    def chip(self) -> ChipSpec:
+        """Its description."""
+        return load_chip(Path(__file__).with_name("sim.toml"))
+
+    def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
+        """See :class:`snncc.plugins.Target`.
+
+        Raises:
+            ModelError: where a pass finds no exact lowering.
+            CapacityError: SNNC-C009 if a sum leaves the 32-bit membrane even on the calibration inputs.
+        """
+        limits = self.chip.limits
+        recorder = Recorder(calibration, model.labels, options.verify_each)
+        passes = to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits)
+        integer = recorder.pipeline(passes).run(model.graph)
+        expand = ExpandSFA(schedule=options.schedule, capped=self.chip.abilities.clips_counts)
+        spikes = recorder.pipeline((expand,)).run(integer)
+        exact = options.schedule is Schedule.EXACT
+        mapped, tensors = map_graph(
+            spikes,
+            target=self.name,
+            schedule=options.schedule,
+            engine=Engine.CLOCKED if exact else Engine.EVENT,
+            state_bits=limits.state_bits,
+        )
+        word = 2 ** (limits.state_bits - 1)
+        ranges = []
+        for sums in layer_sums(integer, calibration):
+            ranges.append(
+                layer_range(sums, limits.state_bits, (-word - sums.start_low, word - 1 - sums.start_high))
+            )
+        raise_all(
+            problem(
+                "SNNC-C009",
+                f"%{r.layer}",
+                "input sums leave the membrane's word",
+                got=r.observed,
+                limit=r.allowed,
+            )
+            for r in ranges
+            if not r.allowed[0] <= r.observed[0] <= r.observed[1] <= r.allowed[1]
+        )
+        certificate = Certificate(
+            target=self.name,
+            schedule=options.schedule.value,
+            claim=_claim(exact),
+            passes=tuple(recorder.records),
+            approximations=tuple(recorder.approximations),
+            ranges=tuple(ranges),
+        )
+        return Lowered(model.graph, integer, spikes, mapped, certificate, tensors)
+
+    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
+        """An ideal chip has no files of its own: ``mapped.json`` is its program."""
+        return {}
+
+
+def _claim(exact: bool) -> str:
+    if exact:
+        return "spike counts of every neuron equal the integer graph's, window by window"
+    return "none: a free-running network fires in the order its input arrives and is compared, not claimed"
+
+
+SIM = SimTarget()

@@ -1,0 +1,212 @@
+"""The verbs of snncc as Python functions; the command line is a thin layer over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc import plugins
+from snncc.artifact import Artifact, read_artifact, write_artifact
+from snncc.data import Dataset, as_dataset, load_dataset
+from snncc.equivalence.result import Verification
+from snncc.equivalence.verify import verify_artifact
+from snncc.errors import Problem, SnnccError, fail
+from snncc.graphfile import SUFFIX, read_graph_file
+from snncc.ir.graph import Graph
+from snncc.ir.types import Spikes
+from snncc.lowering import Lowered, Options
+from snncc.mapping.check import check_mapped
+from snncc.mapping.mapped import Schedule
+from snncc.model import Model
+from snncc.plugins import LoadOptions, find_target
+from snncc.simulation import Activity, Progress
+from snncc.simulation import Cost as Cost
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What ``snncc check`` found.
+
+    Attributes:
+        model: the captured model, unless capturing failed.
+        lowered: the network on the target, unless something stands against it.
+        problems: everything that is wrong, most basic first.
+        notes: what was assumed (for example calibration inputs that are missing).
+    """
+
+    model: Model | None
+    lowered: Lowered | None
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What ``snncc simulate`` found: integer activity and what it costs under each named model."""
+
+    artifact: Artifact
+    activity: Activity
+    cost: Cost
+
+
+def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
+    """Model of a file of any supported format.
+
+    Raises:
+        ModelError, UnsafeFileError, UsageError: with every problem found.
+    """
+    path = Path(path)
+    if path.suffix == SUFFIX:
+        return read_graph_file(path)
+    if not path.exists():
+        raise fail("SNNC-U001", str(path), "no such file")
+    frontend = plugins.find_frontend(path.suffix)
+    if frontend is None:
+        raise fail("SNNC-M001", str(path), "no frontend reads this kind of file", got=path.suffix or "no suffix", limit=f".pt, .pth, {SUFFIX}")
+    return frontend.load(path, options or LoadOptions())
+
+
+def export(module: torch.nn.Module, example_input: Any, path: str | Path, *, timesteps: int | None = None, input_levels: int = 0, calibration: Any = None, labels: Any = None) -> Path:
+    """Capture a PyTorch module where its class lives and write a safe graph file.
+
+    Args:
+        module: in eval mode.
+        example_input: [B, *shape], or [T, B, *shape] for a multi-step model.
+        path: of the ``.snnc`` file.
+        timesteps: T, where the module makes its own.
+        input_levels: largest spike count of the input; 0 for real values.
+        calibration: inputs [N, *shape] or [N, T, *shape] that choose the weight scales.
+        labels: their classes [N].
+
+    Raises:
+        ModelError: with every problem found.
+    """
+    from snncc_torch import export as torch_export
+
+    return torch_export(module, example_input, path, timesteps=timesteps, input_levels=input_levels, calibration=calibration, labels=labels)
+
+
+def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[Model, Dataset]:
+    """The model with the calibration inputs that are used, and those inputs."""
+    if isinstance(calib, Dataset):
+        found = calib
+    elif calib is not None:
+        found = load_dataset(Path(calib), model.graph)
+    elif model.calibration is not None:
+        found = as_dataset(model.calibration, model.labels, model.graph, "calibration inputs of the model")
+    else:
+        raise fail("SNNC-D007", model.origin or "model", "carries no calibration inputs", hint="--calib x.npz with a few dozen real inputs")
+    return replace(model, calibration=found.x, labels=found.y), found
+
+
+def _lower(model: Model, calibration: Dataset, target: str, options: Options) -> Lowered:
+    chip = find_target(target)
+    lowered = chip.lower(model, calibration.x, options)
+    check_mapped(lowered.mapped, lowered.tensors, chip.chip)
+    return lowered
+
+
+def compile(
+    model: str | Path | Model,
+    *,
+    target: str,
+    out: str | Path,
+    schedule: str = "exact",
+    calib: str | Path | Dataset | None = None,
+    load: LoadOptions | None = None,
+    verify_each: bool = False,
+    force: bool = False,
+) -> Artifact:
+    """Compile a model file or captured model into an artifact folder, whole or not at all.
+
+    Raises:
+        SnnccError: with every problem found; nothing is written then.
+    """
+    captured = model if isinstance(model, Model) else load_model(model, load)
+    captured, data = _calibration_of(captured, calib)
+    lowered = _lower(captured, data, target, Options(Schedule(schedule), verify_each))
+    files = find_target(target).emit(lowered)
+    return write_artifact(Path(out), captured, lowered, files, force=force)
+
+
+def check(
+    model: str | Path | Model,
+    *,
+    target: str,
+    schedule: str = "exact",
+    calib: str | Path | Dataset | None = None,
+    load: LoadOptions | None = None,
+) -> CheckResult:
+    """Every problem that stands between a model and a target; writes nothing, raises nothing for them."""
+    find_target(target)  # a wrong name is a usage error, whatever the model
+    notes: tuple[str, ...] = ()
+    try:
+        captured = model if isinstance(model, Model) else load_model(model, load)
+    except SnnccError as error:
+        return CheckResult(None, None, error.problems)
+    try:
+        captured, data = _calibration_of(captured, calib)
+    except SnnccError as error:
+        if error.code != "SNNC-D007":
+            return CheckResult(captured, None, error.problems)
+        data = _largest_input(captured.graph)
+        notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
+    try:
+        lowered = _lower(captured, data, target, Options(Schedule(schedule)))
+    except SnnccError as error:
+        return CheckResult(captured, None, error.problems, notes)
+    return CheckResult(captured, lowered, (), notes)
+
+
+def _largest_input(graph: Graph) -> Dataset:
+    kind = graph.types[graph.input.name]
+    level = kind.levels if isinstance(kind, Spikes) else 1
+    return as_dataset(np.full((1, *kind.shape), level), None, graph, "largest input")
+
+
+def _data_of(artifact: Artifact, data: str | Path | Dataset) -> Dataset:
+    return data if isinstance(data, Dataset) else load_dataset(Path(data), artifact.float_graph)
+
+
+def open_artifact(path: str | Path | Artifact) -> Artifact:
+    """The artifact of a folder, every file checked against its recorded hash."""
+    return path if isinstance(path, Artifact) else read_artifact(Path(path))
+
+
+def verify(artifact: str | Path | Artifact, data: str | Path | Dataset, *, workers: int = 2, progress: Progress | None = None) -> Verification:
+    """Compare the exported spikes with the integers, neuron by neuron."""
+    opened = open_artifact(artifact)
+    return verify_artifact(opened, _data_of(opened, data), plugins.find_simulator(), workers, progress)
+
+
+def simulate(artifact: str | Path | Artifact, data: str | Path | Dataset, *, workers: int = 2, progress: Progress | None = None) -> Simulation:
+    """Run the mapped network and cost what it did."""
+    opened = open_artifact(artifact)
+    simulator = plugins.find_simulator()
+    samples = _data_of(opened, data)
+    activity = simulator.execute(opened.mapped, opened.tensors, opened.spike_inputs(samples.x), workers=workers, progress=progress)
+    cost = simulator.estimate(opened.mapped, activity, find_target(opened.mapped.target).chip, opened.host_macs)
+    return Simulation(opened, activity, cost)
+
+
+def report(artifact: str | Path | Artifact, html: str | Path, *, data: str | Path | Dataset | None = None, workers: int = 2, progress: Progress | None = None, force: bool = False) -> Path:
+    """Write one self-contained HTML page: network, chip, equivalence, energy, latency.
+
+    Without ``data`` it runs on the artifact's calibration inputs and says so.
+    """
+    from snncc.reporting.html import write_report
+
+    opened = open_artifact(artifact)
+    samples = opened.calibration if data is None else _data_of(opened, data)
+    verification = verify(opened, samples, workers=workers, progress=progress)
+    simulation = simulate(opened, samples, workers=workers, progress=progress)
+    return write_report(Path(html), simulation, verification, samples.origin, force=force)

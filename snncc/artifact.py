@@ -1,0 +1,258 @@
+"""The folder that ``compile`` writes: atomically, hashed, and read back without trusting it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from snncc.data import Dataset
+from snncc.equivalence.certificate import Certificate
+from snncc.errors import SnnccError, fail
+from snncc.ir.graph import Graph
+from snncc.ir.interp import host_values
+from snncc.ir.nodes import Encode, HostRegion
+from snncc.ir.text import parse, to_text
+from snncc.ir.types import Spikes
+from snncc.lowering import Lowered
+from snncc.mapping.mapped import Mapped
+from snncc.model import Comparison, Model
+from snncc.passes.host_cost import host_macs
+
+Array = NDArray[Any]
+
+MANIFEST = "manifest.json"
+_LIMIT_BYTES = 4 << 30
+
+
+class Manifest(BaseModel):
+    """``manifest.json``: what the folder is, and the SHA-256 of every other file in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    artifact: Literal["snncc"] = "snncc"
+    version: Literal[1] = 1
+    snncc: str
+    target: str
+    schedule: Literal["exact", "free"]
+    model: str
+    comparison: dict[str, float] | None
+    notes: tuple[str, ...]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A compiled network, read back.
+
+    Attributes:
+        path: the folder.
+        calibration: inputs that chose scales and ranges.
+    """
+
+    path: Path
+    manifest: Manifest
+    float_graph: Graph
+    integer_graph: Graph
+    spike_graph: Graph
+    mapped: Mapped
+    tensors: Mapping[str, Array]
+    certificate: Certificate
+    calibration: Dataset
+
+    @cached_property
+    def host_macs(self) -> int:
+        """Multiply-accumulates a sample that the host computes before the first spike."""
+        return host_macs(self.integer_graph)
+
+    def spike_inputs(self, x: Array) -> Array:
+        """Spike counts [N, T, C, H, W] that enter the chip for inputs [N, T, *shape]; runs the host part."""
+        encode = next(n for n in self.spike_graph.nodes if isinstance(n, Encode))
+        counts = host_values(self.spike_graph, x)[encode.inputs[0]]
+        kind = self.spike_graph.types[encode.inputs[0]]
+        assert isinstance(kind, Spikes)
+        return counts.reshape(len(x), self.spike_graph.steps, *self.mapped.input.shape)
+
+    @property
+    def has_host_part(self) -> bool:
+        """Whether something analog stands before the first spike."""
+        return any(isinstance(n, HostRegion) for n in self.integer_graph.nodes)
+
+
+def write_artifact(out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool) -> Artifact:
+    """Write the folder ``out`` whole or not at all, and read it back.
+
+    Raises:
+        UsageError: SNNC-U002 if ``out`` exists, SNNC-U003 if it cannot be written.
+    """
+    _refuse_existing(out, force)
+    files = _contents(model, lowered) | {f"target/{name}": data for name, data in target_files.items()}
+    manifest = Manifest(
+        snncc=version("snncc"),
+        target=lowered.mapped.target,
+        schedule=lowered.mapped.schedule.value,
+        model=model.origin,
+        comparison=None if model.comparison is None else {k: float(v) for k, v in vars(model.comparison).items()},
+        notes=model.notes,
+        files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+    )
+    files[MANIFEST] = manifest.model_dump_json(indent=2).encode()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise fail("SNNC-U003", str(out), "cannot be written", got=error.strerror) from None
+    try:
+        staging.chmod(0o755)
+        for name, data in files.items():
+            _write_file(staging / name, data)
+        _swap(staging, out)
+    except OSError as error:
+        raise fail("SNNC-U003", str(out), "cannot be written", got=error.strerror) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return read_artifact(out)
+
+
+def _refuse_existing(out: Path, force: bool) -> None:
+    if not (out.exists() or out.is_symlink()):
+        return
+    ours = out.is_dir() and not out.is_symlink() and (out / MANIFEST).is_file()
+    empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
+    if empty or (ours and force):
+        return
+    hint = "--force to replace this artifact, or another path" if ours else "another path"
+    raise fail("SNNC-U002", str(out), "exists already", hint=hint)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _swap(staging: Path, out: Path) -> None:
+    """Put ``staging`` in the place of ``out``; an old artifact steps aside first and is restored on failure."""
+    aside = staging.with_name(staging.name + ".old")
+    if out.exists():
+        out.rename(aside)
+    try:
+        staging.rename(out)
+    except OSError:
+        if aside.exists():
+            aside.rename(out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
+    graphs = {"float.snn": lowered.float_graph, "integer.snn": lowered.integer_graph, "spike.snn": lowered.spike_graph}
+    tensors = dict(lowered.tensors)
+    for graph in graphs.values():
+        tensors |= graph.constants()
+    assert model.calibration is not None
+    calibration = {"x": np.ascontiguousarray(model.calibration)}
+    if model.labels is not None:
+        calibration["y"] = np.ascontiguousarray(model.labels)
+    for layer in lowered.certificate.ranges:
+        calibration[f"range/{layer.layer}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
+    return {
+        **{name: to_text(graph).encode() for name, graph in graphs.items()},
+        "mapped.json": lowered.mapped.model_dump_json(indent=1).encode(),
+        "certificate.json": lowered.certificate.model_dump_json(indent=1).encode(),
+        "tensors.safetensors": save_safetensors({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}),
+        "calibration.safetensors": save_safetensors(calibration),
+    }
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Artifact of a folder; nothing outside it is opened, every byte is checked against the manifest.
+
+    Raises:
+        UsageError: SNNC-U001 if there is no folder, SNNC-U006 if it is no intact artifact.
+        UnsafeFileError: SNNC-S002, SNNC-S003.
+    """
+    if not path.is_dir():
+        raise fail("SNNC-U001", str(path), "no such folder")
+    manifest = _read_manifest(path)
+    files = {name: _read_member(path, name, digest) for name, digest in manifest.files.items()}
+    required = ("float.snn", "integer.snn", "spike.snn", "mapped.json", "certificate.json", "tensors.safetensors", "calibration.safetensors")
+    missing = [name for name in required if name not in files]
+    if missing:
+        raise fail("SNNC-U006", str(path), "files are missing", got=", ".join(missing))
+    try:
+        return _assemble(path, manifest, files)
+    except (ValidationError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
+    except SnnccError as error:
+        raise fail("SNNC-U006", str(path), "a graph is ill-formed", got=str(error)) from None
+
+
+def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
+    tensors = load_safetensors(files["tensors.safetensors"])
+    calibration = load_safetensors(files["calibration.safetensors"])
+    graphs = [parse(files[name].decode(), tensors) for name in ("float.snn", "integer.snn", "spike.snn")]
+    return Artifact(
+        path=path,
+        manifest=manifest,
+        float_graph=graphs[0],
+        integer_graph=graphs[1],
+        spike_graph=graphs[2],
+        mapped=Mapped.model_validate_json(files["mapped.json"]),
+        tensors=tensors,
+        certificate=Certificate.model_validate_json(files["certificate.json"]),
+        calibration=Dataset(calibration["x"], calibration.get("y"), "the artifact's calibration inputs"),
+    )
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / MANIFEST
+    if not file.is_file() or file.stat().st_size > 16 << 20:
+        raise fail("SNNC-U006", str(path), f"has no {MANIFEST}", hint="a folder that `snncc compile` wrote")
+    try:
+        return Manifest.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise fail("SNNC-U006", str(file), f"{place}: {first['msg']}") from None
+
+
+def _read_member(folder: Path, name: str, digest: str) -> bytes:
+    parts = Path(name).parts
+    file = folder / name
+    if Path(name).is_absolute() or ".." in parts or file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
+        raise fail("SNNC-S003", f"{folder}: {name!r}", "names a file outside the artifact")
+    if not file.is_file():
+        raise fail("SNNC-U006", str(file), "is missing")
+    if file.stat().st_size > _LIMIT_BYTES:
+        raise fail("SNNC-S002", str(file), "is too large", got=file.stat().st_size, limit=f"{_LIMIT_BYTES} bytes")
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compile again")
+    return data
+
+
+def comparison_of(manifest: Manifest) -> Comparison | None:
+    """The capture comparison that the manifest records."""
+    c = manifest.comparison
+    if c is None:
+        return None
+    return Comparison(int(c["inputs"]), int(c["layers"]), c["worst"], int(c["flips"]), c["end_to_end"])
+
+

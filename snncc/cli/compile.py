@@ -1,0 +1,159 @@
+"""``snncc check`` and ``snncc compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.base import command
+from snncc.cli.models import FILE, model_options, model_source, target_options
+from snncc.cli.output import busy, error_document, note, print_json, print_problems, print_table, say
+
+if TYPE_CHECKING:
+    from snncc.api import CheckResult
+    from snncc.artifact import Artifact
+
+
+@command("check")
+@model_options
+@target_options
+def check(target: str, schedule: str, calib: Path | None, as_json: bool, **source: Any) -> int:
+    """Say at once everything that stands between MODEL and a chip; nothing is written.
+
+    Exit code 0 if it fits, else that of the most basic problem: 1 for the model, 2 for usage,
+    3 if it does not fit, 5 for an unsafe file.
+    """
+    path, load = model_source(**source)
+    from snncc import api
+    from snncc.errors import error_of
+
+    with busy(f"checking {path}"):
+        result = api.check(path, target=target, schedule=schedule, calib=calib, load=load)
+    error = error_of(result.problems) if result.problems else None
+    if as_json:
+        print_json(_check_document(result, path, target, schedule))
+    else:
+        _print_check(result, path, target)
+    return 0 if error is None else error.exit_code
+
+
+def _check_document(result: CheckResult, path: Path, target: str, schedule: str) -> dict[str, Any]:
+    from snncc.errors import error_of
+    from snncc.plugins import find_target
+    from snncc.reporting.chip import uses
+
+    layers = (
+        []
+        if result.lowered is None
+        else [u.as_dict() for u in uses(result.lowered.mapped, find_target(target).chip)]
+    )
+    return {
+        "fits": not result.problems,
+        "model": str(path),
+        "target": target,
+        "schedule": schedule,
+        "layers": layers,
+        "notes": list(result.notes),
+        "error": error_document(error_of(result.problems)) if result.problems else None,
+    }
+
+
+def _print_check(result: CheckResult, path: Path, target: str) -> None:
+    from snncc.plugins import find_target
+    from snncc.reporting.chip import use_table
+    from snncc.reporting.numbers import plural
+
+    for line in (*(result.model.notes if result.model else ()), *result.notes):
+        note(f"note: {line}")
+    if result.lowered is None:
+        from snncc.errors import error_of
+
+        print_problems(error_of(result.problems).problems)
+        note(f"{path} does not compile for {target}: {plural(len(result.problems), 'problem')}")
+        return
+    print_table(use_table(result.lowered.mapped, find_target(target).chip))
+    say(f"{path} fits {target}.")
+
+
+@command("compile")
+@model_options
+@target_options
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    required=True,
+    metavar="DIR",
+    help="Artifact folder to write, whole or not at all.",
+)
+@click.option("--force", is_flag=True, help="Replace an artifact that stands there.")
+@click.option("--verify-each", is_flag=True, help="Run before and after each pass on the calibration inputs.")
+def compile_(
+    target: str,
+    schedule: str,
+    calib: Path | None,
+    out: Path,
+    force: bool,
+    verify_each: bool,
+    as_json: bool,
+    **source: Any,
+) -> int:
+    """Compile MODEL for a chip into an artifact folder."""
+    path, load = model_source(**source)
+    from snncc import api
+
+    with busy(f"compiling {path}"):
+        artifact = api.compile(
+            path,
+            target=target,
+            out=out,
+            schedule=schedule,
+            calib=calib,
+            load=load,
+            verify_each=verify_each,
+            force=force,
+        )
+    if as_json:
+        print_json(_artifact_document(artifact))
+    else:
+        _print_artifact(artifact)
+    return 0
+
+
+def _artifact_document(artifact: Artifact) -> dict[str, Any]:
+    from snncc.plugins import find_target
+    from snncc.reporting.chip import uses
+
+    chip = find_target(artifact.mapped.target).chip
+    return {
+        "artifact": str(artifact.path),
+        "manifest": artifact.manifest.model_dump(mode="json"),
+        "layers": [u.as_dict() for u in uses(artifact.mapped, chip)],
+        "certificate": artifact.certificate.model_dump(mode="json"),
+        "host_macs": artifact.host_macs,
+    }
+
+
+def _print_artifact(artifact: Artifact) -> None:
+    from snncc.plugins import find_target
+    from snncc.reporting.chip import use_table
+    from snncc.reporting.tables import approximation_table, pass_table, range_table
+
+    for line in artifact.manifest.notes:
+        note(f"note: {line}")
+    certificate = artifact.certificate
+    tables = (
+        use_table(artifact.mapped, find_target(artifact.mapped.target).chip),
+        pass_table(certificate),
+        approximation_table(certificate),
+        range_table(certificate),
+    )
+    for table in tables:
+        if table.rows:
+            print_table(table)
+    say(f"claim: {certificate.claim}")
+    for line in certificate.notes:
+        say(f"  - {line}")
+    say(f"wrote {artifact.path}; next: snncc verify {artifact.path} --data x.npz")

@@ -1,0 +1,71 @@
+"""``snncc targets [show NAME]``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from snncc.cli.base import command
+from snncc.cli.output import print_json, print_table, say
+
+if TYPE_CHECKING:
+    from snncc.hw.spec import ChipSpec
+
+
+@command("targets")
+@click.argument("words", nargs=-1, metavar="[show NAME]")
+def targets(words: tuple[str, ...], as_json: bool) -> int:
+    """List the chips that are installed; ``show NAME``: limits, constants with source and grade, errata."""
+    if not words:
+        return _list(as_json)
+    name = words[1:] if words[0] == "show" else words
+    if len(name) != 1:
+        raise click.UsageError("takes nothing, or: show NAME")
+    from snncc.plugins import find_target
+
+    chip = find_target(name[0]).chip
+    if as_json:
+        print_json(chip.model_dump(mode="json"))
+    else:
+        _show(chip)
+    return 0
+
+
+def _list(as_json: bool) -> int:
+    from snncc.plugins import find_target, target_names
+
+    chips: dict[str, tuple[ChipSpec, list[str]]] = {}
+    for name in target_names():
+        chip = find_target(name).chip
+        chips.setdefault(chip.name, (chip, []))[1].append(name)
+    found = [_summary(chip, names) for chip, names in chips.values()]
+    if as_json:
+        print_json({"targets": found})
+        return 0
+    from snncc.reporting.tables import Table, columns
+
+    rows = tuple(
+        (f["name"], ", ".join(f["aliases"]), str(f["cores"] or "no limit"), f["description"]) for f in found
+    )
+    print_table(Table("Targets", columns("name", "also", "#cores", "description"), rows))
+    return 0
+
+
+def _summary(chip: ChipSpec, names: list[str]) -> dict[str, Any]:
+    aliases = [n for n in names if n != chip.name]
+    return {"name": chip.name, "aliases": aliases, "cores": len(chip.cores), "description": chip.description}
+
+
+def _show(chip: ChipSpec) -> None:
+    from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table
+
+    say(f"{chip.name}: {chip.description}")
+    for table in (core_table(chip), limit_table(chip), chip_constant_table(chip)):
+        if table.rows:
+            print_table(table)
+    for title, lines in (("Errata", errata(chip)), ("Not modelled", chip.not_modelled)):
+        if lines:
+            say(f"{title}:")
+            for line in lines:
+                say(f"  - {line}")

@@ -1,0 +1,89 @@
+"""Ranges and ties of a legalised integer graph, for its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.certificate import LayerRange
+from snncc.equivalence.ranges import drive, extremes, start_potential, type_extremes, weighted_inputs
+from snncc.equivalence.verify import in_chunks
+from snncc.ir.const import Const, number_array
+from snncc.ir.graph import Graph
+from snncc.ir.nodes import Neuron
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LayerSums:
+    """Extreme input sums of one neuron layer, over every order of its events.
+
+    Attributes:
+        start_low, start_high: membrane before the first event, over the layer's neurons.
+        observed: least and largest prefix of input sums on the calibration inputs (low ≤ 0 ≤ high).
+        all_inputs: the same over every input that the types allow.
+        ties: calibration values exactly between two counts.
+    """
+
+    neuron: Neuron
+    start_low: int
+    start_high: int
+    observed: tuple[int, int]
+    all_inputs: tuple[int, int]
+    ties: int
+
+
+def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
+    """:class:`LayerSums` of every neuron of an integer graph."""
+    neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
+    keep = tuple(dict.fromkeys(name for n in neurons for name in weighted_inputs(graph, n)[2]))
+    kept = in_chunks(graph, calibration, keep).values
+    values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}
+    for neuron in neurons:
+        seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
+        start = start_potential(neuron, seen.rest)
+        # What a neuron with memory holds is at most the sum of all timesteps.
+        steps = 1 if neuron.is_stateless else graph.steps
+        yield LayerSums(
+            neuron=neuron,
+            start_low=int(start.min()),
+            start_high=int(start.max()),
+            observed=(int(seen.low.min()) * steps, int(seen.high.max()) * steps),
+            all_inputs=(int(possible.low.min()) * steps, int(possible.high.max()) * steps),
+            ties=_ties(graph, neuron, values),
+        )
+
+
+def _ties(graph: Graph, neuron: Neuron, values: Mapping[str, Array]) -> int:
+    """Drives exactly half-way between two counts that rounding to even would send down.
+
+    For neurons without memory; with one, ties are not counted.
+    """
+    if neuron.rounding.value != "half_up" or not neuron.is_stateless:
+        return 0
+    assert not isinstance(neuron.threshold, Const | float)
+    u = drive(graph, neuron, values, lambda node: node)
+    u = u + number_array(neuron.bias, u.ndim)
+    n, rest = np.divmod(2 * u + neuron.threshold, 2 * neuron.threshold)
+    return int(((rest == 0) & (n % 2 == 1) & (n >= 1) & (n <= neuron.max_spikes)).sum())
+
+
+def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRange:
+    """The certificate's entry: proven if every possible input stays within ``allowed``."""
+    low, high = sums.all_inputs
+    return LayerRange(
+        layer=sums.neuron.name,
+        bits=bits,
+        word_low=-(2 ** (bits - 1)),
+        word_high=2 ** (bits - 1) - 1,
+        all_inputs=sums.all_inputs,
+        observed=sums.observed,
+        allowed=allowed,
+        proven=allowed[0] <= low and high <= allowed[1],
+        ties=sums.ties,
+    )

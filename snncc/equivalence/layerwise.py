@@ -1,0 +1,176 @@
+"""The float rule of DESIGN §5: two float graphs compared layer by layer on the same input spikes.
+
+End to end one spike that rounding flips can grow through the layers; so each layer of the second
+graph is run on the *first* graph's spikes, its drive may differ by 1e-5·(Σ|w·x| + |b|), and a
+spike may differ only where the membrane lies within that of a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.ranges import weighted_inputs
+from snncc.ir.const import Const, number_array
+from snncc.ir.graph import Graph
+from snncc.ir.interp import Run, evaluate, neuron_step, run
+from snncc.ir.nodes import BatchNorm, Conv2d, HostRegion, Input, Linear, Neuron, Node, Rounding, Scale
+from snncc.ir.types import Spikes
+
+Array = NDArray[Any]
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One neuron layer: largest |difference| / bound of its drive, spikes that differ, those outside the rule."""
+
+    name: str
+    worst: float
+    flips: int
+    violations: int
+
+
+@dataclass(frozen=True)
+class LayerwiseReport:
+    """All layers of a comparison."""
+
+    layers: tuple[LayerDifference, ...]
+
+    @property
+    def worst(self) -> float:
+        """Largest ratio to the bound; infinite if a spike differs away from every threshold."""
+        ratios = [np.inf if layer.violations else layer.worst for layer in self.layers]
+        return float(max(ratios, default=0.0))
+
+    @property
+    def flips(self) -> int:
+        """Spikes that rounding flipped."""
+        return sum(layer.flips for layer in self.layers)
+
+
+def compare_layers(reference: Graph, other: Graph, x: Array) -> LayerwiseReport:
+    """Compare ``other`` with ``reference`` on inputs [N, T, *shape]; neurons correspond by name.
+
+    Neurons that only ``other`` has (readouts) and those inside its host region are compared by
+    the drive of what they read, resp. not at all: the host region holds the same nodes.
+    """
+    kept = tuple(n.name for n in reference.nodes if not isinstance(n, Input))
+    values = run(reference, x, kept).values | {reference.input.name: x.astype(np.float32)}
+    layers = []
+    for node in other.nodes:
+        if isinstance(node, Neuron) and isinstance(reference.by_name.get(node.name), Neuron):
+            layers.append(_compare(reference, other, node, values))
+        elif isinstance(node, HostRegion):
+            whole = Run(values, np.empty(0)).values[node.name]
+            unit = _unit(reference, node.name) / _unit(other, node.name)
+            mine = run(other, x, (node.name,)).values[node.name] * unit
+            layers.append(LayerDifference(node.name, 0.0, int((mine != whole).sum()), 0))
+    return LayerwiseReport(tuple(layers))
+
+
+def _unit(graph: Graph, name: str) -> float:
+    kind = graph.types[name]
+    return kind.unit if isinstance(kind, Spikes) else 1.0
+
+
+def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Array]) -> LayerDifference:
+    theirs = reference.by_name[node.name]
+    assert isinstance(theirs, Neuron)
+    sources = {name: _in_units_of(other, reference, name, values) for name in weighted_inputs(other, node)[2]}
+    steps = values[node.name].shape[1]
+    mine = [_drive(other, node, {k: v[:, t] for k, v in sources.items()}) for t in range(steps)]
+    drives = np.stack([d for d, _ in mine], axis=1)
+    bounds = np.stack([b for _, b in mine], axis=1) * TOLERANCE
+    # Both drives in the unit of the membrane, where the threshold is 1.
+    a = _normalized(values[theirs.inputs[0]], theirs)
+    b, bound = _normalized(drives, node), _normalized(bounds, node)
+    bound = bound * max(1, steps)
+    worst = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(bound, 1e-30))
+    counts = np.stack(list(_fired(node, drives)), axis=1) / _unit(other, node.name)
+    flips = np.rint(values[node.name] / _unit(reference, node.name)) != np.rint(counts)
+    # With memory a flip changes all that follows; the rule is asked of the first one of each neuron.
+    first = flips & (np.cumsum(flips, axis=1) == 1)
+    near = _distance(theirs, _membranes(theirs, values[theirs.inputs[0]])) <= bound.cumsum(axis=1) * 2 + 1e-7
+    return LayerDifference(node.name, float(worst.max(initial=0)), int(flips.sum()), int((first & ~near).sum()))
+
+
+def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Array]) -> Array:
+    """The reference's values as ``other`` holds them: the same counts, in its unit."""
+    if name in values:
+        return np.asarray(values[name] * np.float32(_unit(other, name) / _unit(reference, name)))
+    node = other.by_name[name]
+    parts = [_in_units_of(other, reference, i, values) for i in node.inputs]
+    steps = parts[0].shape[1]
+    return np.stack([evaluate(node, [p[:, t] for p in parts]) for t in range(steps)], axis=1)
+
+
+def _drive(graph: Graph, neuron: Neuron, values: dict[str, Array]) -> tuple[Array, Array]:
+    """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
+    env: dict[str, tuple[Array, Array]] = {}
+    for node in weighted_inputs(graph, neuron)[0]:
+        if isinstance(node, Linear | Conv2d):
+            x = values[node.inputs[0]]
+            env[node.name] = evaluate(node, [x]), evaluate(_absolute(node), [np.abs(x)])
+        else:
+            args = [env[i] for i in node.inputs]
+            env[node.name] = evaluate(node, [a for a, _ in args]), evaluate(_absolute(node), [b for _, b in args])
+    return env[neuron.inputs[0]]
+
+
+def _absolute(node: Node) -> Node:
+    """The node whose result bounds the magnitude of every partial sum."""
+    match node:
+        case Linear() | Conv2d():
+            bias = None if node.bias is None else Const(np.abs(node.bias.array))
+            return replace(node, weight=Const(np.abs(node.weight.array)), bias=bias)
+        case BatchNorm():
+            parts = {f: Const(np.abs(getattr(node, f).array)) for f in ("gamma", "beta")}
+            return replace(node, mean=Const(-np.abs(node.mean.array)), **parts)  # type: ignore[arg-type]
+        case Scale():
+            factor = node.factor
+            return replace(node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor))
+        case _:
+            return node
+
+
+def _normalized(drive: Array, neuron: Neuron) -> Array:
+    rank = drive.ndim - 1
+    ratio = number_array(neuron.gain, rank) / number_array(neuron.threshold, rank)
+    return np.asarray(drive * (ratio[:, None] if isinstance(ratio, np.ndarray) else ratio))
+
+
+class _State:
+    v: Any = 0
+    i: Any = 0
+    fired: Any = 0
+
+
+def _fired(neuron: Neuron, drives: Array) -> Iterator[Array]:
+    state = _State()
+    for t in range(drives.shape[1]):
+        yield neuron_step(neuron, drives[:, t], state)
+
+
+def _membranes(neuron: Neuron, drives: Array) -> Array:
+    """Charged membrane u over θ at every timestep, [N, T, *shape]."""
+    silent = replace(neuron, max_spikes=0)
+    state, parts = _State(), []
+    for t in range(drives.shape[1]):
+        before = state.v
+        probe = _State()
+        probe.v, probe.i, probe.fired = before, state.i, state.fired
+        parts.append(neuron_step(silent, drives[:, t], probe) / number_array(neuron.threshold, drives.ndim - 1))
+        neuron_step(neuron, drives[:, t], state)
+    return np.stack(parts, axis=1)
+
+
+def _distance(neuron: Neuron, u: Array) -> Array:
+    """Distance of u/θ to the nearest place where the count changes."""
+    shift = 0.0 if neuron.rounding is Rounding.FLOOR else 0.5
+    return np.asarray(np.abs(u + shift - np.rint(u + shift)))

@@ -1,0 +1,116 @@
+"""Ranges of what a membrane can receive, over every order in which its events may arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.ir import Const, Conv2d, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
+from snncc.ir.const import number_array
+from snncc.ir.interp import evaluate
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Sums of the negative and of the positive synaptic inputs, and what is there without input.
+
+    Attributes:
+        low: Σ of negative contributions, [N, *shape].
+        high: Σ of positive contributions, [N, *shape].
+        rest: drive without any spike (biases of the weights), [1, *shape].
+    """
+
+    low: Array
+    high: Array
+    rest: Array
+
+    def merged(self) -> tuple[Any, Any]:
+        """Least ``low`` and largest ``high`` over samples and neurons."""
+        return self.low.min(initial=0), self.high.max(initial=0)
+
+
+def weighted_inputs(graph: Graph, neuron: Node) -> tuple[list[Node], list[Linear | Conv2d], list[str]]:
+    """The drive of a neuron: its nodes in order, the weighted ones, and the spike values they read.
+
+    Walks from the neuron back to the weighted nodes, which end the walk.
+    """
+    wanted = {neuron.inputs[0]}
+    path: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.name not in wanted:
+            continue
+        path.append(node)
+        if not isinstance(node, Linear | Conv2d):
+            wanted |= set(node.inputs)
+    weighted = [n for n in reversed(path) if isinstance(n, Linear | Conv2d)]
+    return path[::-1], weighted, [n.inputs[0] for n in weighted]
+
+
+def drive(graph: Graph, neuron: Node, values: Mapping[str, Array], change: Callable[[Linear | Conv2d], Linear | Conv2d]) -> Array:
+    """What the neuron receives, [N, *shape], when ``change`` is applied to the weighted nodes.
+
+    ``values`` holds the spike values [N, *shape] that the weighted nodes read.
+    """
+    env: dict[str, Array] = {}
+    for node in weighted_inputs(graph, neuron)[0]:
+        if isinstance(node, Linear | Conv2d):
+            env[node.name] = evaluate(change(node), [values[node.inputs[0]]])
+        else:
+            env[node.name] = evaluate(node, [env[i] for i in node.inputs])
+    return env[neuron.inputs[0]]
+
+
+def extremes(graph: Graph, neuron: Node, values: Mapping[str, Array]) -> Extremes:
+    """:class:`Extremes` of a neuron's drive for given (non-negative) spike values."""
+
+    def part(sign: int) -> Callable[[Linear | Conv2d], Linear | Conv2d]:
+        def keep(node: Linear | Conv2d) -> Linear | Conv2d:
+            w = node.weight.array
+            return replace(node, weight=Const(np.where(np.sign(w) == sign, w, np.zeros_like(w))), bias=None)
+
+        return keep
+
+    silent = {name: np.zeros_like(values[name][:1]) for name in weighted_inputs(graph, neuron)[2]}
+    return Extremes(
+        low=drive(graph, neuron, values, part(-1)),
+        high=drive(graph, neuron, values, part(1)),
+        rest=drive(graph, neuron, silent, lambda node: node),
+    )
+
+
+def type_extremes(graph: Graph, neuron: Node) -> Extremes:
+    """:class:`Extremes` over every input that the types allow: all sources at their largest level."""
+    values = {}
+    for name in weighted_inputs(graph, neuron)[2]:
+        kind = graph.types[name]
+        assert isinstance(kind, Spikes) and not kind.signed
+        values[name] = np.full((1, *kind.shape), kind.levels, np.int64)
+    return extremes(graph, neuron, values)
+
+
+def start_potential(neuron: Neuron | WindowNeuron, rest: Array) -> Array:
+    """Membrane before the first event of a timestep: initial value, biases and pre-charge, [1, *shape].
+
+    A stateful neuron's residue of earlier timesteps is not in it.
+    """
+    rank = rest.ndim
+    start: Array = rest + number_array(neuron.bias, rank) + number_array(neuron.v_init, rank)
+    return start + precharge(neuron)
+
+
+def precharge(neuron: Neuron | WindowNeuron) -> int:
+    """Integer that turns rounding into flooring: ⌊θ/2⌋ for half up, -1 for a strict threshold."""
+    if isinstance(neuron, WindowNeuron):
+        return neuron.precharge
+    if neuron.is_readout:
+        return 0
+    if neuron.strict:
+        return -1
+    assert not isinstance(neuron.threshold, Const | float)
+    return neuron.threshold // 2 if neuron.rounding.value == "half_up" else 0

@@ -1,0 +1,95 @@
+"""What ``snncc verify`` found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class LayerMatch(_Model):
+    """One layer of the exported network against the integers.
+
+    Attributes:
+        name: neuron node.
+        layer: path of the module it came from.
+        quantity: spike counts of each timestep, or a readout's final membrane potential.
+        neurons: size of the layer.
+        compared: values compared (samples × timesteps × neurons).
+        mismatches: of these, how many differ.
+    """
+
+    name: str
+    layer: str
+    quantity: Literal["spike count", "membrane potential"]
+    neurons: int
+    compared: int
+    mismatches: int
+
+
+class Divergence(_Model):
+    """The first value that differs: lowest layer, then sample, timestep and neuron."""
+
+    layer: str
+    sample: int
+    timestep: int
+    neuron: tuple[int, ...]
+    integer: int
+    spikes: int
+
+
+class Accuracy(_Model):
+    """Share of samples whose largest class score is the label; None without labels."""
+
+    float: float | None
+    integer: float | None
+    spikes: float | None
+
+
+class Excursion(_Model):
+    """Samples that left the range for which a layer's schedule is made."""
+
+    layer: str
+    samples: int
+    first_sample: int
+    saturations: int
+    early: int
+
+
+class OtherOrder(_Model):
+    """The same events in another order (free schedule)."""
+
+    seed: int
+    layers: tuple[LayerMatch, ...]
+    accuracy: float | None
+
+
+class Verification(_Model):
+    """Integers against exported spikes.
+
+    Attributes:
+        equivalent: every compared value equal and no excursion; never true for a free schedule.
+        pair: the two executors that were compared.
+        order: order in which input events were played.
+        agreement: share of samples in which spikes and integers decide alike.
+        proven: whether the certificate holds for all inputs (else for the calibrated ranges,
+            which were checked on every sample here).
+    """
+
+    equivalent: bool
+    schedule: Literal["exact", "free"]
+    target: str
+    pair: tuple[str, str]
+    samples: int
+    layers: tuple[LayerMatch, ...]
+    accuracy: Accuracy
+    agreement: float
+    first_divergence: Divergence | None
+    excursions: tuple[Excursion, ...]
+    proven: bool
+    order: str
+    shuffled: OtherOrder | None = None

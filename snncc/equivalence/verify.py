@@ -1,0 +1,125 @@
+"""Integers against exported spikes: every neuron of every layer, on real inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.result import Accuracy, Divergence, Excursion, LayerMatch, OtherOrder, Verification
+from snncc.ir.interp import Run, run
+from snncc.mapping.mapped import Mapped, Schedule
+from snncc.simulation import Activity, Progress, Simulator
+
+if TYPE_CHECKING:
+    from snncc.artifact import Artifact
+    from snncc.data import Dataset
+
+Array = NDArray[Any]
+
+SHUFFLE_SEED = 1
+_CHUNK = 128
+
+
+def verify_artifact(artifact: Artifact, data: Dataset, simulator: Simulator, workers: int, progress: Progress | None) -> Verification:
+    """Compare the integer graph with the mapped network that the artifact holds.
+
+    The reference is :mod:`snncc.ir.interp` on ``integer.snn``; the other side executes
+    ``mapped.json``, spike by spike. Counts are compared bit for bit.
+    """
+    mapped = artifact.mapped
+    counts = artifact.spike_inputs(data.x)
+    spikes = simulator.execute(mapped, artifact.tensors, counts, workers=workers, progress=progress)
+    integer = in_chunks(artifact.integer_graph, data.x)
+    real = in_chunks(artifact.float_graph, data.x, keep=())
+    layers = tuple(_match(mapped, integer, spikes))
+    excursions = tuple(_excursions(spikes))
+    exact = mapped.schedule is Schedule.EXACT
+    equal = all(layer.mismatches == 0 for layer in layers)
+    return Verification(
+        equivalent=exact and equal and not excursions,
+        schedule=mapped.schedule.value,
+        target=mapped.target,
+        pair=("snncc.ir.interp on integer.snn", f"{simulator.name} ({mapped.engine.value}) on mapped.json"),
+        samples=len(data),
+        layers=layers,
+        accuracy=Accuracy(
+            float=accuracy(real.result, data.y),
+            integer=accuracy(integer.result, data.y),
+            spikes=accuracy(spikes.result, data.y),
+        ),
+        agreement=float((decisions(integer.result) == decisions(spikes.result)).mean()),
+        first_divergence=None if equal else _first(mapped, integer, spikes),
+        excursions=excursions,
+        proven=exact and artifact.certificate.proven,
+        order=mapped.order,
+        shuffled=None if exact else _shuffled(artifact, data, counts, integer, simulator, workers),
+    )
+
+
+def in_chunks(graph: Any, x: Array, keep: tuple[str, ...] | None = None) -> Run:
+    """:func:`snncc.ir.interp.run` in pieces that bound memory."""
+    runs = [run(graph, x[i : i + _CHUNK], keep) for i in range(0, len(x), _CHUNK)]
+    values = {name: np.concatenate([r.values[name] for r in runs]) for name in runs[0].values}
+    return Run(values, np.concatenate([r.result for r in runs]))
+
+
+def decisions(result: Array) -> Array:
+    """Largest class score of each sample; scores of several timesteps add up."""
+    flat = result.reshape(len(result), -1) if result.ndim <= 2 else result.reshape(len(result), -1, result.shape[-1]).sum(axis=1)
+    return np.asarray(flat.argmax(axis=1))
+
+
+def accuracy(result: Array, labels: Array | None) -> float | None:
+    """Share of samples [N, ...] decided as labelled."""
+    return None if labels is None else float((decisions(result) == labels).mean())
+
+
+def _values(mapped: Mapped, integer: Run, spikes: Activity) -> list[tuple[Any, Array, Array]]:
+    found = []
+    for piece in mapped.pieces:
+        got = spikes.counts[piece.name]
+        want = integer.values[piece.name].reshape(got.shape)
+        if piece.is_readout:
+            # A membrane is read once, after the last timestep.
+            want, got = want[:, -1:], got[:, -1:]
+        found.append((piece, want, got))
+    return found
+
+
+def _match(mapped: Mapped, integer: Run, spikes: Activity) -> list[LayerMatch]:
+    return [
+        LayerMatch(
+            name=piece.name,
+            layer=piece.layer,
+            quantity="membrane potential" if piece.is_readout else "spike count",
+            neurons=int(np.prod(piece.shape)),
+            compared=int(want.size),
+            mismatches=int((want != got).sum()),
+        )
+        for piece, want, got in _values(mapped, integer, spikes)
+    ]
+
+
+def _first(mapped: Mapped, integer: Run, spikes: Activity) -> Divergence:
+    for piece, want, got in _values(mapped, integer, spikes):
+        differ = np.argwhere(want != got)
+        if len(differ):
+            at = tuple(int(i) for i in differ[0])
+            return Divergence(layer=piece.name, sample=at[0], timestep=at[1], neuron=at[2:], integer=int(want[at]), spikes=int(got[at]))
+    raise AssertionError("no divergence to report")
+
+
+def _excursions(spikes: Activity) -> list[Excursion]:
+    return [
+        Excursion(layer=a.name, samples=len(a.out_of_range), first_sample=a.out_of_range[0], saturations=a.saturations, early=a.early)
+        for a in spikes.layers
+        if a.out_of_range
+    ]
+
+
+def _shuffled(artifact: Artifact, data: Dataset, counts: Array, integer: Run, simulator: Simulator, workers: int) -> OtherOrder:
+    other = simulator.execute(artifact.mapped, artifact.tensors, counts, shuffle=SHUFFLE_SEED, workers=workers)
+    layers = tuple(_match(artifact.mapped, integer, other))
+    return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=accuracy(other.result, data.y))

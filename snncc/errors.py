@@ -1,0 +1,232 @@
+"""Every error snncc can raise: one code each, all problems at once, an exit code a family.
+
+A message reads *where: what is wrong, got X, limit Y. Try Z.* An exception carries one or more
+:class:`Problem`; the command line prints them all, ``--json`` gives them as objects, and
+``snncc explain CODE`` prints the paragraph that stands here.
+
+    SnnccError
+      ModelError       exit 1   the model cannot be compiled as it is
+      DataError        exit 1   the data given to a command do not fit the model
+      UsageError       exit 2   a wrong option, path or name
+      CapacityError    exit 3   the network does not fit the chip
+      EquivalenceError exit 4   the spikes do not compute the integers
+      UnsafeFileError  exit 5   a foreign file tries something that data must not
+      InternalError    exit 70  our bug
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        code: stable identifier, a key of :data:`CODES`.
+        where: what it concerns: a file, a layer, an option.
+        what: what is wrong with it.
+        got: the value found, if it says something.
+        limit: the value allowed, if it says something.
+        hint: what the user can do.
+    """
+
+    code: str
+    where: str
+    what: str
+    got: str | None = None
+    limit: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}"
+        if self.got is not None:
+            text += f", got {self.got}"
+        if self.limit is not None:
+            text += f", limit {self.limit}"
+        text += "."
+        return f"{text} Try {self.hint}." if self.hint else text
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The problem as plain JSON values."""
+        return asdict(self)
+
+
+class SnnccError(Exception):
+    """Base of all errors; ``exit_code`` is what the command line returns."""
+
+    exit_code = 70
+
+    def __init__(self, *problems: Problem) -> None:
+        if not problems:
+            raise ValueError("an SnnccError needs at least one problem")
+        self.problems = problems
+        super().__init__("\n".join(f"[{p.code}] {p}" for p in problems))
+
+    @property
+    def code(self) -> str:
+        """Code of the first problem."""
+        return self.problems[0].code
+
+
+class ModelError(SnnccError):
+    """The model cannot be compiled as it is."""
+
+    exit_code = 1
+
+
+class DataError(SnnccError):
+    """The data given to a command do not fit the model."""
+
+    exit_code = 1
+
+
+class UsageError(SnnccError):
+    """A wrong option, path or name."""
+
+    exit_code = 2
+
+
+class CapacityError(SnnccError):
+    """The network does not fit the chip."""
+
+    exit_code = 3
+
+
+class EquivalenceError(SnnccError):
+    """The exported spikes do not compute the trained integers."""
+
+    exit_code = 4
+
+
+class UnsafeFileError(SnnccError):
+    """A foreign file tries something that data must not do."""
+
+    exit_code = 5
+
+
+class InternalError(SnnccError):
+    """A bug of snncc."""
+
+    exit_code = 70
+
+
+@dataclass(frozen=True, slots=True)
+class CodeInfo:
+    """What ``snncc explain`` prints for a code."""
+
+    error: type[SnnccError]
+    title: str
+    explanation: str
+
+
+CODES: dict[str, CodeInfo] = {
+    # model files
+    "SNNC-M001": CodeInfo(ModelError, "not a model file", "The file is none of the formats snncc reads: a torch `.pt` whole module or state dict, or a graph file `.snnc` written by `snncc.export`. A truncated or damaged file ends here too."),
+    "SNNC-M002": CodeInfo(ModelError, "class not on the allow-list", "A whole-module `.pt` names Python classes. snncc builds only classes of torch.nn, snncc_torch.nn and spikingjelly; anything else could run code while it loads. In the training script call `snncc.export(module, example_input, 'model.snnc')`, or give the constructor: `--model pkg.mod:factory --weights sd.pt`."),
+    "SNNC-M003": CodeInfo(ModelError, "input shape or timesteps unknown", "The file says nothing about the shape of one sample (without batch and time) or the number of timesteps. Give `--input-shape C,H,W` and `--timesteps T`, or write them into the module with `snncc_torch.describe(module, ...)` before saving."),
+    "SNNC-M004": CodeInfo(ModelError, "unsupported layer", "The model holds an operation that snncc has no semantics for. The message names the module and the operation; replace it by a supported one or keep it on the host, outside the exported module."),
+    "SNNC-M005": CodeInfo(ModelError, "unrecognised neuron", "A module holds state or fires, but is none of the neurons that snncc knows bit for bit, or behaves differently from the class whose name it bears."),
+    "SNNC-M006": CodeInfo(ModelError, "capture differs from the module", "After capture the graph is run beside the PyTorch module on two inputs. They differ by more than float rounding allows, so the graph is not the model; nothing is compiled."),
+    "SNNC-M007": CodeInfo(ModelError, "NaN or infinity in the parameters", "A weight, bias, statistic or neuron parameter is not a finite number."),
+    "SNNC-M008": CodeInfo(ModelError, "module is in training mode", "BatchNorm and Dropout behave differently in training. Call `module.eval()` before saving or exporting."),
+    "SNNC-M009": CodeInfo(ModelError, "attribute of a wrong type", "An attribute of a module in the file has a type or value that the layer cannot have (a stride that is text, a forward that is data). The file is damaged or forged."),
+    "SNNC-M010": CodeInfo(ModelError, "ill-formed graph", "A graph breaks a rule of the IR: a value used before it is defined, a type that does not fit, a node that its family does not have."),
+    "SNNC-M011": CodeInfo(ModelError, "text form cannot be parsed", "The text form of a graph has a syntax error; the message gives line and column."),
+    "SNNC-M012": CodeInfo(ModelError, "no exact lowering", "A layer is understood, but no pass can carry it to integers or spikes for this target and schedule."),
+    "SNNC-M013": CodeInfo(ModelError, "capture failed", "torch.export could not trace the module, most often because control flow depends on the data or because a module cannot be traced at batch 1."),
+    "SNNC-M014": CodeInfo(ModelError, "threshold vanishes in integers", "With the weight scale that the chip's accumulator allows, the firing threshold rounds below 1. The layer's sums are too large against its threshold."),
+    "SNNC-M015": CodeInfo(ModelError, "optional package missing", "Reading this model needs an optional package that is not installed."),
+    # data
+    "SNNC-D001": CodeInfo(DataError, "data file unreadable", "`--data` and `--calib` take an `.npz` file with an array `x`."),
+    "SNNC-D002": CodeInfo(DataError, "array missing", "The `.npz` file has no array of that name. It must hold `x` of shape [N,C,H,W] or [N,T,C,H,W], and may hold `y` of shape [N]."),
+    "SNNC-D003": CodeInfo(DataError, "wrong dtype", "`x` must be integers or floats; `y` must be integers."),
+    "SNNC-D004": CodeInfo(DataError, "wrong shape", "The array's shape does not match the model's input: [N,C,H,W] for one timestep, [N,T,C,H,W] for T."),
+    "SNNC-D005": CodeInfo(DataError, "NaN or infinity in the data", "Inputs must be finite numbers."),
+    "SNNC-D006": CodeInfo(DataError, "value outside the input's levels", "The model's input is a spike count 0..levels; a value is no whole number or lies outside."),
+    "SNNC-D007": CodeInfo(DataError, "calibration inputs needed", "Quantization chooses weight scales from the sums that real inputs cause. The model carries no calibration inputs; give some with `--calib x.npz`."),
+    "SNNC-D008": CodeInfo(DataError, "data file too large", "The file would take more memory than the reader allows."),
+    # usage
+    "SNNC-U001": CodeInfo(UsageError, "no such file", "The path does not exist or is not a regular file."),
+    "SNNC-U002": CodeInfo(UsageError, "output exists", "The output path is there already. `--force` replaces an artifact that snncc wrote; anything else is never overwritten."),
+    "SNNC-U003": CodeInfo(UsageError, "output not writable", "The folder that should hold the output cannot be written."),
+    "SNNC-U004": CodeInfo(UsageError, "unknown target", "`snncc targets` lists the chips that are installed."),
+    "SNNC-U005": CodeInfo(UsageError, "wrong option", "An option has a value that it cannot have."),
+    "SNNC-U006": CodeInfo(UsageError, "not an artifact", "The folder is not what `snncc compile` writes: its manifest is missing, of another schema, or a file differs from its recorded hash."),
+    "SNNC-U007": CodeInfo(UsageError, "unknown error code", "`snncc explain` without a code lists all of them."),
+    "SNNC-U008": CodeInfo(UsageError, "duplicate plugin name", "Two installed packages register the same name. Uninstall one."),
+    "SNNC-U009": CodeInfo(UsageError, "chip description invalid", "A chip's TOML file has a missing, unknown or mistyped key."),
+    "SNNC-U010": CodeInfo(UsageError, "factory cannot be used", "`--model pkg.mod:factory` must name a callable that returns a torch.nn.Module."),
+    # capacity
+    "SNNC-C001": CodeInfo(CapacityError, "kernel memory", "The layer needs more kernel words than any core has. Speck pads to powers of two: words = channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉); the gate of the exact schedule adds one input channel."),
+    "SNNC-C002": CodeInfo(CapacityError, "neuron memory", "The layer needs more neuron words than any core has. Speck pads to powers of two: words = features · 2^(⌈log2 height⌉ + ⌈log2 width⌉)."),
+    "SNNC-C003": CodeInfo(CapacityError, "too many layers", "The network has more spiking layers than the chip has cores."),
+    "SNNC-C004": CodeInfo(CapacityError, "no placement", "Every layer fits some core, but not all at once: the message names layers that compete for the same cores."),
+    "SNNC-C005": CodeInfo(CapacityError, "kernel size", "The kernel is larger than, or shaped differently from, what a core can hold."),
+    "SNNC-C006": CodeInfo(CapacityError, "stride, padding or pooling", "A geometry value is outside the set that a core can be configured to."),
+    "SNNC-C007": CodeInfo(CapacityError, "map size", "A feature map is larger than a core can address."),
+    "SNNC-C008": CodeInfo(CapacityError, "fan-out", "A layer feeds more destinations than a core can address."),
+    "SNNC-C009": CodeInfo(CapacityError, "integer range", "A threshold, initial value or sum does not fit the chip's word."),
+    "SNNC-C010": CodeInfo(CapacityError, "the chip has no such neuron", "The neuron needs leak between timesteps, hard reset, or a second accumulator that this chip has not."),
+    "SNNC-C011": CodeInfo(CapacityError, "gate cannot reach", "In the gated schedule one control event must reach every output site through one tap; with this kernel, stride and padding some sites cannot be reached."),
+    "SNNC-C012": CodeInfo(CapacityError, "connection the chip cannot make", "The layer's inputs cannot be joined as this chip joins them (on Speck: spikes of equal shape that go through the same kernel)."),
+    # equivalence
+    "SNNC-Q001": CodeInfo(EquivalenceError, "spikes differ from integers", "The spike counts of the exported network are not the integers of the legalised integer graph. `first_divergence` gives sample, layer and neuron."),
+    "SNNC-Q002": CodeInfo(EquivalenceError, "calibrated range left", "The certificate of some layer holds on the calibration inputs only, and a sample left the range for which the schedule was made. Compile again with calibration inputs that cover the data."),
+    # unsafe
+    "SNNC-S001": CodeInfo(UnsafeFileError, "pickle that runs code", "The file's pickle stream calls something else than torch's tensor rebuilders. It was not loaded."),
+    "SNNC-S002": CodeInfo(UnsafeFileError, "file exceeds a limit", "Sizes are bounded before anything is allocated; the file declares more than that."),
+    "SNNC-S003": CodeInfo(UnsafeFileError, "path leaves the folder", "A name inside the file is absolute, contains `..`, or is a link."),
+    # ours
+    "SNNC-X001": CodeInfo(InternalError, "internal error", "This is a bug of snncc. Please report it with the command and the message."),
+}  # fmt: skip
+
+# When several kinds of problem come together the most basic decides the exception and exit code.
+_PRECEDENCE: tuple[type[SnnccError], ...] = (
+    InternalError,
+    UnsafeFileError,
+    UsageError,
+    ModelError,
+    DataError,
+    CapacityError,
+    EquivalenceError,
+)
+
+
+def problem(
+    code: str, where: str, what: str, *, got: Any = None, limit: Any = None, hint: str | None = None
+) -> Problem:
+    """A :class:`Problem`; ``got`` and ``limit`` are turned into text."""
+    if code not in CODES:
+        raise KeyError(f"unknown error code {code}")
+
+    def text(value: Any) -> str | None:
+        return None if value is None else str(value)
+
+    return Problem(code, where, what, text(got), text(limit), hint)
+
+
+def error_of(problems: Iterable[Problem]) -> SnnccError:
+    """The exception that carries ``problems``: its class is that of the most basic one."""
+    found = tuple(problems)
+    classes = {CODES[p.code].error for p in found}
+    cls = next(c for c in _PRECEDENCE if c in classes)
+    ordered = sorted(found, key=lambda p: CODES[p.code].error is not cls)
+    return cls(*ordered)
+
+
+def fail(
+    code: str, where: str, what: str, *, got: Any = None, limit: Any = None, hint: str | None = None
+) -> SnnccError:
+    """The exception for a single problem, to be raised by the caller."""
+    return error_of([problem(code, where, what, got=got, limit=limit, hint=hint)])
+
+
+def raise_all(problems: Iterable[Problem]) -> None:
+    """Raise one exception that carries all ``problems``, or return if there are none."""
+    found = tuple(problems)
+    if found:
+        raise error_of(found)

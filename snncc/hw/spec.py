@@ -1,0 +1,185 @@
+"""Chips as data: typed descriptions read from TOML by a strict loader.
+
+Units stand in the key names. Every physical number is a :class:`Quantity` with its source, its
+grade and a band; unknown or missing keys are errors, all reported at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from snncc.errors import problem, raise_all
+
+Grade = Literal["measured", "vendor", "fitted", "simulated", "assumed"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Quantity(_Model):
+    """A physical constant; the unit stands in the name of the field that holds it.
+
+    Attributes:
+        value: best estimate.
+        low, high: band that the sources support.
+        source: where it was published or how it was derived.
+        grade: what kind of evidence that is.
+    """
+
+    value: float
+    low: float
+    high: float
+    source: str
+    grade: Grade
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Quantity:
+        if not 0 <= self.low <= self.value <= self.high:
+            raise ValueError("needs 0 <= low <= value <= high")
+        return self
+
+
+class CoreSpec(_Model):
+    """One core and what it holds; None where the chip sets no limit."""
+
+    id: int
+    kernel_words: int
+    neuron_words: int
+    synop_time_ns: Quantity | None = None
+    errata: tuple[str, ...] = ()
+
+
+class CoreKind(_Model):
+    """Cores that are alike, as a chip file lists them."""
+
+    ids: tuple[int, ...]
+    kernel_words: int
+    neuron_words: int
+    synop_time_ns: Quantity | None = None
+    errata: tuple[str, ...] = ()
+
+
+class Limits(_Model):
+    """What a layer may be; None or an empty tuple means the chip sets no limit. ``source`` covers all."""
+
+    source: str
+    weight_bits: int
+    state_bits: int
+    threshold_max: int | None = None
+    kernel_max: int | None = None
+    square_kernel: bool = False
+    strides: tuple[int, ...] = ()
+    padding_max: int | None = None
+    poolings: tuple[int, ...] = ()
+    features_max: int | None = None
+    input_size_max: int | None = None
+    output_size_max: int | None = None
+    fan_out: int | None = None
+    power_of_two_memory: bool = False
+
+
+class Abilities(_Model):
+    """What the chip's neurons and schedule can do. ``source`` covers all."""
+
+    source: str
+    clocked: bool
+    leak_between_timesteps: bool
+    hard_reset: bool
+    second_accumulator: bool
+    clips_counts: bool
+    reads_membranes: bool
+
+
+class Costs(_Model):
+    """Energy and time; what is None is unknown and is never counted as zero silently."""
+
+    static_power_mw: Quantity | None = None
+    io_power_mw: Quantity | None = None
+    synop_energy_pj: Quantity | None = None
+    hop_latency_ns: Quantity | None = None
+    io_latency_ns: Quantity | None = None
+
+
+class _ChipFile(_Model):
+    schema_version: Literal[1]
+    name: str
+    description: str
+    limits: Limits
+    abilities: Abilities
+    costs: Costs
+    core_kinds: tuple[CoreKind, ...] = ()
+    errata: tuple[str, ...] = ()
+    not_modelled: tuple[str, ...] = Field(default=())
+
+
+class ChipSpec(_Model):
+    """A chip.
+
+    Attributes:
+        name: as users say it.
+        cores: one entry a core, by id; empty for an ideal chip without limits.
+        errata: known faults of the silicon that users should hear of.
+        not_modelled: what the energy and latency figures leave out.
+    """
+
+    name: str
+    description: str
+    limits: Limits
+    abilities: Abilities
+    costs: Costs
+    cores: tuple[CoreSpec, ...]
+    errata: tuple[str, ...]
+    not_modelled: tuple[str, ...]
+
+
+def load_chip(path: Path) -> ChipSpec:
+    """Chip description of a TOML file.
+
+    Raises:
+        UsageError: SNNC-U009, with every key that is missing, unknown or mistyped.
+    """
+    where = f"chip file {path.name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise_all([problem("SNNC-U009", where, f"no valid TOML ({error})")])
+    try:
+        file = _ChipFile.model_validate(_tuples(data))
+    except ValidationError as error:
+        found = error.errors()
+        raise_all(
+            problem("SNNC-U009", f"{where}: {'.'.join(map(str, e['loc']))}", e["msg"], got=e.get("input") if e["type"] != "missing" else None)
+            for e in found
+        )
+    cores = [
+        CoreSpec(id=i, kernel_words=k.kernel_words, neuron_words=k.neuron_words, synop_time_ns=k.synop_time_ns, errata=k.errata)
+        for k in file.core_kinds
+        for i in k.ids
+    ]
+    ids = [c.id for c in cores]
+    if len(set(ids)) != len(ids):
+        raise_all([problem("SNNC-U009", where, "a core id stands twice", got=sorted(ids))])
+    return ChipSpec(
+        name=file.name,
+        description=file.description,
+        limits=file.limits,
+        abilities=file.abilities,
+        costs=file.costs,
+        cores=tuple(sorted(cores, key=lambda c: c.id)),
+        errata=file.errata,
+        not_modelled=file.not_modelled,
+    )
+
+
+def _tuples(value: object) -> object:
+    """TOML arrays as tuples, which strict validation asks for."""
+    if isinstance(value, list):
+        return tuple(_tuples(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return value

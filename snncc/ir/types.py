@@ -1,0 +1,59 @@
+"""Types of values: what travels on an edge of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Family(StrEnum):
+    """The three graph families; a graph belongs to one and its nodes mean what that family says."""
+
+    FLOAT = "float"
+    INTEGER = "integer"
+    SPIKE = "spike"
+
+
+@dataclass(frozen=True, slots=True)
+class Spikes:
+    """Events that carry an integer.
+
+    Attributes:
+        shape: features of one sample at one timestep, without batch and time.
+        levels: largest integer an event can carry (1 = binary).
+        signed: whether ``-levels`` is possible too.
+        unit: what one level is worth as a real number (1/D behind an SFA neuron with
+            normalisation); always 1 in integer and spike graphs.
+    """
+
+    shape: tuple[int, ...]
+    levels: int
+    signed: bool = False
+    unit: float = 1.0
+
+    def __str__(self) -> str:
+        text = f"spikes<{'x'.join(map(str, self.shape))}, {self.levels}"
+        if self.signed:
+            text += ", signed"
+        if self.unit != 1.0:
+            text += f", unit={self.unit!r}"
+        return text + ">"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What synapses deliver and a membrane integrates, or a real-valued input.
+
+    Attributes:
+        shape: features of one sample at one timestep, without batch and time.
+        dtype: ``f32`` in float graphs, ``i32`` in integer and spike graphs.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "f32"
+
+    def __str__(self) -> str:
+        return f"current<{'x'.join(map(str, self.shape))}, {self.dtype}>"
+
+
+ValueType = Spikes | Current

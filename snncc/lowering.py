@@ -1,0 +1,47 @@
+"""What a target's lowering takes and gives: the contract between the core and backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from snncc.equivalence.certificate import Certificate
+from snncc.ir.graph import Graph
+from snncc.mapping.mapped import Mapped, Schedule
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose about a compilation.
+
+    Attributes:
+        schedule: ``exact`` or ``free``.
+        verify_each: run every pass's input and output on the calibration inputs.
+    """
+
+    schedule: Schedule = Schedule.EXACT
+    verify_each: bool = False
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A network on its way to an artifact.
+
+    Attributes:
+        float_graph: as captured.
+        integer_graph: legalised for the target: what the spikes must compute.
+        spike_graph: the schedule made explicit.
+        mapped: pieces on cores.
+        tensors: arrays of ``mapped``, by digest.
+        certificate: what is proven, what is conditional, what is approximate.
+    """
+
+    float_graph: Graph
+    integer_graph: Graph
+    spike_graph: Graph
+    mapped: Mapped
+    certificate: Certificate
+    tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)

@@ -1,0 +1,150 @@
+"""The mapped network: pieces on cores, their connections, the schedule. Stored as ``mapped.json``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from snncc.ir.nodes import Decode, OverTime, Reset
+from snncc.mapping.address import VSC, Pair, Shape3
+
+INPUT = "input"  # the name by which connections refer to the network's input events
+
+
+class Schedule(StrEnum):
+    """What the exported network promises (DESIGN §5.3)."""
+
+    EXACT = "exact"
+    FREE = "free"
+
+
+class Engine(StrEnum):
+    """How the pieces run."""
+
+    CLOCKED = "clocked"  # windows of micro-steps, a barrier after each
+    GATED = "gated"  # event-driven; a layer integrates, then control events release it
+    EVENT = "event"  # event-driven, free-running
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Connection(_Model):
+    """Synapses from one source into a piece.
+
+    Attributes:
+        source: name of a piece, or :data:`INPUT`.
+        weight: digest of an int8 array [O, C/groups, kh, kw].
+        address: which of them an event uses.
+        delay: micro-steps that the spikes wait (clocked engine; 0 elsewhere).
+    """
+
+    source: str
+    weight: str
+    address: VSC
+    delay: int = 0
+
+
+class Gate(_Model):
+    """Release of a layer by host control events (``facts/speck.md`` §3).
+
+    The membrane starts ``lift`` lower, so that it cannot fire while it integrates; then
+    ``rounds`` control events per output site, each adding ``step`` ≤ θ through one tap of one
+    extra input feature, lift it back: ``lift = rounds·step``.
+
+    Attributes:
+        feature: index of the extra input feature.
+        tap: kernel position (y, x) that holds ``step`` for every output feature.
+        low, high: range of input sums (any order of events) for which the schedule is made.
+    """
+
+    feature: int
+    tap: Pair
+    step: int
+    rounds: int
+    low: int
+    high: int
+
+    @property
+    def lift(self) -> int:
+        """What all control events of a neuron add."""
+        return self.step * self.rounds
+
+
+class Piece(_Model):
+    """A population of neurons that one core holds.
+
+    Numbers are those of :class:`snncc.ir.nodes.WindowNeuron`. ``bias`` and ``v_init`` are digests
+    of int arrays [C] or single integers.
+
+    Attributes:
+        name: the neuron node's name in the spike graph.
+        layer: path of the module it came from.
+        core: core that holds it; None on a chip without cores.
+        window: largest count (0: readout). ``capped``: whether the chip enforces it.
+        state_bits: width of the membrane in bits, two's complement.
+    """
+
+    name: str
+    layer: str
+    core: int | None
+    shape: Shape3
+    connections: tuple[Connection, ...]
+    threshold: int
+    window: int
+    capped: bool
+    phase: int = 0
+    precharge: int = 0
+    bias: int | str = 0
+    v_init: int | str = 0
+    decay: int = 0
+    decay_bits: int = 0
+    reset: Reset = Reset.SUBTRACT
+    reset_to: int = 0
+    v_min: int | None = None
+    state_bits: int = 32
+    gate: Gate | None = None
+
+    @property
+    def is_readout(self) -> bool:
+        """Whether it delivers its membrane potential in place of spikes."""
+        return self.window == 0
+
+
+class InputPort(_Model):
+    """What arrives: spike counts 0..levels of a map; (C,) features are (C, 1, 1)."""
+
+    shape: Shape3
+    levels: int
+
+
+class OutputPort(_Model):
+    """Where and how the result is read."""
+
+    piece: str
+    decode: Decode
+    over_time: OverTime
+    scale: float
+
+
+class Mapped(_Model):
+    """A network laid out for a target; pieces stand in topological order.
+
+    Attributes:
+        micro_steps: period of a timestep in micro-steps.
+        order: order in which input events are played.
+    """
+
+    version: Literal[1] = 1
+    target: str
+    schedule: Schedule
+    engine: Engine
+    steps: int
+    micro_steps: int
+    input: InputPort
+    pieces: tuple[Piece, ...]
+    output: OutputPort
+    order: str = "micro-step, y, x, channel"

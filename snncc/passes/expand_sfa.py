@@ -1,0 +1,184 @@
+"""expand-sfa: integers become spike trains of soft-reset integrate-and-fire neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from snncc.equivalence.ranges import drive, precharge, weighted_inputs
+from snncc.errors import fail
+from snncc.ir import (
+    Add,
+    Const,
+    Conv2d,
+    Delay,
+    Encode,
+    Family,
+    Graph,
+    HostRegion,
+    Input,
+    Linear,
+    Neuron,
+    Node,
+    Number,
+    Release,
+    Spikes,
+    ValueType,
+    WindowNeuron,
+)
+from snncc.ir.const import number_array
+from snncc.mapping.mapped import Schedule
+from snncc.passes.base import Semantics, describe
+
+
+@dataclass(frozen=True)
+class ExpandSFA:
+    """Makes the schedule of an integer graph explicit, one spike at most a micro-step (DESIGN §5).
+
+    ``exact``: the window of neuron depth l starts at micro-step l·P, where P is one more than
+    the largest count of any train; spikes that skip layers are delayed, so that everything a
+    window sums has arrived before the neuron may fire. Counts equal the integers bit for bit.
+
+    ``free``: no windows and no delays; a neuron fires as soon as it can. Never equivalent in
+    general, hence the pass as a whole preserves only under ``exact``.
+
+    Attributes:
+        schedule: which.
+        capped: whether the chip holds a neuron back after its largest count (``free``).
+    """
+
+    name: ClassVar[str] = "expand-sfa"
+    schedule: Schedule = Schedule.EXACT
+    capped: bool = True
+
+    @property
+    def preserves(self) -> Semantics:  # type: ignore[override]
+        """EXACT under the exact schedule."""
+        return Semantics.EXACT if self.schedule is Schedule.EXACT else Semantics.APPROXIMATE
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        if self.schedule is Schedule.FREE and graph.steps > 1:
+            raise fail("SNNC-M012", graph.name, "the free schedule has no windows that could separate timesteps", got=f"{graph.steps} timesteps", limit="1", hint="--schedule exact on a clocked target")
+        levels = [t.levels for t in _trains(graph)]
+        return _Expansion(graph, self, max(levels, default=1) + 1).run()
+
+
+def _trains(graph: Graph) -> list[Spikes]:
+    sources = (Input, HostRegion, Neuron)
+    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, sources))
+    return [k for k in kinds if isinstance(k, Spikes)]
+
+
+class _Expansion:
+    """State of one run: new nodes with their types, the new name and depth of every spike value."""
+
+    def __init__(self, graph: Graph, options: ExpandSFA, period: int) -> None:
+        self.graph = graph
+        self.exact = options.schedule is Schedule.EXACT
+        self.capped = options.capped
+        self.period = period
+        self.nodes: list[Node] = []
+        self.types: dict[str, ValueType] = {}
+        self.names: dict[str, str] = {}
+        self.depth: dict[str, int] = {}
+        self.target = self._neuron_depths()
+
+    def run(self) -> Graph:
+        for node in self.graph.nodes:
+            self._expand(node)
+        return replace(self.graph, family=Family.SPIKE, nodes=tuple(self.nodes), micro_steps=self.period)
+
+    def _neuron_depths(self) -> dict[str, int]:
+        """Depth of every spike value and of the neuron that each weighted node drives."""
+        depth: dict[str, int] = {}
+        for node in self.graph.nodes:
+            known = [depth[i] for i in node.inputs if i in depth]
+            depth[node.name] = max(known, default=0) + isinstance(node, Neuron)
+        for neuron in (n for n in self.graph.nodes if isinstance(n, Neuron)):
+            for weighted in weighted_inputs(self.graph, neuron)[1]:
+                other = depth.get(f"->{weighted.name}", depth[neuron.name])
+                if other != depth[neuron.name] and self.exact:
+                    raise fail("SNNC-M012", describe(weighted), "its sums reach neurons of different depth, and currents cannot wait", got=f"depths {other} and {depth[neuron.name]}", hint="a neuron in front of the shortcut")
+                depth[f"->{weighted.name}"] = depth[neuron.name]
+        return depth
+
+    def _expand(self, node: Node) -> None:
+        match node:
+            case Neuron():
+                self._keep(self._window_neuron(node), self.target[node.name])
+            case Linear() | Conv2d():
+                source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1)
+                self._keep(replace(node, inputs=(source,), bias=None), None)
+            case Add() if isinstance(self.graph.types[node.name], Spikes):
+                level = max(self.depth[i] for i in node.inputs)
+                self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
+            case Delay():
+                raise fail("SNNC-M012", describe(node), "a delay by timesteps has no spike form yet")
+            case _:
+                renamed = replace(node, inputs=tuple(self.names[i] for i in node.inputs))
+                known = [self.depth[i] for i in node.inputs if i in self.depth]
+                self._keep(renamed, max(known, default=0))
+                if isinstance(node, Input | HostRegion) and isinstance(self.graph.types[node.name], Spikes):
+                    self._keep(Encode(name=f"{node.name}.spikes", inputs=(node.name,), source=node.source), 0)
+                    self.names[node.name] = f"{node.name}.spikes"
+
+    def _keep(self, node: Node, depth: int | None) -> None:
+        self.nodes.append(node)
+        self.types[node.name] = node.infer(tuple(self.types[i] for i in node.inputs))
+        self.names[node.name] = node.name
+        if depth is not None:
+            self.depth[node.name] = depth
+
+    def _aligned(self, value: str, level: int) -> str:
+        """``value`` as if it came from neuron depth ``level``: delayed by whole windows."""
+        missing = (level - self.depth[value]) * self.period
+        name = self.names[value]
+        if missing == 0 or not self.exact:
+            return name
+        delayed = f"{name}.delay{missing}"
+        if delayed not in self.names:
+            train = self.types[name]
+            assert isinstance(train, Spikes)
+            delay = Delay(name=delayed, inputs=(name,), steps=missing, shape=train.shape, levels=train.levels)
+            self._keep(delay, level)
+        return delayed
+
+    def _window_neuron(self, node: Neuron) -> WindowNeuron:
+        decay, threshold, v_min, reset_to = node.decay, node.threshold, node.v_min, node.reset_to
+        assert isinstance(decay, int) and isinstance(threshold, int) and isinstance(reset_to, int)
+        assert v_min is None or isinstance(v_min, int)
+        return WindowNeuron(
+            name=node.name,
+            inputs=(self.names[node.inputs[0]],),
+            source=node.source,
+            threshold=threshold,
+            window=node.max_spikes,
+            phase=self.target[node.name] * self.period if self.exact else 0,
+            precharge=precharge(node),
+            bias=_total_bias(self.graph, node),
+            decay=decay,
+            decay_bits=node.decay_bits,
+            reset=node.reset,
+            reset_to=reset_to,
+            v_min=v_min,
+            v_init=node.v_init,
+            release=Release.WINDOW if self.exact else Release.FREE,
+            capped=self.capped,
+        )
+
+
+def _total_bias(graph: Graph, neuron: Neuron) -> Number:
+    """Bias of the neuron with those of its weights, one or per channel."""
+    silent = {}
+    for name in weighted_inputs(graph, neuron)[2]:
+        silent[name] = np.zeros((1, *graph.types[name].shape), np.int64)
+    rest = drive(graph, neuron, silent, lambda node: node) + number_array(neuron.bias, len(graph.types[neuron.name].shape) + 1)
+    rest = rest[0]
+    per_channel = rest.reshape(rest.shape[0], -1)
+    if (per_channel != per_channel[:, :1]).any():
+        raise fail("SNNC-M012", describe(neuron), "its bias differs between neurons of one channel, which cores cannot hold")
+    bias = per_channel[:, 0]
+    return int(bias[0]) if (bias == bias[0]).all() else Const(bias.astype(np.int32))

@@ -1,0 +1,136 @@
+"""fold-scale: every spike counts one, every membrane has gain one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snncc.errors import fail
+from snncc.ir import (
+    Add,
+    AvgPool2d,
+    Const,
+    Conv2d,
+    Graph,
+    Linear,
+    Mean,
+    Neuron,
+    Node,
+    Number,
+    Output,
+    Reshape,
+    Scale,
+    SumPool2d,
+)
+from snncc.passes.base import Semantics, describe
+
+# Fields of a neuron that are membrane potentials and scale with it.
+_POTENTIALS = ("threshold", "bias", "reset_by", "reset_to", "v_min", "v_init")
+
+
+@dataclass(frozen=True)
+class FoldScale:
+    """Moves every constant factor into weights and thresholds.
+
+    The 1/D of a normalised SFA neuron, average pooling (which becomes sum pooling), means and
+    constant scales travel forward as one real factor a value and end in the next weights, or, in
+    front of a neuron, in its potentials: with v = g·v', a drive of gain g and threshold θ is one
+    of gain 1 and threshold θ/g. What reaches the output becomes the output's scale.
+
+    Run it after fold-conv-bn, which takes per-channel and negative scales.
+    """
+
+    name: ClassVar[str] = "fold-scale"
+    preserves: ClassVar[Semantics] = Semantics.EXACT
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        factor: dict[str, float] = {}  # old value = factor × new value
+        removed: dict[str, str] = {}
+        nodes: list[Node] = []
+        for node in graph.nodes:
+            if isinstance(node, Scale):
+                assert not isinstance(node.factor, Const), "fold-conv-bn runs first"
+                removed[node.name] = node.inputs[0]
+                factor[node.name] = factor[node.inputs[0]] * float(node.factor)
+                continue
+            incoming = _common_factor(node, factor)
+            for new, out in _folded(graph, node, incoming):
+                nodes.append(new)
+                factor[new.name] = out
+        nodes = [replace(n, inputs=tuple(_resolve(i, removed) for i in n.inputs)) for n in nodes]
+        return replace(graph, nodes=tuple(nodes))
+
+
+def _resolve(name: str, removed: dict[str, str]) -> str:
+    while name in removed:
+        name = removed[name]
+    return name
+
+
+def _common_factor(node: Node, factor: dict[str, float]) -> float:
+    factors = {factor.get(name, 1.0) for name in node.inputs}
+    if len(factors) <= 1:
+        return factors.pop() if factors else 1.0
+    units = ", ".join(f"%{name}: {factor[name]:g}" for name in node.inputs)
+    assert isinstance(node, Add)
+    raise fail("SNNC-M012", describe(node), "adds values whose units differ", got=units, hint="the same D, normalisation and pooling on both branches")
+
+
+def _folded(graph: Graph, node: Node, incoming: float) -> Iterator[tuple[Node, float]]:
+    """Replacement nodes for ``node``, each with the factor of its value."""
+    match node:
+        case AvgPool2d():
+            pool = SumPool2d(name=node.name, inputs=node.inputs, source=node.source, kernel=node.kernel, stride=node.stride, padding=node.padding)
+            yield pool, incoming / math.prod(node.kernel)
+        case Mean():
+            c, h, w = graph.types[node.inputs[0]].shape
+            inner = node.name if node.keepdim else f"{node.name}.sum"
+            pool = SumPool2d(name=inner, inputs=node.inputs, source=node.source, kernel=(h, w), stride=(h, w))
+            yield pool, incoming / (h * w)
+            if not node.keepdim:
+                yield Reshape(name=node.name, inputs=(inner,), source=node.source, shape=(c,)), incoming / (h * w)
+        case Linear() | Conv2d():
+            weight = node.weight.array * np.float32(incoming) if incoming != 1 else node.weight
+            yield replace(node, weight=weight if isinstance(weight, Const) else Const(weight)), 1.0
+        case Neuron():
+            yield _unit_neuron(node, incoming)
+        case Output():
+            yield replace(node, scale=node.scale * incoming), 1.0
+        case _:
+            yield node, incoming
+
+
+def _unit_neuron(node: Neuron, incoming: float) -> tuple[Neuron, float]:
+    gain = _times(node.gain, incoming)
+    if node.is_readout and isinstance(gain, Const):
+        raise fail("SNNC-M012", describe(node), "a readout with a gain per channel has no common unit")
+    changes: dict[str, Any] = {"gain": 1, "output_scale": 1.0}
+    if isinstance(gain, Const) or gain != 1:
+        low = gain.array.min() if isinstance(gain, Const) else gain
+        if low <= 0:
+            raise fail("SNNC-M012", describe(node), "the drive's gain must be positive", got=low)
+        for field in _POTENTIALS:
+            value = getattr(node, field)
+            if value is not None:
+                changes[field] = _over(value, gain)
+    out = float(gain) if node.is_readout and not isinstance(gain, Const) else float(node.output_scale)
+    return replace(node, **changes), out
+
+
+def _times(value: Number, factor: float) -> Number:
+    if isinstance(value, Const):
+        return Const(value.array * np.float32(factor))
+    return value if factor == 1 else value * factor
+
+
+def _over(value: Number, gain: Number) -> Number:
+    if not isinstance(value, Const) and not isinstance(gain, Const):
+        return value / gain
+    top = value.array.astype(np.float64) if isinstance(value, Const) else float(value)
+    bottom = gain.array.astype(np.float64) if isinstance(gain, Const) else float(gain)
+    return Const((top / bottom).astype(np.float32))

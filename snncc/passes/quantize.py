@@ -1,0 +1,211 @@
+"""quantize: integer weights with one integer threshold a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.ranges import extremes, weighted_inputs
+from snncc.errors import Problem, fail, problem, raise_all
+from snncc.ir import (
+    Const,
+    Conv2d,
+    Decode,
+    Family,
+    Graph,
+    Linear,
+    Neuron,
+    Node,
+    Number,
+    Output,
+    Reset,
+    Rounding,
+)
+from snncc.ir.const import number_array
+from snncc.ir.interp import run
+from snncc.passes.base import Semantics, describe
+
+Array = NDArray[Any]
+Weighted = Linear | Conv2d
+
+# Fixed-point places of a leak: the finest that keeps v·decay within 63 bits for 32-bit membranes.
+DECAY_BITS = 12
+
+# Rounding moves sums by a few per cent at most, so that the second attempt nearly always fits.
+_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Float weights w become integers round(s·w), one scale s for everything a neuron layer adds up.
+
+    s is the largest that keeps |round(s·w)| within ``bits`` and, on the calibration inputs, the
+    layer's any-order prefix range (largest less smallest sum of inputs, whatever order they
+    arrive in) times ``margin`` within the accumulator; then it is lowered until s·θ is a whole
+    number, so that the threshold is exact. Biases keep full width. ``half_even`` becomes
+    ``half_up``: exact ties, which ``torch.round`` sends to the even count, go up.
+
+    Attributes:
+        calibration: inputs [N, T, *shape].
+        bits: weight width, two's complement, symmetric range.
+        state_bits: accumulator width.
+        margin: how much wider than on the calibration inputs the range may become.
+    """
+
+    name: ClassVar[str] = "quantize"
+    preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+
+    calibration: Array = field(compare=False)
+    bits: int = 8
+    state_bits: int = 32
+    margin: float = 1.25
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        raise_all(_unsupported(graph))
+        keep = tuple(dict.fromkeys(name for n in _neurons(graph) for name in weighted_inputs(graph, n)[2]))
+        values = {k: v.reshape(-1, *v.shape[2:]) for k, v in run(graph, self.calibration, keep).values.items()}
+        new: dict[str, Node] = {}
+        scale_of: dict[str, float] = {}
+        problems: list[Problem] = []
+        for neurons, weighted in _layers(graph):
+            scale = self._scale(graph, neurons, weighted, values)
+            new |= {w.name: _integer_weights(w, scale, self.bits) for w in weighted}
+            for neuron in neurons:
+                if not neuron.is_readout and _theta(neuron) * scale < 1:
+                    problems.append(problem("SNNC-M014", describe(neuron), "threshold rounds below one", got=f"{_theta(neuron) * scale:.3g}", limit="1", hint="smaller sums against the threshold (fewer inputs a neuron, or a target with a wider accumulator)"))
+                    continue
+                new[neuron.name] = _integer_neuron(neuron, scale)
+                scale_of[neuron.name] = scale
+        raise_all(problems)
+        integer = (_finish(new.get(n.name, n), scale_of) for n in graph.nodes)
+        return replace(graph, family=Family.INTEGER, nodes=tuple(integer))
+
+    def _scale(self, graph: Graph, neurons: list[Neuron], weighted: list[Weighted], values: dict[str, Array]) -> float:
+        """Largest scale whose integer weights, as they come out rounded, respect the accumulator."""
+        largest = max(float(np.abs(w.weight.array).max(initial=0)) for w in weighted)
+        top = 2 ** (self.bits - 1) - 1
+        # A layer without weights above zero still needs a scale in which its threshold is an integer.
+        scale = top / largest if largest > 0 else top / max(_theta(n) for n in neurons)
+        theta = next((_theta(n) for n in neurons if not n.is_readout), None)
+        # One control event, of at most a weight's size, must fit beside the range.
+        room = 2 ** (self.state_bits - 1) - 2 ** (self.bits - 1)
+        for _ in range(_ATTEMPTS):
+            if theta is not None and theta * scale >= 1:
+                scale = min(int(np.floor(theta * scale * (1 + 1e-9))), room) / theta
+            span = self._span(graph, neurons, weighted, values, scale)
+            if span <= room:
+                break
+            scale *= 0.99 * room / span
+        return scale
+
+    def _span(self, graph: Graph, neurons: list[Neuron], weighted: list[Weighted], values: dict[str, Array], scale: float) -> float:
+        """Widest any-order prefix range of the neurons, with the margin, in integers of ``scale``."""
+        rounded = {w.name: replace(w, weight=Const(np.rint(w.weight.array * scale).astype(np.float32))) for w in weighted}
+        trial = graph.rewrite(lambda n: rounded.get(n.name))
+        spans = []
+        for neuron in neurons:
+            steps = 1 if neuron.is_stateless else graph.steps
+            found = extremes(trial, neuron, values)
+            low, high = found.merged()
+            # The biases of the weights are not rounded here, and what differs between neurons adds to the span.
+            fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
+            spans.append((float(high) - float(low)) * steps * self.margin + 2 * float(np.abs(fixed).max(initial=0)) * scale)
+        return max(spans)
+
+
+def _neurons(graph: Graph) -> Iterator[Neuron]:
+    return (n for n in graph.nodes if isinstance(n, Neuron))
+
+
+def _theta(neuron: Neuron) -> float:
+    return float(neuron.threshold.array[0] if isinstance(neuron.threshold, Const) else neuron.threshold)
+
+
+def _layers(graph: Graph) -> Iterator[tuple[list[Neuron], list[Weighted]]]:
+    """Neurons and weights that add up in common membranes and hence share one scale."""
+    shared: nx.Graph[str] = nx.Graph()
+    for neuron in _neurons(graph):
+        shared.add_node(neuron.name)
+        shared.add_edges_from((neuron.name, w.name) for w in weighted_inputs(graph, neuron)[1])
+    for component in nx.connected_components(shared):
+        members = [n for n in graph.nodes if n.name in component]
+        yield [n for n in members if isinstance(n, Neuron)], [n for n in members if isinstance(n, Weighted)]
+
+
+def _unsupported(graph: Graph) -> Iterator[Problem]:
+    def no(node: Node, what: str, hint: str) -> Problem:
+        return problem("SNNC-M012", describe(node), what, hint=hint)
+
+    driving = {w.name for n in _neurons(graph) for w in weighted_inputs(graph, n)[1]}
+    for node in graph.nodes:
+        if isinstance(node, Weighted) and node.name not in driving:
+            yield no(node, "weights whose sums no neuron integrates", "a neuron between two layers of weights")
+        if not isinstance(node, Neuron):
+            continue
+        if isinstance(node.threshold, Const) and len(set(node.threshold.array.tolist())) > 1:
+            yield no(node, "one threshold per channel", "one threshold for the layer (scale the weights instead)")
+        if node.synapse_decay is not None:
+            yield no(node, "a synapse with memory has no integer form yet", "a neuron without synaptic current")
+        if node.reset_next:
+            yield no(node, "a reset in the following step has no integer form yet", "a neuron that resets in the step in which it fires")
+        if node.reset_by is not None and node.reset_by != node.threshold:
+            yield no(node, "a reset by another amount than the threshold has no spike form", "reset by subtraction of the threshold")
+        if node.reset is Reset.NONE and not node.is_stateless and not node.is_readout:
+            yield no(node, "a neuron with memory that never resets has no spike form", "reset by subtraction")
+
+
+def _integer(value: Number, scale: float) -> int | Const:
+    if isinstance(value, Const):
+        return Const(np.rint(value.array.astype(np.float64) * scale).astype(np.int32))
+    return int(np.rint(value * scale))
+
+
+def _integer_weights(node: Weighted, scale: float, bits: int) -> Weighted:
+    top = 2 ** (bits - 1) - 1
+    weight = np.clip(np.rint(node.weight.array.astype(np.float64) * scale), -top, top)
+    dtype = np.int8 if bits <= 8 else np.int16
+    bias = None if node.bias is None else _integer(node.bias, scale)
+    assert bias is None or isinstance(bias, Const)
+    return replace(node, weight=Const(weight.astype(dtype)), bias=bias)
+
+
+def _integer_neuron(node: Neuron, scale: float) -> Neuron:
+    decay, bits = _fixed_decay(node)
+    return replace(
+        node,
+        threshold=1 if node.is_readout else int(np.rint(_theta(node) * scale)),
+        rounding=Rounding.HALF_UP if node.rounding is Rounding.HALF_EVEN else node.rounding,
+        decay=decay,
+        decay_bits=bits,
+        gain=1,
+        bias=_integer(node.bias, scale),
+        reset=Reset.SUBTRACT if node.reset is Reset.NONE else node.reset,
+        reset_by=None,
+        reset_to=_integer(node.reset_to, scale),
+        v_min=None if node.v_min is None else _integer(node.v_min, scale),
+        v_init=_integer(node.v_init, scale),
+    )
+
+
+def _fixed_decay(node: Neuron) -> tuple[int, int]:
+    if isinstance(node.decay, Const):
+        values = set(node.decay.array.tolist())
+        if len(values) > 1:
+            raise fail("SNNC-M012", describe(node), "one leak per channel has no integer form yet", hint="one leak for the layer")
+        return _fixed_decay(replace(node, decay=float(values.pop())))
+    if node.decay in (0, 1):
+        return int(node.decay), 0
+    return int(np.rint(node.decay * 2**DECAY_BITS)), DECAY_BITS
+
+
+def _finish(node: Node, scale_of: dict[str, float]) -> Node:
+    """The output's unit: a readout's membrane is s times the trained value."""
+    if isinstance(node, Output) and node.decode is Decode.MEMBRANE:
+        return replace(node, scale=node.scale / scale_of[node.inputs[0]])
+    return node

@@ -1,0 +1,46 @@
+"""single-step: with one timestep a neuron's memory is never read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from snncc.ir import Const, Graph, Neuron, Node, Reset
+from snncc.passes.base import Semantics
+
+
+@dataclass(frozen=True)
+class SingleStep:
+    """In an integer graph of one timestep, drops what only a later one would see.
+
+    Leak acts on the initial potential alone and joins the bias; reset and lower clamp change
+    nothing that is read. What is left is the stateless neuron n = clip(round(u/θ), 0, D).
+    """
+
+    name: ClassVar[str] = "single-step"
+    preserves: ClassVar[Semantics] = Semantics.EXACT
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        return graph if graph.steps > 1 else graph.rewrite(_memoryless)
+
+
+def _memoryless(node: Node) -> Node | None:
+    if not isinstance(node, Neuron):
+        return None
+    assert isinstance(node.decay, int)
+    v = np.asarray(node.v_init.array if isinstance(node.v_init, Const) else node.v_init, np.int64)
+    b = np.asarray(node.bias.array if isinstance(node.bias, Const) else node.bias, np.int64)
+    bias = b + np.sign(v) * ((np.abs(v) * node.decay) >> node.decay_bits)
+    return replace(
+        node,
+        decay=0,
+        decay_bits=0,
+        bias=Const(bias.astype(np.int32)) if bias.ndim else int(bias),
+        v_init=0,
+        v_min=None,
+        reset=Reset.SUBTRACT,
+        reset_to=0,
+    )

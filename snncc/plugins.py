@@ -1,0 +1,119 @@
+"""Plugins: frontends, targets and simulators, found by entry point.
+
+Built-ins register as a third party's package would. A name that two distributions claim is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from snncc.errors import fail
+from snncc.hw.spec import ChipSpec
+from snncc.lowering import Lowered, Options
+from snncc.model import Model
+from snncc.simulation import Simulator
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the user says about a model file that the file itself may not.
+
+    Attributes:
+        input_shape: (C, H, W) of one sample at one timestep.
+        timesteps: T.
+        input_levels: largest spike count of the input; None for what the file says.
+        factory: ``pkg.mod:callable`` that builds the module; the file then holds a state dict.
+    """
+
+    input_shape: tuple[int, ...] | None = None
+    timesteps: int | None = None
+    input_levels: int | None = None
+    factory: str | None = None
+
+
+class Frontend(Protocol):
+    """Reads model files of some suffixes into float graphs."""
+
+    suffixes: tuple[str, ...]
+
+    def load(self, path: Path, options: LoadOptions) -> Model:
+        """Model of a file.
+
+        Raises:
+            ModelError, UnsafeFileError: with every problem found.
+        """
+        ...
+
+
+class Target(Protocol):
+    """A chip that networks are compiled for."""
+
+    name: str
+    chip: ChipSpec
+
+    def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
+        """Integer graph, spike graph and mapped network of a float graph.
+
+        Raises:
+            ModelError, CapacityError: with every problem found.
+        """
+        ...
+
+    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
+        """Chip files of the artifact's ``target/`` folder, by name."""
+        ...
+
+
+def _points(group: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=f"snncc.{group}"):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise fail("SNNC-U008", f"{group} '{point.name}'", "two packages register this name", got=f"{other.value} and {point.value}")
+        found[point.name] = point
+    return found
+
+
+def target_names() -> dict[str, str]:
+    """Registered target names and the object each stands for, sorted; aliases share an object."""
+    return {name: point.value for name, point in sorted(_points("targets").items())}
+
+
+def find_target(name: str) -> Target:
+    """The target registered under ``name``.
+
+    Raises:
+        UsageError: SNNC-U004 if there is none.
+    """
+    points = _points("targets")
+    if name not in points:
+        known = ", ".join(sorted(points))
+        raise fail("SNNC-U004", "--target", "no such target", got=name, hint=f"one of {known}")
+    return cast(Target, points[name].load())
+
+
+def find_simulator(name: str = "sim") -> Simulator:
+    """The simulator registered under ``name``.
+
+    Raises:
+        UsageError: SNNC-U004 if there is none.
+    """
+    points = _points("simulators")
+    if name not in points:
+        raise fail("SNNC-U004", "simulator", "no such simulator", got=name, hint=f"one of {', '.join(sorted(points))}")
+    return cast(Simulator, points[name].load())
+
+
+def find_frontend(suffix: str) -> Frontend | None:
+    """The frontend that reads files of ``suffix``, or None."""
+    for point in _points("frontends").values():
+        frontend = cast(Frontend, point.load())
+        if suffix in frontend.suffixes:
+            return frontend
+    return None

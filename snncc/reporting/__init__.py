@@ -1,0 +1,1 @@
+"""What people read: tables, figures and the HTML page, drawn from typed results."""

@@ -1,0 +1,189 @@
+"""Tables of what a network did and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snncc.reporting.numbers import band, count, percent, ratio, si
+from snncc.reporting.tables import Table, columns
+
+if TYPE_CHECKING:
+    from snncc.simulation import Constant, Cost, Energy, Estimate, LayerCost, Operations
+
+NANO = 1e-9
+# Names of energy components as people say them; another model's own names pass unchanged.
+COMPONENTS = {
+    "mac": "multiply-accumulates (host)",
+    "ac": "accumulates",
+    "synapses": "synaptic operations, data",
+    "control_synapses": "synaptic operations, control",
+    "static": "static",
+    "host_io": "host and I/O",
+}
+MODELS = {
+    "paper45": "paper45: the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only"
+}
+
+
+def joules(estimate: Estimate) -> str:
+    """``12.3 µJ (9.20–37.5)``."""
+    return band(estimate.value * NANO, estimate.low * NANO, estimate.high * NANO, "J")
+
+
+def seconds(estimate: Estimate | None) -> str:
+    """``12.3 µs (9.20–37.5)``, or a dash."""
+    return (
+        "–"
+        if estimate is None
+        else band(estimate.value * NANO, estimate.low * NANO, estimate.high * NANO, "s")
+    )
+
+
+def component(name: str) -> str:
+    """A component's name in words."""
+    return COMPONENTS.get(name, name.replace("_", " "))
+
+
+def _counts(done: Operations) -> tuple[str, ...]:
+    numbers = (
+        done.events,
+        done.synaptic_operations,
+        done.acs,
+        done.macs,
+        done.control_events,
+        done.control_operations,
+        done.spikes,
+    )
+    return tuple(map(count, numbers))
+
+
+def _activity_row(layer: LayerCost) -> tuple[str, ...]:
+    core = "–" if layer.core is None else str(layer.core)
+    return layer.name, core, *_counts(layer.operations), percent(layer.firing_rate)
+
+
+def activity_table(cost: Cost) -> Table:
+    """Counts of every layer, exact sums over all samples."""
+    return Table(
+        f"Activity, sums over {count(cost.samples)} samples",
+        columns(
+            "layer",
+            "#core",
+            "#events",
+            "#synaptic operations",
+            "#ACs",
+            "#MACs",
+            "#control events",
+            "#control operations",
+            "#spikes",
+            "#firing rate",
+        ),
+        tuple(map(_activity_row, cost.layers)),
+        total=("total", "", *_counts(cost.operations), percent(cost.firing_rate)),
+        notes=(
+            "events: data spikes that arrived, one a connection.",
+            "synaptic operations: weight look-ups they caused, taps outside the map excluded.",
+            "ACs: accumulates on the chip. MACs: multiply-accumulates of the host, before the first spike.",
+            "control: events of the gate that releases a layer.",
+            "firing rate: spikes a neuron and timestep; counts above one can make it exceed 100 %.",
+        ),
+    )
+
+
+def energy_table(energy: Energy) -> Table:
+    """Components of one sample's energy under one named model."""
+    total = energy.total_nj
+    rows = tuple(
+        (component(c.name), joules(c.energy_nj), ratio(c.energy_nj.value, total.value))
+        for c in energy.components
+    )
+    missing = tuple(f"not counted: {text}" for text in energy.missing)
+    title = f"Energy a sample, model {MODELS.get(energy.model, energy.model)}"
+    return Table(
+        title,
+        columns("component", "#energy (band)", "#share"),
+        rows,
+        total=("total", joules(total), ""),
+        notes=missing,
+    )
+
+
+def layer_energy_table(cost: Cost) -> Table:
+    """Each layer's own energy under every model, and its core's busy time."""
+    models = [e.model for e in cost.energy]
+    heads = columns("layer", *(f"#{m}" for m in models), "#core busy a sample")
+    return Table(
+        "Energy and time by layer, a sample",
+        heads,
+        tuple(_layer_energies(layer, models) for layer in cost.layers),
+        notes=("static and I/O energy belong to the whole chip and stand in the tables by component.",),
+    )
+
+
+def _layer_energies(layer: LayerCost, models: list[str]) -> tuple[str, ...]:
+    found = {e.model: e for e in layer.energy if e.components}
+    return (
+        layer.name,
+        *(joules(found[m].total_nj) if m in found else "–" for m in models),
+        seconds(layer.busy_ns),
+    )
+
+
+def latency_table(cost: Cost) -> Table:
+    """Time from the first input event to the result."""
+    latency = cost.latency
+    rows = [("model", latency.model)]
+    if latency.micro_steps is not None:
+        rows.append(("micro-steps", count(latency.micro_steps)))
+    rows += [("mean", seconds(latency.mean_ns)), ("largest", seconds(latency.max_ns))]
+    return Table("Latency of a sample", columns("figure", "value"), tuple(rows))
+
+
+def _constant_row(used_by: str, constant: Constant) -> tuple[str, ...]:
+    name, unit = split_unit(constant.name)
+    return (
+        used_by,
+        name,
+        quantity(constant.value, constant.low, constant.high, unit),
+        constant.grade,
+        constant.source,
+    )
+
+
+def constant_table(cost: Cost) -> Table:
+    """Every constant that entered a figure, with its source."""
+    rows = [_constant_row(f"energy, {e.model}", c) for e in cost.energy for c in e.constants]
+    rows += [_constant_row("latency", c) for c in cost.latency.constants]
+    return Table(
+        "Where every number comes from",
+        columns("used for", "constant", "#value (band)", "grade", "source"),
+        tuple(rows),
+    )
+
+
+_UNITS = {"pj": "pJ", "nj": "nJ", "ns": "ns", "us": "µs", "mw": "mW", "uw": "µW", "mhz": "MHz"}
+
+
+def split_unit(key: str) -> tuple[str, str]:
+    """Name and unit of a key that ends in its unit: ``static_power_mw`` is static power, mW."""
+    words = key.split("_")
+    unit = _UNITS.get(words[-1], "")
+    return " ".join(words[:-1] if unit else words), unit
+
+
+def quantity(value: float, low: float, high: float, unit: str) -> str:
+    """A constant as its source has it, not rounded: ``20 pJ (15–61)``."""
+    text = f"{value:,.10g} {unit}".rstrip()
+    return text if low == high else f"{text} ({low:,.10g}–{high:,.10g})"
+
+
+def headline(cost: Cost) -> list[tuple[str, str]]:
+    """The few figures that stand on top: name and value a sample."""
+    samples = max(cost.samples, 1)
+    figures = [(f"energy, {e.model}", joules(e.total_nj)) for e in cost.energy if e.components]
+    if cost.latency.mean_ns is not None:
+        figures.append(("latency, mean", seconds(cost.latency.mean_ns)))
+    elif cost.latency.micro_steps is not None:
+        figures.append(("latency", f"{count(cost.latency.micro_steps)} micro-steps"))
+    operations = si(cost.operations.synaptic_operations / samples, "").strip()
+    return [*figures, ("synaptic operations", operations), ("firing rate", percent(cost.firing_rate))]

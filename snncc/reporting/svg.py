@@ -1,0 +1,253 @@
+"""Figures as inline SVG, drawn here so that the page needs no script. Colours come from the page's style."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from snncc.hw.spec import ChipSpec
+from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.reporting.chip import Use
+from snncc.reporting.cost import component, joules
+from snncc.reporting.numbers import percent, plural, shape, shown
+
+if TYPE_CHECKING:
+    from snncc.simulation import Cost, Energy
+
+BOX_WIDTH, BOX_HEIGHT = 380, 70
+GAP_X, GAP_Y = 28, 38
+SIDE = 22  # distance between two edges that run beside the boxes
+
+
+def _text(x: float, y: float, words: str, css: str, limit: int = 200, anchor: str = "start") -> Markup:
+    """A line of text, cut to ``limit`` characters; the whole of it shows on hover."""
+    whole = shown(words)
+    cut = whole if len(whole) <= limit else whole[: limit - 1] + "…"
+    title = Markup("<title>{}</title>").format(whole) if cut != whole else ""
+    form = Markup('<text x="{:.1f}" y="{:.1f}" class="{}" text-anchor="{}">{}{}</text>')
+    return form.format(x, y, css, anchor, title, cut)
+
+
+def _rect(x: float, y: float, width: float, height: float, css: str, radius: float = 0) -> Markup:
+    form = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="{}" class="{}"/>')
+    return form.format(x, y, max(width, 0.0), height, radius, css)
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[Markup]) -> Markup:
+    head = Markup('<svg viewBox="0 0 {:.0f} {:.0f}" width="{:.0f}" role="img" aria-label="{}">')
+    return head.format(width, height, width, label) + Markup("").join(parts) + Markup("</svg>")
+
+
+# ---- the network ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a box stands."""
+
+    x: float
+    y: float
+    depth: int
+
+    @property
+    def middle(self) -> float:
+        return self.x + BOX_WIDTH / 2
+
+
+def _places(mapped: Mapped) -> dict[str, _Place]:
+    """One row for each depth, its boxes centred."""
+    depth = {INPUT: 0}
+    for piece in mapped.pieces:
+        depth[piece.name] = 1 + max(depth[c.source] for c in piece.connections)
+    rows: dict[int, list[str]] = {}
+    for name, level in depth.items():
+        rows.setdefault(level, []).append(name)
+    widest = max(len(names) for names in rows.values())
+    places = {}
+    for level, names in rows.items():
+        start = (widest - len(names)) * (BOX_WIDTH + GAP_X) / 2
+        for index, name in enumerate(names):
+            places[name] = _Place(1 + start + index * (BOX_WIDTH + GAP_X), 1 + level * (BOX_HEIGHT + GAP_Y), level)
+    return places
+
+
+def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
+    """The pieces from input to result, each with its core and the memory it takes."""
+    places = _places(mapped)
+    right = max(p.x for p in places.values()) + BOX_WIDTH
+    edges = [(c, p) for p in mapped.pieces for c in p.connections]
+    beside = [e for e in edges if places[e[1].name].depth - places[e[0].source].depth > 1]
+    parts = [_edge(c, places[c.source], places[p.name]) for c, p in edges if (c, p) not in beside]
+    parts += [
+        _bow(places[c.source], places[p.name], right + SIDE * (i + 1)) for i, (c, p) in enumerate(beside)
+    ]
+    parts.append(_input_box(mapped, places[INPUT]))
+    parts += [_piece_box(use, places[use.piece.name]) for use in uses]
+    bottom = max(p.y for p in places.values()) + BOX_HEIGHT
+    parts.append(_result(mapped, places[mapped.output.piece], bottom))
+    width = right + SIDE * (len(beside) + 1)
+    return _svg(width, bottom + 52, "the network on the chip, from input to result", parts)
+
+
+def _edge(connection: Connection, source: _Place, target: _Place) -> Markup:
+    start, end = source.y + BOX_HEIGHT, target.y - 2
+    bend = (start + end) / 2
+    path = f"M{source.middle:.1f} {start:.1f}C{source.middle:.1f} {bend:.1f} {target.middle:.1f} {bend:.1f} {target.middle:.1f} {end:.1f}"
+    x = (source.middle + target.middle) / 2 + 10
+    return Markup('<path d="{}" class="edge"/>').format(path) + _text(x, bend + 4, _synapses(connection), "dim s", 46)
+
+
+def _bow(source: _Place, target: _Place, x: float) -> Markup:
+    top, bottom = source.y + BOX_HEIGHT / 2, target.y + BOX_HEIGHT / 2
+    path = f"M{source.x + BOX_WIDTH:.1f} {top:.1f}C{x:.1f} {top:.1f} {x:.1f} {bottom:.1f} {target.x + BOX_WIDTH:.1f} {bottom:.1f}"
+    return Markup('<path d="{}" class="edge"/>').format(path)
+
+
+def _synapses(connection: Connection) -> str:
+    """What lies between two boxes, in words."""
+    a = connection.address
+    words = []
+    if a.pool != (1, 1):
+        words.append(f"sum pool {shape(a.pool)}")
+    if a.kernel == a.pooled_shape[1:] and a.target_shape[1:] == (1, 1):
+        words.append("fully connected")
+    else:
+        words.append(f"{shape(a.kernel)} kernel")
+        words += [f"stride {a.stride[0]}"] if a.stride != (1, 1) else []
+        words += [f"padding {a.padding[0]}"] if a.padding != (0, 0) else []
+        words += [f"{a.groups} groups"] if a.groups > 1 else []
+    if connection.delay:
+        words.append(f"delay {connection.delay}")
+    return ", ".join(words)
+
+
+def _input_box(mapped: Mapped, at: _Place) -> Markup:
+    port = mapped.input
+    levels = "spikes" if port.levels == 1 else f"spike counts 0…{port.levels}"
+    steps = f", {plural(mapped.steps, 'timestep')}" if mapped.steps > 1 else ""
+    lines = _text(at.middle, at.y + 32, "input", "ink b", anchor="middle")
+    lines += _text(at.middle, at.y + 50, f"{shape(port.shape)} {levels}{steps}", "dim", 60, "middle")
+    return _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "port", 35) + lines
+
+
+def _piece_box(use: Use, at: _Place) -> Markup:
+    piece = use.piece
+    parts = [_rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8), _text(at.x + 14, at.y + 22, piece.name, "ink b", 30)]
+    core = "no core" if piece.core is None else f"core {piece.core}"
+    parts.append(_text(at.x + BOX_WIDTH - 14, at.y + 22, core, "accent b", anchor="end"))
+    about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
+    parts.append(_text(at.x + 14, at.y + 40, about, "dim", 58))
+    parts.append(_gauge(at.x + 14, at.y + 56, "kernel", use.kernel_share, use.kernel_words))
+    parts.append(_gauge(at.x + BOX_WIDTH / 2 + 7, at.y + 56, "neurons", use.neuron_share, use.neuron_words))
+    return Markup("").join(parts)
+
+
+def _role(piece: Piece) -> str:
+    if piece.is_readout:
+        return "membrane read out"
+    gate = f", {plural(piece.gate.rounds, 'release')}" if piece.gate else ""
+    return f"threshold {piece.threshold:,}{gate}"
+
+
+def _gauge(x: float, y: float, label: str, share: float | None, words: int) -> Markup:
+    """A bar of how full a memory is, or the words alone where there is no limit."""
+    if share is None:
+        return _text(x, y + 5, f"{label} {words:,} words", "dim s")
+    track = _rect(x + 50, y - 3, 70, 7, "track", 3) + _rect(x + 50, y - 3, 70 * min(share, 1.0), 7, "fill", 3)
+    return _text(x, y + 4, label, "dim s") + track + _text(x + 126, y + 4, percent(share, 0), "dim s")
+
+
+def _result(mapped: Mapped, source: _Place, bottom: float) -> Markup:
+    what = {"count": "spike counts", "membrane": "membrane potentials"}.get(mapped.output.decode.value, "values")
+    path = Markup('<path d="M{0:.1f} {1:.1f}V{2:.1f}" class="edge"/>').format(
+        source.middle, source.y + BOX_HEIGHT, bottom + 26
+    )
+    return path + _text(source.middle, bottom + 44, f"result: {what}", "ink b", anchor="middle")
+
+
+# ---- the chip ---------------------------------------------------------------------------------------
+
+CELL_WIDTH, CELL_HEIGHT, CELL_GAP = 158, 92, 10
+
+
+def floor_svg(chip: ChipSpec, uses: Sequence[Use]) -> Markup:
+    """Every core of the chip and how full it is; empty markup for a chip without cores."""
+    if not chip.cores:
+        return Markup("")
+    holders = {use.piece.core: use for use in uses}
+    across = min(3 if len(chip.cores) <= 9 else math.ceil(math.sqrt(len(chip.cores))), len(chip.cores))
+    parts = []
+    for index, core in enumerate(chip.cores):
+        x = 1 + (index % across) * (CELL_WIDTH + CELL_GAP)
+        y = 1 + (index // across) * (CELL_HEIGHT + CELL_GAP)
+        use = holders.get(core.id)
+        parts.append(_rect(x, y, CELL_WIDTH, CELL_HEIGHT, "box" if use else "box idle", 8))
+        parts.append(_text(x + 12, y + 22, f"core {core.id}", "accent b" if use else "dim b"))
+        parts.append(_text(x + 12, y + 40, use.piece.name if use else "unused", "ink" if use else "dim", 20))
+        parts += _memories(x + 12, y + 58, core.kernel_words, core.neuron_words, use)
+    down = math.ceil(len(chip.cores) / across)
+    width = across * (CELL_WIDTH + CELL_GAP) - CELL_GAP + 2
+    return _svg(width, down * (CELL_HEIGHT + CELL_GAP) - CELL_GAP + 2, f"cores of {chip.name}", parts)
+
+
+def _memories(x: float, y: float, kernel: int, neuron: int, use: Use | None) -> Iterator[Markup]:
+    if use is None:
+        yield _text(x, y + 4, f"{kernel // 1024}k kernel words", "dim s")
+        yield _text(x, y + 20, f"{neuron // 1024}k neuron words", "dim s")
+        return
+    yield _gauge(x, y, "kernel", use.kernel_share, use.kernel_words)
+    yield _gauge(x, y + 17, "neurons", use.neuron_share, use.neuron_words)
+
+
+# ---- energy -----------------------------------------------------------------------------------------
+
+BAR_WIDTH, BAR_HEIGHT = 640, 22
+
+
+def energy_svg(cost: Cost) -> Markup:
+    """A stacked bar for each named model, on one axis, with the band of the total."""
+    energies = [e for e in cost.energy if e.components]
+    top = max((e.total_nj.high for e in energies), default=0.0)
+    if top <= 0:
+        return Markup("")
+    colours = {name: i % 6 for i, name in enumerate(dict.fromkeys(c.name for e in energies for c in e.components))}
+    parts = [_bar(e, 4 + 62.0 * i, (BAR_WIDTH - 20) / top, colours) for i, e in enumerate(energies)]
+    legend, height = _legend(colours, 4 + 62.0 * len(energies))
+    return _svg(BAR_WIDTH, height, "energy of a sample by component", [*parts, *legend])
+
+
+def _bar(energy: Energy, y: float, scale: float, colours: dict[str, int]) -> Markup:
+    parts = [_text(0, y + 14, energy.model, "ink b", 30), _text(90, y + 14, joules(energy.total_nj), "dim")]
+    x = 0.0
+    for part in energy.components:
+        width = part.energy_nj.value * scale
+        tip = f"{component(part.name)}: {joules(part.energy_nj)}"
+        form = Markup('<g><title>{}</title>{}</g>')
+        parts.append(form.format(tip, _rect(x, y + 22, width, BAR_HEIGHT, f"c{colours[part.name]}")))
+        x += width
+    total = energy.total_nj
+    if total.low != total.high:
+        low, high, middle = total.low * scale, total.high * scale, y + 22 + BAR_HEIGHT / 2
+        path = f"M{low:.1f} {middle - 6:.1f}v12M{low:.1f} {middle:.1f}H{high:.1f}M{high:.1f} {middle - 6:.1f}v12"
+        parts.append(Markup('<path d="{}" class="whisker"/>').format(path))
+    return Markup("").join(parts)
+
+
+def _legend(colours: dict[str, int], y: float) -> tuple[list[Markup], float]:
+    parts: list[Markup] = []
+    x = 0.0
+    for name, colour in colours.items():
+        label = component(name)
+        width = 34 + 6.4 * len(label)
+        if x + width > BAR_WIDTH:
+            x, y = 0.0, y + 20
+        parts.append(_rect(x, y, 12, 12, f"c{colour}", 2) + _text(x + 18, y + 10.5, label, "dim s"))
+        x += width
+    return parts, y + 20
+
+
+
