@@ -48,6 +48,11 @@ class CheckResult:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import check_html
+
+        return check_html(self)
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -56,6 +61,11 @@ class Simulation:
     artifact: Artifact
     activity: Activity
     cost: Cost
+
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import simulation_html
+
+        return simulation_html(self)
 
 
 def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
@@ -71,11 +81,26 @@ def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
         raise fail("SNNC-U001", str(path), "no such file")
     frontend = plugins.find_frontend(path.suffix)
     if frontend is None:
-        raise fail("SNNC-M001", str(path), "no frontend reads this kind of file", got=path.suffix or "no suffix", limit=f".pt, .pth, {SUFFIX}")
+        raise fail(
+            "SNNC-M001",
+            str(path),
+            "no frontend reads this kind of file",
+            got=path.suffix or "no suffix",
+            limit=f".pt, .pth, {SUFFIX}",
+        )
     return frontend.load(path, options or LoadOptions())
 
 
-def export(module: torch.nn.Module, example_input: Any, path: str | Path, *, timesteps: int | None = None, input_levels: int = 0, calibration: Any = None, labels: Any = None) -> Path:
+def export(
+    module: torch.nn.Module,
+    example_input: Any,
+    path: str | Path,
+    *,
+    timesteps: int | None = None,
+    input_levels: int = 0,
+    calibration: Any = None,
+    labels: Any = None,
+) -> Path:
     """Capture a PyTorch module where its class lives and write a safe graph file.
 
     Args:
@@ -92,7 +117,15 @@ def export(module: torch.nn.Module, example_input: Any, path: str | Path, *, tim
     """
     from snncc_torch import export as torch_export
 
-    return torch_export(module, example_input, path, timesteps=timesteps, input_levels=input_levels, calibration=calibration, labels=labels)
+    return torch_export(
+        module,
+        example_input,
+        path,
+        timesteps=timesteps,
+        input_levels=input_levels,
+        calibration=calibration,
+        labels=labels,
+    )
 
 
 def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[Model, Dataset]:
@@ -104,7 +137,12 @@ def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[M
     elif model.calibration is not None:
         found = as_dataset(model.calibration, model.labels, model.graph, "calibration inputs of the model")
     else:
-        raise fail("SNNC-D007", model.origin or "model", "carries no calibration inputs", hint="--calib x.npz with a few dozen real inputs")
+        raise fail(
+            "SNNC-D007",
+            model.origin or "model",
+            "carries no calibration inputs",
+            hint="--calib x.npz with a few dozen real inputs",
+        )
     return replace(model, calibration=found.x, labels=found.y), found
 
 
@@ -182,23 +220,47 @@ def open_artifact(path: str | Path | Artifact) -> Artifact:
     return path if isinstance(path, Artifact) else read_artifact(Path(path))
 
 
-def verify(artifact: str | Path | Artifact, data: str | Path | Dataset, *, workers: int = 2, progress: Progress | None = None) -> Verification:
+def verify(
+    artifact: str | Path | Artifact,
+    data: str | Path | Dataset,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Verification:
     """Compare the exported spikes with the integers, neuron by neuron."""
     opened = open_artifact(artifact)
     return verify_artifact(opened, _data_of(opened, data), plugins.find_simulator(), workers, progress)
 
 
-def simulate(artifact: str | Path | Artifact, data: str | Path | Dataset, *, workers: int = 2, progress: Progress | None = None) -> Simulation:
+def simulate(
+    artifact: str | Path | Artifact,
+    data: str | Path | Dataset,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
+) -> Simulation:
     """Run the mapped network and cost what it did."""
     opened = open_artifact(artifact)
     simulator = plugins.find_simulator()
     samples = _data_of(opened, data)
-    activity = simulator.execute(opened.mapped, opened.tensors, opened.spike_inputs(samples.x), workers=workers, progress=progress)
-    cost = simulator.estimate(opened.mapped, activity, find_target(opened.mapped.target).chip, opened.host_macs)
+    activity = simulator.execute(
+        opened.mapped, opened.tensors, opened.spike_inputs(samples.x), workers=workers, progress=progress
+    )
+    cost = simulator.estimate(
+        opened.mapped, activity, find_target(opened.mapped.target).chip, opened.host_macs, opened.tensors
+    )
     return Simulation(opened, activity, cost)
 
 
-def report(artifact: str | Path | Artifact, html: str | Path, *, data: str | Path | Dataset | None = None, workers: int = 2, progress: Progress | None = None, force: bool = False) -> Path:
+def report(
+    artifact: str | Path | Artifact,
+    html: str | Path,
+    *,
+    data: str | Path | Dataset | None = None,
+    workers: int = 2,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> Path:
     """Write one self-contained HTML page: network, chip, equivalence, energy, latency.
 
     Without ``data`` it runs on the artifact's calibration inputs and says so.

@@ -91,8 +91,15 @@ class Artifact:
         """Whether something analog stands before the first spike."""
         return any(isinstance(n, HostRegion) for n in self.integer_graph.nodes)
 
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import artifact_html
 
-def write_artifact(out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool) -> Artifact:
+        return artifact_html(self)
+
+
+def write_artifact(
+    out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool
+) -> Artifact:
     """Write the folder ``out`` whole or not at all, and read it back.
 
     Raises:
@@ -105,7 +112,9 @@ def write_artifact(out: Path, model: Model, lowered: Lowered, target_files: Mapp
         target=lowered.mapped.target,
         schedule=lowered.mapped.schedule.value,
         model=model.origin,
-        comparison=None if model.comparison is None else {k: float(v) for k, v in vars(model.comparison).items()},
+        comparison=None
+        if model.comparison is None
+        else {k: float(v) for k, v in vars(model.comparison).items()},
         notes=model.notes,
         files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
     )
@@ -147,7 +156,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 def _swap(staging: Path, out: Path) -> None:
-    """Put ``staging`` in the place of ``out``; an old artifact steps aside first and is restored on failure."""
+    """Put ``staging`` in the place of ``out``; an old artifact steps aside and comes back on failure."""
     aside = staging.with_name(staging.name + ".old")
     if out.exists():
         out.rename(aside)
@@ -161,7 +170,11 @@ def _swap(staging: Path, out: Path) -> None:
 
 
 def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
-    graphs = {"float.snn": lowered.float_graph, "integer.snn": lowered.integer_graph, "spike.snn": lowered.spike_graph}
+    graphs = {
+        "float.snn": lowered.float_graph,
+        "integer.snn": lowered.integer_graph,
+        "spike.snn": lowered.spike_graph,
+    }
     tensors = dict(lowered.tensors)
     for graph in graphs.values():
         tensors |= graph.constants()
@@ -170,12 +183,16 @@ def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
     if model.labels is not None:
         calibration["y"] = np.ascontiguousarray(model.labels)
     for layer in lowered.certificate.ranges:
-        calibration[f"range/{layer.layer}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
+        calibration[f"range/{layer.layer}"] = np.array(
+            [layer.observed, layer.allowed, layer.all_inputs], np.int64
+        )
     return {
         **{name: to_text(graph).encode() for name, graph in graphs.items()},
         "mapped.json": lowered.mapped.model_dump_json(indent=1).encode(),
         "certificate.json": lowered.certificate.model_dump_json(indent=1).encode(),
-        "tensors.safetensors": save_safetensors({k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}),
+        "tensors.safetensors": save_safetensors(
+            {k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}
+        ),
         "calibration.safetensors": save_safetensors(calibration),
     }
 
@@ -191,7 +208,15 @@ def read_artifact(path: Path) -> Artifact:
         raise fail("SNNC-U001", str(path), "no such folder")
     manifest = _read_manifest(path)
     files = {name: _read_member(path, name, digest) for name, digest in manifest.files.items()}
-    required = ("float.snn", "integer.snn", "spike.snn", "mapped.json", "certificate.json", "tensors.safetensors", "calibration.safetensors")
+    required = (
+        "float.snn",
+        "integer.snn",
+        "spike.snn",
+        "mapped.json",
+        "certificate.json",
+        "tensors.safetensors",
+        "calibration.safetensors",
+    )
     missing = [name for name in required if name not in files]
     if missing:
         raise fail("SNNC-U006", str(path), "files are missing", got=", ".join(missing))
@@ -236,12 +261,19 @@ def _read_manifest(path: Path) -> Manifest:
 def _read_member(folder: Path, name: str, digest: str) -> bytes:
     parts = Path(name).parts
     file = folder / name
-    if Path(name).is_absolute() or ".." in parts or file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
+    if (
+        Path(name).is_absolute()
+        or ".." in parts
+        or file.is_symlink()
+        or not file.resolve().is_relative_to(folder.resolve())
+    ):
         raise fail("SNNC-S003", f"{folder}: {name!r}", "names a file outside the artifact")
     if not file.is_file():
         raise fail("SNNC-U006", str(file), "is missing")
     if file.stat().st_size > _LIMIT_BYTES:
-        raise fail("SNNC-S002", str(file), "is too large", got=file.stat().st_size, limit=f"{_LIMIT_BYTES} bytes")
+        raise fail(
+            "SNNC-S002", str(file), "is too large", got=file.stat().st_size, limit=f"{_LIMIT_BYTES} bytes"
+        )
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compile again")
@@ -254,5 +286,3 @@ def comparison_of(manifest: Manifest) -> Comparison | None:
     if c is None:
         return None
     return Comparison(int(c["inputs"]), int(c["layers"]), c["worst"], int(c["flips"]), c["end_to_end"])
-
-

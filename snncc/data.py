@@ -48,7 +48,13 @@ def load_dataset(path: Path, graph: Graph) -> Dataset:
     """
     arrays = load_npz(path, ("x", "y"))
     if "x" not in arrays:
-        raise_all([problem("SNNC-D002", str(path), "has no array `x`", got=", ".join(sorted(arrays)) or "no arrays")])
+        raise_all(
+            [
+                problem(
+                    "SNNC-D002", str(path), "has no array `x`", got=", ".join(sorted(arrays)) or "no arrays"
+                )
+            ]
+        )
     return as_dataset(arrays["x"], arrays.get("y"), graph, str(path))
 
 
@@ -81,13 +87,23 @@ def _input_problems(x: Array, graph: Graph, where: str) -> list[Problem]:
         return [problem("SNNC-D004", where, "has the wrong shape", got=list(x.shape), limit=want)]
     found = []
     if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
-        found.append(problem("SNNC-D005", where, "holds NaN or infinity", got=f"{int((~np.isfinite(x)).sum())} values"))
+        found.append(
+            problem("SNNC-D005", where, "holds NaN or infinity", got=f"{int((~np.isfinite(x)).sum())} values")
+        )
     kind = graph.types[graph.input.name]
     if not found and isinstance(kind, Spikes):
         bad = (x < 0) | (x > kind.levels) | (x != np.rint(x))
         if bad.any():
             value = x[tuple(np.argwhere(bad)[0])]
-            found.append(problem("SNNC-D006", where, "the input is spike counts", got=f"{value} and {int(bad.sum()) - 1} more", limit=f"whole numbers 0..{kind.levels}"))
+            found.append(
+                problem(
+                    "SNNC-D006",
+                    where,
+                    "the input is spike counts",
+                    got=f"{value} and {int(bad.sum()) - 1} more",
+                    limit=f"whole numbers 0..{kind.levels}",
+                )
+            )
     return found
 
 

@@ -75,7 +75,12 @@ def _points(group: str) -> dict[str, EntryPoint]:
     for point in entry_points(group=f"snncc.{group}"):
         other = found.get(point.name)
         if other is not None and other.value != point.value:
-            raise fail("SNNC-U008", f"{group} '{point.name}'", "two packages register this name", got=f"{other.value} and {point.value}")
+            raise fail(
+                "SNNC-U008",
+                f"{group} '{point.name}'",
+                "two packages register this name",
+                got=f"{other.value} and {point.value}",
+            )
         found[point.name] = point
     return found
 
@@ -106,7 +111,13 @@ def find_simulator(name: str = "sim") -> Simulator:
     """
     points = _points("simulators")
     if name not in points:
-        raise fail("SNNC-U004", "simulator", "no such simulator", got=name, hint=f"one of {', '.join(sorted(points))}")
+        raise fail(
+            "SNNC-U004",
+            "simulator",
+            "no such simulator",
+            got=name,
+            hint=f"one of {', '.join(sorted(points))}",
+        )
     return cast(Simulator, points[name].load())
 
 

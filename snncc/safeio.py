@@ -7,11 +7,14 @@ declared size against the bytes that are there, and never decompress.
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import os
 import stat
 import struct
 import tempfile
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -154,6 +157,13 @@ def _check_members(infos: list[zipfile.ZipInfo], where: str, size: int, limits: 
 # ---- npz ----------------------------------------------------------------------------------------
 
 
+# What zipfile, its decompressors and numpy's header parser raise on damaged files.
+_NPZ_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError, SyntaxError, EOFError, OSError,
+    ValueError, TypeError, LookupError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
 def load_npz(path: Path, names: tuple[str, ...], limits: Limits = LIMITS) -> dict[str, NDArray[Any]]:
     """Those arrays of an ``.npz`` file, compressed or not, that bear one of ``names``.
 
@@ -184,15 +194,7 @@ def load_npz(path: Path, names: tuple[str, ...], limits: Limits = LIMITS) -> dic
                     limit=f"{limits.file_bytes} bytes",
                 )
             return {name: _npy(archive, info, f"{where}: {name}") for name, info in wanted.items()}
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except _NPZ_DAMAGE as error:
         what = "is no intact .npz file"
         raise fail("SNNC-D001", where, what, got=shown(str(error)) or type(error).__name__) from None
 
@@ -204,7 +206,10 @@ def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> NDArray
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in readers:
             raise ValueError(f"unknown .npy version {version}")
-        shape, fortran, dtype = readers[version](file)
+        with warnings.catch_warnings():
+            # numpy warns of headers written by Python 2, which it reads all the same.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = readers[version](file)
         if dtype.hasobject or dtype.kind not in "biufc":
             raise fail("SNNC-D003", where, "must hold numbers", got=dtype, limit="integers or floats")
         needed, left = math.prod(shape) * dtype.itemsize, info.file_size - file.tell()

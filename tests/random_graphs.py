@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from hypothesis import strategies as st
+
 from snncc.ir import (
     Add,
     AvgPool2d,
@@ -52,7 +53,11 @@ class Builder:
 
     def add(self, node: Node) -> str:
         self.nodes.append(node)
-        self.shape = Graph("p", Family.FLOAT, (*self.nodes, Output(name="o", inputs=(node.name,))), self.steps).types[node.name].shape
+        self.shape = (
+            Graph("p", Family.FLOAT, (*self.nodes, Output(name="o", inputs=(node.name,))), self.steps)
+            .types[node.name]
+            .shape
+        )
         return node.name
 
     def weights(self, *shape: int) -> Const:
@@ -67,21 +72,54 @@ class Builder:
     def conv(self, name: str, source: str, out: int, kernel: tuple[int, int], **geometry: object) -> str:
         groups = int(geometry.get("groups", 1))  # type: ignore[call-overload]
         weight = self.weights(out, self.shape[0] // groups, *kernel)
-        return self.add(Conv2d(name=name, inputs=(source,), source=name, weight=weight, bias=self.vector(out, -0.5, 0.75), **geometry))  # type: ignore[arg-type]
+        return self.add(
+            Conv2d(
+                name=name,
+                inputs=(source,),
+                source=name,
+                weight=weight,
+                bias=self.vector(out, -0.5, 0.75),
+                **geometry,
+            )
+        )  # type: ignore[arg-type]
 
     def batchnorm(self, name: str) -> str:
         c = self.shape[0]
         one = Const(np.ones(c, np.float32))
         gamma = one if self.dyadic else self.vector(c, 0.6, 1.6)
         var = one if self.dyadic else self.vector(c, 0.3, 2.0)
-        return self.add(BatchNorm(name=name, inputs=(self.last,), gamma=gamma, beta=self.vector(c, -0.3, 0.5), mean=self.vector(c, -0.3, 0.3), var=var, eps=0.0 if self.dyadic else 1e-3))
+        return self.add(
+            BatchNorm(
+                name=name,
+                inputs=(self.last,),
+                gamma=gamma,
+                beta=self.vector(c, -0.3, 0.5),
+                mean=self.vector(c, -0.3, 0.3),
+                var=var,
+                eps=0.0 if self.dyadic else 1e-3,
+            )
+        )
 
     def sfa(self, name: str, levels: int, normalized: bool) -> str:
-        return self.add(Neuron(name=name, inputs=(self.last,), source=name, max_spikes=levels, rounding=Rounding.HALF_EVEN, output_scale=1 / levels if normalized else 1.0))
+        return self.add(
+            Neuron(
+                name=name,
+                inputs=(self.last,),
+                source=name,
+                max_spikes=levels,
+                rounding=Rounding.HALF_EVEN,
+                output_scale=1 / levels if normalized else 1.0,
+            )
+        )
 
     def graph(self) -> Graph:
         kind = Decode.COUNT if isinstance(self.nodes[-1], Neuron) else Decode.VALUE
-        return Graph("random", Family.FLOAT, (*self.nodes, Output(name="out", inputs=(self.last,), decode=kind)), self.steps)
+        return Graph(
+            "random",
+            Family.FLOAT,
+            (*self.nodes, Output(name="out", inputs=(self.last,), decode=kind)),
+            self.steps,
+        )
 
 
 @st.composite
@@ -89,7 +127,12 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
     """Small SFA networks of one timestep: conv, BN, pooling, residual adds, a linear end."""
     size = draw(st.sampled_from([(1, 6, 9), (2, 8, 6), (3, 7, 5), (2, 5, 8)]))
     d = draw(st.sampled_from([1, 2, 4, 8]))
-    b = Builder(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), size, draw(st.sampled_from([1, d])), dyadic=draw(st.booleans()))
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        size,
+        draw(st.sampled_from([1, d])),
+        dyadic=draw(st.booleans()),
+    )
     normalized = draw(st.booleans())
     stride = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
     kernel = draw(st.sampled_from([(3, 3), (1, 3), (3, 1), (2, 2)]))
@@ -116,7 +159,15 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
         b.add(Mean(name="mean", inputs=(b.last,)))
     else:
         b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
-    b.add(Linear(name="fc", inputs=(b.last,), source="fc", weight=b.weights(5, b.shape[0]), bias=b.vector(5, -0.5, 0.5)))
+    b.add(
+        Linear(
+            name="fc",
+            inputs=(b.last,),
+            source="fc",
+            weight=b.weights(5, b.shape[0]),
+            bias=b.vector(5, -0.5, 0.5),
+        )
+    )
     if draw(st.booleans()):
         b.sfa("n4", d, normalized)
     return b.graph()
@@ -126,7 +177,13 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
 def stateful_graphs(draw: st.DrawFn) -> Graph:
     """Small networks of IF and LIF neurons over two or three timesteps."""
     size = draw(st.sampled_from([(1, 4, 6), (2, 5, 3)]))
-    b = Builder(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), size, 1, steps=draw(st.sampled_from([2, 3])), dyadic=draw(st.booleans()))
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        size,
+        1,
+        steps=draw(st.sampled_from([2, 3])),
+        dyadic=draw(st.booleans()),
+    )
     for i in range(draw(st.integers(1, 2))):
         b.conv(f"c{i}", b.last, 3, (3, 3), padding=(1, 1))
         b.add(

@@ -31,7 +31,12 @@ def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> 
         "cnn_layers": {str(p.core): _layer(p, mapped, tensors) for p in mapped.pieces},
         "errata": list(chip.errata),
     }
-    schedule = {"format": "snncc-speck-schedule", "version": 1, "schedule": mapped.schedule.value, "steps": _schedule(mapped)}
+    schedule = {
+        "format": "snncc-speck-schedule",
+        "version": 1,
+        "schedule": mapped.schedule.value,
+        "steps": _schedule(mapped),
+    }
     return {
         f"{chip.name}.json": json.dumps(config, separators=(",", ":")).encode(),
         "schedule.json": json.dumps(schedule, indent=1).encode(),
@@ -53,8 +58,10 @@ def _layer(piece: Piece, mapped: Mapped, tensors: Mapping[str, Array]) -> dict[s
         control = np.zeros((weight.shape[0], 1, *weight.shape[2:]), weight.dtype)
         control[:, 0, piece.gate.tap[0], piece.gate.tap[1]] = piece.gate.step
         weight = np.concatenate([weight, control], axis=1)
-    channels, height, width = address.pooled_shape
-    states = np.broadcast_to(start_states(piece, tensors)[:, None, None], (piece.shape[0], piece.shape[2], piece.shape[1]))
+    _, height, width = address.pooled_shape
+    states = np.broadcast_to(
+        start_states(piece, tensors)[:, None, None], (piece.shape[0], piece.shape[2], piece.shape[1])
+    )
     return {
         "snncc_piece": piece.name,
         "dimensions": {
@@ -81,17 +88,31 @@ def _xy(vertical: int, horizontal: int) -> dict[str, int]:
 
 
 def _destinations(piece: Piece, mapped: Mapped) -> list[dict[str, Any]]:
-    found = {(p.core, c.address.pool[0]) for p in mapped.pieces for c in p.connections if c.source == piece.name}
-    return [{"enable": True, "layer": core, "pooling": pool, "feature_shift": 0} for core, pool in sorted(found, key=str)]
+    found = {
+        (p.core, c.address.pool[0]) for p in mapped.pieces for c in p.connections if c.source == piece.name
+    }
+    return [
+        {"enable": True, "layer": core, "pooling": pool, "feature_shift": 0}
+        for core, pool in sorted(found, key=str)
+    ]
 
 
 def _schedule(mapped: Mapped) -> list[dict[str, Any]]:
     """What the host plays for one sample, step after step; each step waits until the chip is quiet."""
-    steps: list[dict[str, Any]] = [{"do": "write_states", "layers": [p.core for p in mapped.pieces], "values": "neurons_initial_value"}]
+    steps: list[dict[str, Any]] = [
+        {"do": "write_states", "layers": [p.core for p in mapped.pieces], "values": "neurons_initial_value"}
+    ]
     for piece in mapped.pieces:
         for c in piece.connections:
             if c.source == INPUT:
-                steps.append({"do": "play_input", "layer": piece.core, "order": mapped.order, "pooling": list(c.address.pool)})
+                steps.append(
+                    {
+                        "do": "play_input",
+                        "layer": piece.core,
+                        "order": mapped.order,
+                        "pooling": list(c.address.pool),
+                    }
+                )
     if mapped.schedule is Schedule.EXACT:
         steps += [_release(p) for p in mapped.pieces if p.gate is not None]
     result = next(p for p in mapped.pieces if p.name == mapped.output.piece)
@@ -104,7 +125,17 @@ def _release(piece: Piece) -> dict[str, Any]:
     assert piece.gate is not None
     address, tap = piece.connections[0].address, piece.gate.tap
     rows, columns = (
-        [o * address.stride[axis] - address.padding[axis] + tap[axis] for o in range(address.target_shape[1 + axis])]
+        [
+            o * address.stride[axis] - address.padding[axis] + tap[axis]
+            for o in range(address.target_shape[1 + axis])
+        ]
         for axis in (0, 1)
     )
-    return {"do": "release", "layer": piece.core, "feature": piece.gate.feature, "rounds": piece.gate.rounds, "y": rows, "x": columns}
+    return {
+        "do": "release",
+        "layer": piece.core,
+        "feature": piece.gate.feature,
+        "rounds": piece.gate.rounds,
+        "y": rows,
+        "x": columns,
+    }

@@ -49,7 +49,14 @@ def gate_network(mapped: Mapped, sums: dict[str, LayerSums]) -> Gated:
             allowed = _word_range(piece, found, step * rounds)
             tap, reach = _tap(piece)
             problems += reach
-            gate = Gate(feature=piece.connections[0].address.source_shape[0], tap=tap, step=step, rounds=rounds, low=allowed[0], high=allowed[1])
+            gate = Gate(
+                feature=piece.connections[0].address.source_shape[0],
+                tap=tap,
+                step=step,
+                rounds=rounds,
+                low=allowed[0],
+                high=allowed[1],
+            )
             piece = piece.model_copy(update={"gate": gate})
         if not (allowed[0] <= low and high <= allowed[1]):
             problems.append(_too_wide(piece, (low, high), allowed))
@@ -74,7 +81,14 @@ def _word_range(piece: Piece, sums: LayerSums, lift: int) -> tuple[int, int]:
 
 
 def _too_wide(piece: Piece, wanted: tuple[int, int], allowed: tuple[int, int]) -> Problem:
-    return problem("SNNC-C009", f"%{piece.name}", "input sums, in any order, do not fit the membrane's word", got=f"{wanted[0]:,} to {wanted[1]:,}", limit=f"{allowed[0]:,} to {allowed[1]:,}", hint="fewer inputs a neuron, or calibration inputs without outliers")
+    return problem(
+        "SNNC-C009",
+        f"%{piece.name}",
+        "input sums, in any order, do not fit the membrane's word",
+        got=f"{wanted[0]:,} to {wanted[1]:,}",
+        limit=f"{allowed[0]:,} to {allowed[1]:,}",
+        hint="fewer inputs a neuron, or calibration inputs without outliers",
+    )
 
 
 def _tap(piece: Piece) -> tuple[tuple[int, int], list[Problem]]:
@@ -82,7 +96,13 @@ def _tap(piece: Piece) -> tuple[tuple[int, int], list[Problem]]:
     address = piece.connections[0].address
     taps = [next(_reaching(address, axis), None) for axis in (0, 1)]
     if None in taps:
-        found = problem("SNNC-C011", f"%{piece.name}", "one control event an output site cannot reach every site", got=f"kernel {address.kernel}, padding {address.padding}", hint="padding of at most half the kernel")
+        found = problem(
+            "SNNC-C011",
+            f"%{piece.name}",
+            "one control event an output site cannot reach every site",
+            got=f"kernel {address.kernel}, padding {address.padding}",
+            hint="padding of at most half the kernel",
+        )
         return (0, 0), [found]
     y, x = (t for t in taps if t is not None)
     return (y, x), []

@@ -17,15 +17,19 @@ def _bits(count: int) -> int:
     return (count - 1).bit_length()
 
 
+def _over(value: int, limit: int | None) -> bool:
+    return limit is not None and value > limit
+
+
 def kernel_words(piece: Piece, gated: bool) -> int:
-    """channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉) (datasheet table 1); the gate is one more channel."""
+    """Words: channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉) (datasheet table 1); a gate is one channel."""
     address = piece.connections[0].address
     gate = 1 if gated and not piece.is_readout else 0
     return (address.source_shape[0] + gate) << (_bits(math.prod(address.kernel)) + _bits(piece.shape[0]))
 
 
 def neuron_words(piece: Piece) -> int:
-    """features · 2^(⌈log2 height⌉ + ⌈log2 width⌉) (datasheet table 1)."""
+    """Words: features · 2^(⌈log2 height⌉ + ⌈log2 width⌉) (datasheet table 1)."""
     features, height, width = piece.shape
     return features << (_bits(height) + _bits(width))
 
@@ -38,9 +42,23 @@ def needs(mapped: Mapped, gated: bool) -> list[Need]:
 def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Problem]:
     """Every limit of the chip that a piece of ``mapped`` breaks, in order of the pieces."""
     if len(mapped.pieces) > len(chip.cores):
-        yield problem("SNNC-C003", f"network on {chip.name}", "has more spiking layers than cores", got=len(mapped.pieces), limit=len(chip.cores), hint="fewer layers")
+        yield problem(
+            "SNNC-C003",
+            f"network on {chip.name}",
+            "has more spiking layers than cores",
+            got=len(mapped.pieces),
+            limit=len(chip.cores),
+            hint="fewer layers",
+        )
     if mapped.steps > 1:
-        yield problem("SNNC-C010", f"network on {chip.name}", "timesteps need a second accumulator while a window fires", got=f"{mapped.steps} timesteps", limit="1", hint="a network of one timestep (SFA), or target sim")
+        yield problem(
+            "SNNC-C010",
+            f"network on {chip.name}",
+            "timesteps need a second accumulator while a window fires",
+            got=f"{mapped.steps} timesteps",
+            limit="1",
+            hint="a network of one timestep (SFA), or target sim",
+        )
     for piece in mapped.pieces:
         where = f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else "") + f" on {chip.name}"
         yield from _geometry(piece, chip, where)
@@ -48,33 +66,68 @@ def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Prob
         yield from _routes(piece, mapped, chip, where)
         yield from _memory(piece, chip, gated, where)
         if piece.threshold > threshold_limit(chip):
-            yield problem("SNNC-C009", where, "threshold leaves its range", got=piece.threshold, limit=threshold_limit(chip))
+            yield problem(
+                "SNNC-C009",
+                where,
+                "threshold leaves its range",
+                got=piece.threshold,
+                limit=threshold_limit(chip),
+            )
 
 
 def threshold_limit(chip: ChipSpec) -> int:
     """Largest threshold over which one control event (at most 127) still fits the membrane."""
-    return 2 ** (chip.limits.state_bits - 1) - 2 ** (chip.limits.weight_bits - 1)
+    return int(2 ** (chip.limits.state_bits - 1) - 2 ** (chip.limits.weight_bits - 1))
 
 
 def _geometry(piece: Piece, chip: ChipSpec, where: str) -> Iterator[Problem]:
     limits = chip.limits
-    assert limits.kernel_max and limits.padding_max and limits.features_max
-    assert limits.input_size_max and limits.output_size_max
     for address in dict.fromkeys(c.address for c in piece.connections):
-        if max(address.kernel) > limits.kernel_max:
-            yield problem("SNNC-C005", where, "kernel is too large", got=f"{address.kernel[0]}x{address.kernel[1]}", limit=f"{limits.kernel_max}x{limits.kernel_max}", hint="pooling or stride before this layer")
+        if _over(max(address.kernel), limits.kernel_max):
+            yield problem(
+                "SNNC-C005",
+                where,
+                "kernel is too large",
+                got=f"{address.kernel[0]}x{address.kernel[1]}",
+                limit=f"{limits.kernel_max}x{limits.kernel_max}",
+                hint="pooling or stride before this layer",
+            )
         for stride in sorted(set(address.stride) - set(limits.strides)):
-            yield problem("SNNC-C006", where, "stride cannot be configured", got=stride, limit=_list(limits.strides))
-        if max(address.padding) > limits.padding_max:
-            yield problem("SNNC-C006", where, "padding is too large", got=max(address.padding), limit=limits.padding_max)
-        if max(address.pooled_shape[1:]) > limits.input_size_max:
-            yield problem("SNNC-C007", where, "input map is too large", got=_size(address.pooled_shape), limit=f"{limits.input_size_max}x{limits.input_size_max}")
-        if address.source_shape[0] + 1 > limits.features_max:
-            yield problem("SNNC-C007", where, "has too many input features (with the gate's)", got=address.source_shape[0] + 1, limit=limits.features_max)
-    if max(piece.shape[1:]) > limits.output_size_max:
-        yield problem("SNNC-C007", where, "output map is too large", got=_size(piece.shape), limit=f"{limits.output_size_max}x{limits.output_size_max}")
-    if piece.shape[0] > limits.features_max:
-        yield problem("SNNC-C007", where, "has too many features", got=piece.shape[0], limit=limits.features_max)
+            yield problem(
+                "SNNC-C006", where, "stride cannot be configured", got=stride, limit=_list(limits.strides)
+            )
+        if _over(max(address.padding), limits.padding_max):
+            yield problem(
+                "SNNC-C006", where, "padding is too large", got=max(address.padding), limit=limits.padding_max
+            )
+        if _over(max(address.pooled_shape[1:]), limits.input_size_max):
+            yield problem(
+                "SNNC-C007",
+                where,
+                "input map is too large",
+                got=_size(address.pooled_shape),
+                limit=f"{limits.input_size_max}x{limits.input_size_max}",
+            )
+        if _over(address.source_shape[0] + 1, limits.features_max):
+            yield problem(
+                "SNNC-C007",
+                where,
+                "has too many input features (with the gate's)",
+                got=address.source_shape[0] + 1,
+                limit=limits.features_max,
+            )
+    if _over(max(piece.shape[1:]), limits.output_size_max):
+        yield problem(
+            "SNNC-C007",
+            where,
+            "output map is too large",
+            got=_size(piece.shape),
+            limit=f"{limits.output_size_max}x{limits.output_size_max}",
+        )
+    if _over(piece.shape[0], limits.features_max):
+        yield problem(
+            "SNNC-C007", where, "has too many features", got=piece.shape[0], limit=limits.features_max
+        )
 
 
 def _list(values: tuple[int, ...]) -> str:
@@ -89,7 +142,13 @@ def _joins(piece: Piece, where: str) -> Iterator[Problem]:
     keys = {connection_key(c) for c in piece.connections}
     if len(keys) > 1:
         sources = ", ".join(f"%{c.source}" for c in piece.connections)
-        yield problem("SNNC-C012", where, "its inputs go through different kernels, and a core has one", got=sources, hint="adding spikes before one convolution, not currents behind several")
+        yield problem(
+            "SNNC-C012",
+            where,
+            "its inputs go through different kernels, and a core has one",
+            got=sources,
+            hint="adding spikes before one convolution, not currents behind several",
+        )
 
 
 def _routes(piece: Piece, mapped: Mapped, chip: ChipSpec, where: str) -> Iterator[Problem]:
@@ -99,10 +158,24 @@ def _routes(piece: Piece, mapped: Mapped, chip: ChipSpec, where: str) -> Iterato
             continue  # the host pools input events itself
         pool = c.address.pool
         if pool[0] != pool[1] or pool[0] not in limits.poolings:
-            yield problem("SNNC-C006", where, f"pooling behind %{c.source} cannot be configured", got=f"{pool[0]}x{pool[1]}", limit=_list(limits.poolings))
+            yield problem(
+                "SNNC-C006",
+                where,
+                f"pooling behind %{c.source} cannot be configured",
+                got=f"{pool[0]}x{pool[1]}",
+                limit=_list(limits.poolings),
+            )
         elif c.address.source_shape[1] % pool[0] or c.address.source_shape[2] % pool[1]:
-            yield problem("SNNC-C006", where, f"pooling behind %{c.source} leaves a rest, whose events would fall outside the map", got=f"{_size(c.address.source_shape)} by {pool[0]}", hint="a map whose sides the pooling divides")
-    readers = {(p.name, c.address.pool) for p in mapped.pieces for c in p.connections if c.source == piece.name}
+            yield problem(
+                "SNNC-C006",
+                where,
+                f"pooling behind %{c.source} leaves a rest, whose events would fall outside the map",
+                got=f"{_size(c.address.source_shape)} by {pool[0]}",
+                hint="a map whose sides the pooling divides",
+            )
+    readers = {
+        (p.name, c.address.pool) for p in mapped.pieces for c in p.connections if c.source == piece.name
+    }
     if limits.fan_out is not None and len(readers) > limits.fan_out:
         yield problem("SNNC-C008", where, "feeds too many layers", got=len(readers), limit=limits.fan_out)
 
@@ -116,4 +189,11 @@ def _memory(piece: Piece, chip: ChipSpec, gated: bool, where: str) -> Iterator[P
         most = max(per_core.values())
         if words > most:
             holders = _list(tuple(i for i, n in per_core.items() if n == most))
-            yield problem(code, where, f"needs more {kind} words than any core has", got=f"{words:,}", limit=f"{most:,} (cores {holders})", hint="fewer channels, or a smaller map in front of it")
+            yield problem(
+                code,
+                where,
+                f"needs more {kind} words than any core has",
+                got=f"{words:,}",
+                limit=f"{most:,} (cores {holders})",
+                hint="fewer channels, or a smaller map in front of it",
+            )

@@ -53,7 +53,7 @@ def _dense(address: VSC, weight: Array) -> tuple[VSC, Array]:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of a kernel inside a larger one: where it starts, and the padding and stride that keep the outputs."""
+    """One axis of a kernel inside a larger one: its start, and padding and stride that keep the outputs."""
 
     start: int
     padding: int
@@ -67,7 +67,13 @@ def _square(address: VSC, weight: Array, where: str) -> tuple[VSC, Array]:
     k = max(kh, kw)
     axes = [_embedded(address, axis, k) for axis in (0, 1)]
     if any(a is None for a in axes):
-        raise fail("SNNC-C005", where, "a rectangular kernel that no square one equals", got=f"{kh}x{kw}", hint="a square kernel, or one whose sides differ by an even number")
+        raise fail(
+            "SNNC-C005",
+            where,
+            "a rectangular kernel that no square one equals",
+            got=f"{kh}x{kw}",
+            hint="a square kernel, or one whose sides differ by an even number",
+        )
     y, x = (a for a in axes if a is not None)
     full = np.zeros((*weight.shape[:2], k, k), weight.dtype)
     full[:, :, y.start : y.start + kh, x.start : x.start + kw] = weight

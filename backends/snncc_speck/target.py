@@ -57,7 +57,10 @@ class SpeckTarget:
         """
         limits, exact = self.chip.limits, options.schedule is Schedule.EXACT
         recorder = Recorder(calibration, model.labels, options.verify_each)
-        passes = (*to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits), DropClip())
+        passes = (
+            *to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits),
+            DropClip(),
+        )
         integer = recorder.pipeline(passes).run(model.graph)
         expand = ExpandSFA(schedule=options.schedule, capped=self.chip.abilities.clips_counts)
         spikes = recorder.pipeline((expand,)).run(integer)
@@ -70,7 +73,9 @@ class SpeckTarget:
             poolings=limits.poolings,
         )
         mapped, tensors = speck_shapes(logical, tensors)
-        mapped, ranges = self._fitted(mapped, {s.neuron.name: s for s in layer_sums(integer, calibration)}, exact)
+        mapped, ranges = self._fitted(
+            mapped, {s.neuron.name: s for s in layer_sums(integer, calibration)}, exact
+        )
         certificate = Certificate(
             target=self.name,
             schedule=options.schedule.value,
@@ -82,7 +87,9 @@ class SpeckTarget:
         )
         return Lowered(model.graph, integer, spikes, mapped, certificate, tensors)
 
-    def _fitted(self, mapped: Mapped, sums: dict[str, LayerSums], exact: bool) -> tuple[Mapped, tuple[LayerRange, ...]]:
+    def _fitted(
+        self, mapped: Mapped, sums: dict[str, LayerSums], exact: bool
+    ) -> tuple[Mapped, tuple[LayerRange, ...]]:
         """Gates and cores, or every reason why there are none."""
         problems: list[Problem] = list(limit_problems(mapped, self.chip, gated=exact))
         gated = gate_network(mapped, sums)
@@ -105,16 +112,24 @@ class SpeckTarget:
 
 def _claim(exact: bool) -> str:
     if exact:
-        return "spike counts of every neuron equal the unclipped integers of integer.snn, while input sums stay in the allowed ranges"
+        return (
+            "spike counts of every neuron equal the unclipped integers of integer.snn, "
+            "while input sums stay in the allowed ranges"
+        )
     return "none: a free-running chip fires in the order its input arrives and is compared, not claimed"
 
 
 def _notes(integer: Graph, mapped: Mapped) -> tuple[str, ...]:
-    decode = "the final membrane potential, read back" if integer.output.decode.value == "membrane" else "spike counts"
+    decode = (
+        "the final membrane potential, read back"
+        if integer.output.decode.value == "membrane"
+        else "spike counts"
+    )
     notes = [f"class scores are {decode}"]
     risky = [f"%{p.name} (core {p.core})" for p in mapped.pieces if p.core in UNRELIABLE_CORES]
     if risky:
-        notes.append(f"on cores whose output order is not guaranteed and whose last spike may be held back: {', '.join(risky)}")
+        what = "output order is not guaranteed and the last spike may be held back"
+        notes.append(f"on cores where {what}: {', '.join(risky)}")
     return tuple(notes)
 
 

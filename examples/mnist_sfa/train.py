@@ -1,6 +1,8 @@
-"""Train the example network and write model.pt. The committed checkpoint was made by
+"""Train the example network and write model.pt.
 
-    python examples/mnist_sfa/train.py --out examples/mnist_sfa/model.pt
+The committed checkpoint was made by
+
+python examples/mnist_sfa/train.py --out examples/mnist_sfa/model.pt
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from pathlib import Path
 import click
 import torch
 from data import LEVELS, digits
+from torch import Tensor, nn
+
 from snncc_torch import describe
 from snncc_torch.nn import SFA
-from torch import Tensor, nn
 
 D = 4
 CALIBRATION = 128
@@ -85,7 +88,9 @@ def main(out: Path, epochs: int, seed: int) -> None:
     begin = time.process_time()
     train(net, inputs, labels, epochs)
     found = accuracy(net, torch.from_numpy(x_test).float(), torch.from_numpy(y_test))
-    click.echo(f"accuracy on {len(x_test)} held-back digits: {found:.2%} after {time.process_time() - begin:.0f} s of CPU")
+    click.echo(
+        f"accuracy on {len(x_test)} held-back digits: {found:.2%}, {time.process_time() - begin:.0f} s of CPU"
+    )
     describe(net, (1, 28, 28), input_levels=LEVELS, calibration=x[:CALIBRATION], labels=y[:CALIBRATION])
     torch.save(net, out)
 

@@ -28,6 +28,13 @@ DISCONTINUOUS = frozenset({
 })  # fmt: skip
 
 
+# What the tracer adds to check itself; nothing reads it.
+CHECKS = frozenset({"_assert_tensor_metadata", "sym_size", "_assert_scalar", "sym_constrain_range_for_size"})
+
+# Modules of these make one node each, which bears the module's path without more.
+LIBRARIES = ("torch.nn.modules.", "snncc_torch.ops.", "spikingjelly.activation_based.layer.")
+
+
 @dataclass(frozen=True)
 class SiteInfo:
     """A recognised neuron.
@@ -201,7 +208,7 @@ def import_nodes(
 ) -> None:
     """Import every call of ``traced``; ``env`` holds the placeholders and receives the results."""
     for node in traced.nodes:
-        if node.op == "call_function":
+        if node.op == "call_function" and op_name(node) not in CHECKS:
             env[node] = _import_node(imp, node, env, handlers)
 
 
@@ -212,7 +219,7 @@ def _import_node(
     if not depends(list(args.values())) and op_name(node) != "neuron":
         return _fold(node, env)
     path, cls = module_of(node)
-    leaf = cls.startswith(("torch.nn.modules.", "snncc_torch.ops."))
+    leaf = cls.startswith(LIBRARIES)
     call = Call(imp, op_name(node), path, leaf, args, result_shape(node))
     try:
         handler = handlers.get(call.op)

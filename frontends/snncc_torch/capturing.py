@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +18,9 @@ from torch import Tensor, fx, nn
 
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
 from snncc.ir import Decode, Family, Graph, Input, Node, Output, Spikes
-from snncc.ir.interp import run
 from snncc.model import Comparison, Model
 from snncc_torch.aten import Importer, SiteInfo, import_nodes
-from snncc_torch.comparing import compare, record
+from snncc_torch.comparing import compare
 from snncc_torch.handlers import HANDLERS
 from snncc_torch.layout import Value
 from snncc_torch.ops import swap
@@ -59,8 +60,8 @@ def capture(
     env, result = _placeholders(traced, form)
     raise_all(_size_problems(traced))
     import_nodes(imp, traced.graph, env, HANDLERS)
-    imp.problems.extend(_loose_ends(imp, traced, pristine, found.modules, form))
-    raise_all(imp.problems)
+    imp.problems.extend(_loose_ends(imp, pristine, found.modules, form))
+    raise_all(_without_echoes(imp.problems))
     graph = _graph(imp, _name(module), env[result], form, input_levels)
     comparison, notes = _compared(graph, pristine, imp, form, input_levels)
     notes = (*_site_notes(found.sites), *dict.fromkeys(imp.notes), *notes)
@@ -154,14 +155,26 @@ def _export(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form) -> An
     opaque = copy.deepcopy(module, memo)
     opaque = swap(opaque, {id(memo[id(n)]): i for i, n in enumerate(neurons)})
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             program = torch.export.export(_Root(opaque), (form.example,), strict=False)
             if any(_mutates(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
     except Exception as error:  # whatever user code or the tracer raises, the user gets one sentence
         raise _export_failure(module, form, error) from None
     return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The tracer logs and warns about what the user is told in one sentence anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Root(nn.Module):
@@ -248,7 +261,7 @@ def _size_problems(program: Any) -> Iterator[Problem]:
 
 
 def _loose_ends(
-    imp: Importer, program: Any, module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
+    imp: Importer, module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
 ) -> Iterator[Problem]:
     """Neurons that nobody recognised: by what they left in the graph, or by state they keep."""
     classes = {path: type(m).__name__ for path, m in nn.Module.named_modules(module)}
@@ -258,33 +271,44 @@ def _loose_ends(
         path = "" if where == "model" else where
         used = ", ".join(dict.fromkeys(ops))
         yield unrecognised(where, classes.get(path, "it"), f"fires or rounds ({used})")
-    for buffer in dict.fromkeys(program.graph_signature.buffers_to_mutate.values()):
-        path = buffer.removeprefix("model.").rpartition(".")[0]
-        if (path or "model") not in named:
-            yield unrecognised(path, classes.get(path, "it"), f"holds state ({buffer.rpartition('.')[2]})")
-    if imp.problems:
-        return
     for path, what in _changed_by_a_run(module, neurons, form):
         if (path or "model") not in named:
+            named.add(path or "model")
             yield unrecognised(path, classes[path], f"holds state ({what})")
+
+
+def _without_echoes(problems: list[Problem]) -> list[Problem]:
+    """An unrecognised neuron is one problem: the operations it is made of are not named again."""
+    neurons = {p.where for p in problems if p.code == "SNNC-M005"}
+    return [p for p in problems if p.code != "SNNC-M004" or p.where not in neurons]
 
 
 def _changed_by_a_run(
     module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
 ) -> Iterator[tuple[str, str]]:
-    """Tensors that a run leaves in attributes of modules other than the recognised neurons."""
+    """Tensors that a run leaves in modules other than the recognised neurons.
+
+    torch.export drops such assignments without a word, so that only a run shows them.
+    """
     memo: dict[int, Any] = {}
     fresh = copy.deepcopy(module, memo)
     known = {id(part) for n in neurons for part in nn.Module.modules(memo[id(n)])}
-    before = {id(m): {k: id(v) for k, v in vars(m).items()} for m in nn.Module.modules(fresh)}
+    before = {id(m): _tensors_of(m) for m in nn.Module.modules(fresh)}
     with torch.no_grad():
         fresh(form.example)
     for path, part in nn.Module.named_modules(fresh):
         if id(part) in known:
             continue
-        for key, value in vars(part).items():
-            if isinstance(value, Tensor) and before[id(part)].get(key) != id(value):
+        for key, (now, version) in _tensors_of(part).items():
+            old, old_version = before[id(part)].get(key, (None, 0))
+            if old is not now or old_version != version:
                 yield path, key
+
+
+def _tensors_of(module: nn.Module) -> dict[str, tuple[Tensor, int]]:
+    """Every tensor that a module holds itself, and how often it was written to."""
+    held = {**vars(module), **module._buffers}
+    return {key: (t, t._version) for key, t in held.items() if isinstance(t, Tensor)}
 
 
 # ---- the graph ----------------------------------------------------------------------------------
@@ -322,24 +346,17 @@ def _compared(
 ) -> tuple[Comparison, tuple[str, ...]]:
     """Compare on two fresh random inputs; note the layers that never fired there."""
     rng = np.random.default_rng(7)
-    sites = tuple(c for c in imp.calls)
     kept = {n.name for n in graph.nodes}
+    times = form.steps if form.lead == ("T", "B") else 1
     inputs = []
     for _ in range(2):
-        times = form.steps if form.lead == ("T", "B") else 1
-        x = (
-            rng.integers(0, levels + 1, (times, *form.shape))
-            if levels
-            else rng.normal(0, 1, (times, *form.shape))
-        )
-        x = x.astype(np.float32)
+        x = _drawn(rng, (times, *form.shape), levels)
         given = torch.from_numpy(x.reshape(form.example.shape))
         inputs.append((given, np.broadcast_to(x, (form.steps, *form.shape))))
-    comparison = compare(graph, module, tuple(s for s in sites if s.node in kept), tuple(inputs))
-    end = max(_end_to_end(graph, module, given, x) for given, x in inputs)
-    return (
-        Comparison(comparison.inputs, comparison.layers, comparison.worst, comparison.flips, end),
-        tuple(_form_notes(form)),
+    comparison, silent = compare(graph, module, tuple(c for c in imp.calls if c.node in kept), tuple(inputs))
+    return comparison, (
+        *_form_notes(form),
+        *(f"{path}: never fired on the two test inputs" for path in silent),
     )
 
 
@@ -347,12 +364,6 @@ def _drawn(rng: np.random.Generator, size: tuple[int, ...], levels: int) -> NDAr
     if levels:
         return rng.integers(0, levels + 1, size).astype(np.float32)
     return rng.normal(0, 1, size).astype(np.float32)
-
-
-def _end_to_end(graph: Graph, module: nn.Module, given: Tensor, x: NDArray[Any]) -> float:
-    theirs = record(module, set(), given).result
-    mine = run(graph, x[None], keep=()).result
-    return float(np.abs(mine.reshape(theirs.shape) - theirs).max(initial=0.0))
 
 
 def _form_notes(form: Form) -> Iterator[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.ir import BatchNorm, Const, Conv2d, Graph, Input, Linear, Neuron, Node, Output, Scale
-from snncc.ir.interp import decode, evaluate
+from snncc.ir.interp import decode, evaluate, run
 from snncc.model import Comparison
 from snncc_torch.aten import SiteCall
 from snncc_torch.following import RELATIVE, follow
@@ -95,11 +95,12 @@ class _Tally:
     worst: float = 0.0
     flips: int = 0
     end_to_end: float = 0.0
+    fired: dict[str, bool] = field(default_factory=dict)
 
 
 def compare(
     graph: Graph, module: nn.Module, sites: tuple[SiteCall, ...], inputs: tuple[tuple[Tensor, Array], ...]
-) -> Comparison:
+) -> tuple[Comparison, tuple[str, ...]]:
     """Compare ``graph`` with ``module``.
 
     Args:
@@ -107,6 +108,9 @@ def compare(
         module: in evaluation mode; only copies of it run.
         sites: calls of neurons in the order of execution.
         inputs: each as the module takes it, and as [T, *shape].
+
+    Returns:
+        The comparison, and the paths of neurons that stayed silent, of which it says little.
 
     Raises:
         ModelError: SNNC-M006 naming every layer that differs.
@@ -116,9 +120,14 @@ def compare(
     for x, steps in inputs:
         recording = record(module, {s.path for s in sites}, x)
         problems.extend(_compare_one(graph, sites, recording, steps, tally))
-    raise_all({p.where: p for p in problems}.values())
+        mine = run(graph, steps[None], keep=()).result
+        if mine.size == recording.result.size:
+            difference = np.abs(mine.reshape(recording.result.shape) - recording.result)
+            tally.end_to_end = max(tally.end_to_end, float(difference.max(initial=0.0)))
+    raise_all({p.where: p for p in reversed(problems)}.values())
     neurons = sum(isinstance(n, Neuron) for n in graph.nodes)
-    return Comparison(len(inputs), neurons + 1, tally.worst, tally.flips, tally.end_to_end)
+    made = Comparison(len(inputs), neurons + 1, tally.worst, tally.flips, tally.end_to_end)
+    return made, tuple(path for path, fired in tally.fired.items() if not fired)
 
 
 def _compare_one(
@@ -139,6 +148,7 @@ def _compare_one(
                 yield from _differs(where, "input", mine, drive, bound, tally)
                 followed = follow(node, mine, fired=fired, bound=bound)
                 tally.flips += followed.flips
+                tally.fired[where] = tally.fired.get(where, False) or bool(fired.any())
                 if followed.wrong:
                     what = "spikes differ from the module's away from the threshold"
                     yield problem("SNNC-M006", where, what, got=f"{followed.wrong} of {fired.size}")

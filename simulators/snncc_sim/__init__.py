@@ -11,8 +11,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from snncc.hw.spec import ChipSpec
 from snncc.mapping.mapped import Mapped
-from snncc.simulation import Activity, Progress
+from snncc.simulation import Activity, Cost, Progress
 
 __all__ = ["SIMULATOR", "EventSimulator"]
 
@@ -37,6 +38,19 @@ class EventSimulator:
         from snncc_sim import engine
 
         return engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)
+
+    def estimate(
+        self,
+        mapped: Mapped,
+        activity: Activity,
+        chip: ChipSpec,
+        host_macs_per_sample: int,
+        tensors: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Cost:
+        """Energy and latency: :func:`snncc_sim.cost.estimate`."""
+        from snncc_sim import cost
+
+        return cost.estimate(mapped, activity, chip, host_macs_per_sample, tensors)
 
 
 SIMULATOR = EventSimulator()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,56 +16,24 @@ from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
-from snncc.simulation import Activity, LayerActivity
+from snncc.simulation import (
+    NOTHING,
+    Activity,
+    Component,
+    Constant,
+    Cost,
+    Energy,
+    Estimate,
+    Latency,
+    LayerActivity,
+    LayerCost,
+    Operations,
+)
 
 Array = NDArray[Any]
 Times = NDArray[np.float64]
 
 HOST = "host"  # name of the row of what the host computes
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A physical quantity with its band; the unit stands in the name of the field that holds it."""
-
-    value: float
-    low: float
-    high: float
-
-    def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(self.value + other.value, self.low + other.low, self.high + other.high)
-
-    def times(self, factor: float) -> Estimate:
-        """The estimate, scaled by an exact factor."""
-        return Estimate(self.value * factor, self.low * factor, self.high * factor)
-
-
-NOTHING = Estimate(0.0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A constant that a model used.
-
-    Attributes:
-        name: what it is, with its unit.
-        value, low, high: best estimate and band.
-        source: where it is from.
-        grade: what kind of evidence that is.
-    """
-
-    name: str
-    value: float
-    low: float
-    high: float
-    source: str
-    grade: str
-
-    @property
-    def estimate(self) -> Estimate:
-        """Value and band."""
-        return Estimate(self.value, self.low, self.high)
-
 
 _HOROWITZ = (
     "Horowitz, ISSCC 2014, 45 nm 0.9 V, 32-bit float {}; the SNN papers' rule, which publishes no band and "
@@ -73,172 +41,7 @@ _HOROWITZ = (
 )
 MAC_PJ = Constant("mac_pj", 4.6, 4.6, 4.6, _HOROWITZ.format("multiply 3.7 + add 0.9"), "measured-derived")
 AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured-derived")
-
-
-@dataclass(frozen=True)
-class Operations:
-    """Counts over all samples.
-
-    Attributes:
-        events: data spikes that arrived, after pooling, one a connection.
-        synaptic_operations: weight look-ups that those caused; taps outside the map excluded.
-        acs: accumulates: sum of level x valid fan-out of the data events.
-        macs: multiply-accumulates of the host's part.
-        control_events, control_operations: the gate's events and the look-ups they caused.
-        spikes: spikes sent.
-        neurons: neurons that send spikes.
-        neuron_updates, saturations, early: as in :class:`snncc.simulation.LayerActivity`.
-    """
-
-    events: int = 0
-    synaptic_operations: int = 0
-    acs: int = 0
-    macs: int = 0
-    control_events: int = 0
-    control_operations: int = 0
-    spikes: int = 0
-    neurons: int = 0
-    neuron_updates: int = 0
-    saturations: int = 0
-    early: int = 0
-
-    def __add__(self, other: Operations) -> Operations:
-        mine, yours = asdict(self), asdict(other)
-        return Operations(**{k: mine[k] + yours[k] for k in mine})
-
-
-@dataclass(frozen=True)
-class Component:
-    """One part of an energy model, nJ a sample."""
-
-    name: str
-    energy_nj: Estimate
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Energy of one sample under a named model.
-
-    Attributes:
-        model: its name.
-        components: its parts; their sum is ``total_nj``.
-        constants: what it used.
-        missing: components that the chip's description gives no constant for: not in the total.
-    """
-
-    model: str
-    components: tuple[Component, ...]
-    constants: tuple[Constant, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    @property
-    def total_nj(self) -> Estimate:
-        """Sum of the components."""
-        return sum((c.energy_nj for c in self.components), NOTHING)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "model": self.model,
-            "total_nj": asdict(self.total_nj),
-            "components": {c.name: asdict(c.energy_nj) for c in self.components},
-            "constants": [asdict(c) for c in self.constants],
-            "missing": list(self.missing),
-        }
-
-
-@dataclass(frozen=True)
-class LayerCost:
-    """One piece, or the host's part.
-
-    Attributes:
-        operations: counts over all samples.
-        acs_paper: accumulates a sample by the papers' rule: mean count of the inputs x dense
-            operations, padding taps included (fr x T x FLOPs).
-        firing_rate: spikes a neuron and timestep; None where nothing fires.
-        busy_ns: mean service time of the core, data and control; None without a constant.
-        stored_weights: weights kept for it; None if no tensors were given.
-        energy: the layer's own components by model, nJ a sample; static and I/O belong to the chip
-            alone.
-    """
-
-    name: str
-    layer: str
-    core: int | None
-    operations: Operations
-    acs_paper: float
-    firing_rate: float | None
-    busy_ns: Estimate | None
-    stored_weights: int | None
-    energy: tuple[Energy, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.name,
-            "layer": self.layer,
-            "core": self.core,
-            **asdict(self.operations),
-            "acs_paper": self.acs_paper,
-            "firing_rate": self.firing_rate,
-            "busy_ns": None if self.busy_ns is None else asdict(self.busy_ns),
-            "stored_weights": self.stored_weights,
-            "energy": {
-                e.model: {k: v for k, v in e.as_dict().items() if k in ("total_nj", "components")}
-                for e in self.energy
-            },
-        }
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Time from the first input event to the result.
-
-    Attributes:
-        model: how it was computed.
-        micro_steps: clocked chips: barrier-to-barrier steps a sample.
-        mean_ns, max_ns: over the samples; None where the chip gives no time constants.
-        constants: what was used.
-    """
-
-    model: str
-    micro_steps: int | None
-    mean_ns: Estimate | None
-    max_ns: Estimate | None
-    constants: tuple[Constant, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"constants": [asdict(c) for c in self.constants]}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Cost of a batch; ``operations`` are exact sums of the layers', the rest is a mean a sample."""
-
-    samples: int
-    layers: tuple[LayerCost, ...]
-    operations: Operations
-    acs_paper: float
-    firing_rate: float | None
-    energy: tuple[Energy, ...]
-    latency: Latency
-    not_modelled: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: ``total``, ``layers``, ``energy`` by model, ``latency``."""
-        return {
-            "samples": self.samples,
-            "layers": [layer.as_dict() for layer in self.layers],
-            "total": {
-                **asdict(self.operations),
-                "acs_paper": self.acs_paper,
-                "firing_rate": self.firing_rate,
-            },
-            "energy": {e.model: e.as_dict() for e in self.energy},
-            "latency": self.latency.as_dict(),
-            "not_modelled": list(self.not_modelled),
-        }
+AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured-derived")
 
 
 def estimate(

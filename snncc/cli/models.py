@@ -36,7 +36,10 @@ _MODEL_OPTIONS = (
     ),
     click.option("--weights", type=FILE, metavar="SD.PT", help="State dict for --model."),
     click.option(
-        "--input-shape", callback=_sizes, metavar="C,H,W", help="Shape of one sample, where the file does not tell."
+        "--input-shape",
+        callback=_sizes,
+        metavar="C,H,W",
+        help="Shape of one sample, where the file does not tell.",
     ),
     click.option(
         "--timesteps",

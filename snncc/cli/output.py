@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -16,6 +16,7 @@ from snncc.errors import Problem, SnnccError, fail
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from snncc.reporting.tables import Table
     from snncc.simulation import Progress
@@ -96,29 +97,31 @@ def print_table(table: Table) -> None:
     """A table on stdout."""
     from rich import box
     from rich.table import Table as RichTable
-    from rich.text import Text
 
-    drawn = RichTable(
-        box=box.SIMPLE_HEAD,
-        title=Text(table.title, style="bold"),
-        title_justify="left",
-        show_footer=bool(table.total),
-        pad_edge=False,
-    )
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_footer=bool(table.total), pad_edge=False)
     for index, column in enumerate(table.columns):
-        footer = Text(table.total[index], style="bold") if table.total else ""
-        drawn.add_column(
-            Text(column.name), footer=footer, justify="right" if column.numeric else "left", overflow="fold"
-        )
+        footer = _plain(table.total[index], "bold") if table.total else ""
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        drawn.add_column(_plain(column.name), footer=footer, justify=justify, overflow="fold")
     for number, row in enumerate(table.rows):
         style = "red" if number in table.marked else ""
-        drawn.add_row(*(Text(cell, style=style) for cell in row))
+        drawn.add_row(*(_plain(cell, style) for cell in row))
     out = console(sys.stdout)
+    out.print(_plain(table.title, "bold"))
     out.print(drawn)
     for line in table.notes:
-        out.print(Text(f"  {line}", style="dim"))
+        out.print(_plain(f"  {line}", "dim"))
     if table.notes:
         out.print()
+
+
+def _plain(text: str, style: str = "") -> Text:
+    """Text that is data: no markup, no control characters."""
+    from rich.text import Text
+
+    from snncc.reporting.numbers import shown
+
+    return Text(shown(text), style=style)
 
 
 @contextmanager
@@ -150,7 +153,5 @@ def busy(label: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    from rich.text import Text
-
-    with console(sys.stderr).status(Text(label)):
+    with console(sys.stderr).status(_plain(label)):
         yield

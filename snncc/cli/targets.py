@@ -64,7 +64,9 @@ def _show(chip: ChipSpec) -> None:
     for table in (core_table(chip), limit_table(chip), chip_constant_table(chip)):
         if table.rows:
             print_table(table)
-    for title, lines in (("Errata", errata(chip)), ("Not modelled", chip.not_modelled)):
+    references = tuple(f"[{short}] {long}" for short, long in chip.references)
+    sections = (("Sources", references), ("Errata", errata(chip)), ("Not modelled", chip.not_modelled))
+    for title, lines in sections:
         if lines:
             say(f"{title}:")
             for line in lines:

@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """One neuron layer: largest |difference| / bound of its drive, spikes that differ, those outside the rule."""
+    """One layer: largest |difference| / bound of its drive, spikes that differ, those against the rule."""
 
     name: str
     worst: float
@@ -92,12 +92,16 @@ def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Arr
     b, bound = _normalized(drives, node), _normalized(bounds, node)
     bound = bound * max(1, steps)
     worst = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(bound, 1e-30))
+    if node.is_readout:
+        return LayerDifference(node.name, float(worst.max(initial=0)), 0, 0)
     counts = np.stack(list(_fired(node, drives)), axis=1) / _unit(other, node.name)
     flips = np.rint(values[node.name] / _unit(reference, node.name)) != np.rint(counts)
     # With memory a flip changes all that follows; the rule is asked of the first one of each neuron.
     first = flips & (np.cumsum(flips, axis=1) == 1)
     near = _distance(theirs, _membranes(theirs, values[theirs.inputs[0]])) <= bound.cumsum(axis=1) * 2 + 1e-7
-    return LayerDifference(node.name, float(worst.max(initial=0)), int(flips.sum()), int((first & ~near).sum()))
+    return LayerDifference(
+        node.name, float(worst.max(initial=0)), int(flips.sum()), int((first & ~near).sum())
+    )
 
 
 def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Array]) -> Array:
@@ -119,7 +123,10 @@ def _drive(graph: Graph, neuron: Neuron, values: dict[str, Array]) -> tuple[Arra
             env[node.name] = evaluate(node, [x]), evaluate(_absolute(node), [np.abs(x)])
         else:
             args = [env[i] for i in node.inputs]
-            env[node.name] = evaluate(node, [a for a, _ in args]), evaluate(_absolute(node), [b for _, b in args])
+            env[node.name] = (
+                evaluate(node, [a for a, _ in args]),
+                evaluate(_absolute(node), [b for _, b in args]),
+            )
     return env[neuron.inputs[0]]
 
 
@@ -134,7 +141,9 @@ def _absolute(node: Node) -> Node:
             return replace(node, mean=Const(-np.abs(node.mean.array)), **parts)  # type: ignore[arg-type]
         case Scale():
             factor = node.factor
-            return replace(node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor))
+            return replace(
+                node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor)
+            )
         case _:
             return node
 
@@ -165,7 +174,9 @@ def _membranes(neuron: Neuron, drives: Array) -> Array:
         before = state.v
         probe = _State()
         probe.v, probe.i, probe.fired = before, state.i, state.fired
-        parts.append(neuron_step(silent, drives[:, t], probe) / number_array(neuron.threshold, drives.ndim - 1))
+        parts.append(
+            neuron_step(silent, drives[:, t], probe) / number_array(neuron.threshold, drives.ndim - 1)
+        )
         neuron_step(neuron, drives[:, t], state)
     return np.stack(parts, axis=1)
 

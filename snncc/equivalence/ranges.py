@@ -52,7 +52,12 @@ def weighted_inputs(graph: Graph, neuron: Node) -> tuple[list[Node], list[Linear
     return path[::-1], weighted, [n.inputs[0] for n in weighted]
 
 
-def drive(graph: Graph, neuron: Node, values: Mapping[str, Array], change: Callable[[Linear | Conv2d], Linear | Conv2d]) -> Array:
+def drive(
+    graph: Graph,
+    neuron: Node,
+    values: Mapping[str, Array],
+    change: Callable[[Linear | Conv2d], Linear | Conv2d],
+) -> Array:
     """What the neuron receives, [N, *shape], when ``change`` is applied to the weighted nodes.
 
     ``values`` holds the spike values [N, *shape] that the weighted nodes read.
@@ -89,7 +94,8 @@ def type_extremes(graph: Graph, neuron: Node) -> Extremes:
     values = {}
     for name in weighted_inputs(graph, neuron)[2]:
         kind = graph.types[name]
-        assert isinstance(kind, Spikes) and not kind.signed
+        assert isinstance(kind, Spikes)
+        assert not kind.signed
         values[name] = np.full((1, *kind.shape), kind.levels, np.int64)
     return extremes(graph, neuron, values)
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+Share = float | None
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,9 +47,9 @@ class Divergence(_Model):
 class Accuracy(_Model):
     """Share of samples whose largest class score is the label; None without labels."""
 
-    float: float | None
-    integer: float | None
-    spikes: float | None
+    float: Share
+    integer: Share
+    spikes: Share
 
 
 class Excursion(_Model):
@@ -93,3 +95,8 @@ class Verification(_Model):
     proven: bool
     order: str
     shuffled: OtherOrder | None = None
+
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import verification_html
+
+        return verification_html(self)

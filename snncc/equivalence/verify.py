@@ -22,7 +22,9 @@ SHUFFLE_SEED = 1
 _CHUNK = 128
 
 
-def verify_artifact(artifact: Artifact, data: Dataset, simulator: Simulator, workers: int, progress: Progress | None) -> Verification:
+def verify_artifact(
+    artifact: Artifact, data: Dataset, simulator: Simulator, workers: int, progress: Progress | None
+) -> Verification:
     """Compare the integer graph with the mapped network that the artifact holds.
 
     The reference is :mod:`snncc.ir.interp` on ``integer.snn``; the other side executes
@@ -67,7 +69,11 @@ def in_chunks(graph: Any, x: Array, keep: tuple[str, ...] | None = None) -> Run:
 
 def decisions(result: Array) -> Array:
     """Largest class score of each sample; scores of several timesteps add up."""
-    flat = result.reshape(len(result), -1) if result.ndim <= 2 else result.reshape(len(result), -1, result.shape[-1]).sum(axis=1)
+    flat = (
+        result.reshape(len(result), -1)
+        if result.ndim <= 2
+        else result.reshape(len(result), -1, result.shape[-1]).sum(axis=1)
+    )
     return np.asarray(flat.argmax(axis=1))
 
 
@@ -107,19 +113,36 @@ def _first(mapped: Mapped, integer: Run, spikes: Activity) -> Divergence:
         differ = np.argwhere(want != got)
         if len(differ):
             at = tuple(int(i) for i in differ[0])
-            return Divergence(layer=piece.name, sample=at[0], timestep=at[1], neuron=at[2:], integer=int(want[at]), spikes=int(got[at]))
+            return Divergence(
+                layer=piece.name,
+                sample=at[0],
+                timestep=at[1],
+                neuron=at[2:],
+                integer=int(want[at]),
+                spikes=int(got[at]),
+            )
     raise AssertionError("no divergence to report")
 
 
 def _excursions(spikes: Activity) -> list[Excursion]:
     return [
-        Excursion(layer=a.name, samples=len(a.out_of_range), first_sample=a.out_of_range[0], saturations=a.saturations, early=a.early)
+        Excursion(
+            layer=a.name,
+            samples=len(a.out_of_range),
+            first_sample=a.out_of_range[0],
+            saturations=a.saturations,
+            early=a.early,
+        )
         for a in spikes.layers
         if a.out_of_range
     ]
 
 
-def _shuffled(artifact: Artifact, data: Dataset, counts: Array, integer: Run, simulator: Simulator, workers: int) -> OtherOrder:
-    other = simulator.execute(artifact.mapped, artifact.tensors, counts, shuffle=SHUFFLE_SEED, workers=workers)
+def _shuffled(
+    artifact: Artifact, data: Dataset, counts: Array, integer: Run, simulator: Simulator, workers: int
+) -> OtherOrder:
+    other = simulator.execute(
+        artifact.mapped, artifact.tensors, counts, shuffle=SHUFFLE_SEED, workers=workers
+    )
     layers = tuple(_match(artifact.mapped, integer, other))
     return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=accuracy(other.result, data.y))

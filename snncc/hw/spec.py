@@ -115,6 +115,7 @@ class _ChipFile(_Model):
     core_kinds: tuple[CoreKind, ...] = ()
     errata: tuple[str, ...] = ()
     not_modelled: tuple[str, ...] = Field(default=())
+    references: tuple[tuple[str, str], ...] = ()
 
 
 class ChipSpec(_Model):
@@ -125,6 +126,7 @@ class ChipSpec(_Model):
         cores: one entry a core, by id; empty for an ideal chip without limits.
         errata: known faults of the silicon that users should hear of.
         not_modelled: what the energy and latency figures leave out.
+        references: abbreviations in sources, and the publications that they stand for.
     """
 
     name: str
@@ -135,6 +137,7 @@ class ChipSpec(_Model):
     cores: tuple[CoreSpec, ...]
     errata: tuple[str, ...]
     not_modelled: tuple[str, ...]
+    references: tuple[tuple[str, str], ...] = ()
 
 
 def load_chip(path: Path) -> ChipSpec:
@@ -153,11 +156,22 @@ def load_chip(path: Path) -> ChipSpec:
     except ValidationError as error:
         found = error.errors()
         raise_all(
-            problem("SNNC-U009", f"{where}: {'.'.join(map(str, e['loc']))}", e["msg"], got=e.get("input") if e["type"] != "missing" else None)
+            problem(
+                "SNNC-U009",
+                f"{where}: {'.'.join(map(str, e['loc']))}",
+                e["msg"],
+                got=e.get("input") if e["type"] != "missing" else None,
+            )
             for e in found
         )
     cores = [
-        CoreSpec(id=i, kernel_words=k.kernel_words, neuron_words=k.neuron_words, synop_time_ns=k.synop_time_ns, errata=k.errata)
+        CoreSpec(
+            id=i,
+            kernel_words=k.kernel_words,
+            neuron_words=k.neuron_words,
+            synop_time_ns=k.synop_time_ns,
+            errata=k.errata,
+        )
         for k in file.core_kinds
         for i in k.ids
     ]
@@ -173,6 +187,7 @@ def load_chip(path: Path) -> ChipSpec:
         cores=tuple(sorted(cores, key=lambda c: c.id)),
         errata=file.errata,
         not_modelled=file.not_modelled,
+        references=file.references,
     )
 
 

@@ -34,7 +34,11 @@ class _Synapse:
 
 
 def run_free(
-    graph: Graph, x: Array, names: tuple[str, ...], evaluate: Evaluate, host_values: Callable[[Graph, Array], dict[str, Array]]
+    graph: Graph,
+    x: Array,
+    names: tuple[str, ...],
+    evaluate: Evaluate,
+    host_values: Callable[[Graph, Array], dict[str, Array]],
 ) -> dict[str, Array]:
     """Counts (readouts: membranes) [N, 1, *shape] of the named nodes, sample by sample."""
     per_step = host_values(graph, x)
@@ -154,5 +158,5 @@ class _Machine:
                     break
                 env[node.name] = self.evaluate(node, [env[i] for i in node.inputs])
             if node.name == synapse.neuron.inputs[0]:
-                return env[node.name][0]
+                return np.asarray(env[node.name][0])
         raise AssertionError("the synapse does not reach its neuron")

@@ -117,6 +117,9 @@ def _constants(nodes: Iterable[Node]) -> Iterator[Const]:
             yield from _constants(node.body.nodes)
 
 
+_A = {Family.FLOAT: "a float", Family.INTEGER: "an integer", Family.SPIKE: "a spike"}
+
+
 def _structure_problems(graph: Graph) -> Iterator[Problem]:
     def bad(where: str, what: str, got: object = None) -> Problem:
         return problem("SNNC-M010", where, what, got=got)
@@ -136,7 +139,7 @@ def _structure_problems(graph: Graph) -> Iterator[Problem]:
         if node.name in seen:
             yield bad(f"%{node.name}", "two nodes bear this name")
         if graph.family not in node.families:
-            yield bad(f"%{node.name}", f"a {graph.family} graph has no node kind", node.kind)
+            yield bad(f"%{node.name}", f"{_A[graph.family]} graph has no such node", node.kind)
         known = everything if isinstance(node, Delay) else seen
         for name in node.inputs:
             if name not in known:
@@ -153,12 +156,18 @@ def _type_problems(graph: Graph) -> Iterator[Problem]:
     for node in graph.nodes:
         if isinstance(node, Delay) and types[node.inputs[0]] != types[node.name]:
             got, declared = types[node.inputs[0]], types[node.name]
-            yield problem("SNNC-M010", f"%{node.name}", "delay: declared type differs", got=got, limit=declared)
+            yield problem(
+                "SNNC-M010", f"%{node.name}", "delay: declared type differs", got=got, limit=declared
+            )
         if graph.family is not Family.FLOAT and not isinstance(node, Input):
-            yield from _integer_problems(node, [types[i] for i in node.inputs], types[node.name])
+            yield from _integer_problems(
+                graph.family, node, [types[i] for i in node.inputs], types[node.name]
+            )
 
 
-def _integer_problems(node: Node, args: list[ValueType], result: ValueType) -> Iterator[Problem]:
+def _integer_problems(
+    family: Family, node: Node, args: list[ValueType], result: ValueType
+) -> Iterator[Problem]:
     """Integer and spike graphs hold integers only, but for the analog input of a host region."""
     where = f"%{node.name}"
     if not isinstance(node, HostRegion):
@@ -167,6 +176,12 @@ def _integer_problems(node: Node, args: list[ValueType], result: ValueType) -> I
                 yield problem("SNNC-M010", where, "reads real values outside a host region", got=arg)
     if isinstance(node, Output):
         return
+    if (
+        family is Family.SPIKE
+        and getattr(node, "weight", None) is not None
+        and getattr(node, "bias", None) is not None
+    ):
+        yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases")
     for f in fields(node):
         value = getattr(node, f.name)
         real = isinstance(value, Const) and not value.is_integer
@@ -174,7 +189,9 @@ def _integer_problems(node: Node, args: list[ValueType], result: ValueType) -> I
         if real:
             yield problem("SNNC-M010", where, f"{f.name} must be an integer here", got=value)
     if isinstance(node, Neuron) and (node.gain != 1 or node.output_scale != 1):
-        yield problem("SNNC-M010", where, "gain and output_scale must be 1 here", got=(node.gain, node.output_scale))
+        yield problem(
+            "SNNC-M010", where, "gain and output_scale must be 1 here", got=(node.gain, node.output_scale)
+        )
     if isinstance(result, Spikes) and result.unit != 1.0:
         yield problem("SNNC-M010", where, "spikes carry whole counts here", got=f"unit {result.unit}")
     if isinstance(result, Current) and result.dtype != "i32":

@@ -81,13 +81,17 @@ def run(graph: Graph, x: Array, keep: tuple[str, ...] | None = None) -> Run:
         DataError: SNNC-D004 if ``x`` has another shape.
     """
     if x.shape[1:] != (graph.steps, *graph.input.shape):
-        raise fail("SNNC-D004", "input", "shape differs from the graph's", got=list(x.shape), limit=f"[N, {graph.steps}, {', '.join(map(str, graph.input.shape))}]")
+        raise fail(
+            "SNNC-D004",
+            "input",
+            "shape differs from the graph's",
+            got=list(x.shape),
+            limit=f"[N, {graph.steps}, {', '.join(map(str, graph.input.shape))}]",
+        )
     names = keep if keep is not None else tuple(n.name for n in graph.neurons)
     names = tuple(dict.fromkeys((*names, graph.output.name)))
-    if graph.family is Family.SPIKE:
-        values = _run_spikes(graph, x, names)
-    else:
-        values = _run_steps(graph, x, names)
+    execute = _run_spikes if graph.family is Family.SPIKE else _run_steps
+    values = execute(graph, x, names)
     return Run(values, decode(graph.output, values[graph.output.name]))
 
 
@@ -141,7 +145,9 @@ def _step(node: Node, graph: Graph, env: dict[str, Array], x: Array, state: _Sta
             return neuron_step(node, env[node.inputs[0]], state)
         case Delay():
             if len(state.line) < node.steps:
-                return np.zeros((x.shape[0], *node.shape), np.float32 if graph.family is Family.FLOAT else np.int64)
+                return np.zeros(
+                    (x.shape[0], *node.shape), np.float32 if graph.family is Family.FLOAT else np.int64
+                )
             return state.line[-node.steps]
         case HostRegion():
             return _host_step(node, env[node.inputs[0]], graph.family, state)
@@ -172,10 +178,14 @@ def neuron_step(node: Neuron, x: Array, state: Any) -> Array:
     if np.isscalar(state.v):
         state.v = np.zeros_like(x) + num(node.v_init)
     threshold = num(node.threshold)
-    u = _decay(node, state.v, num(node.decay)) + _synapse(node, x, state, num) * num(node.gain) + num(node.bias)
+    u = (
+        _decay(node, state.v, num(node.decay))
+        + _synapse(node, x, state, num) * num(node.gain)
+        + num(node.bias)
+    )
     if node.is_readout:
         state.v = u
-        return u
+        return np.asarray(u)
     if node.reset_next:
         u = _reset(node, u, state.fired, num)
     n = np.clip(_round(node, u, threshold), 0, node.max_spikes)
@@ -253,7 +263,9 @@ def evaluate(node: Node, args: list[Array]) -> Array:
         case Conv2d():
             return _add_bias(_conv2d(node, x), node.bias, axis=1)
         case BatchNorm():
-            mean, var, gamma, beta = (number_array(c, x.ndim) for c in (node.mean, node.var, node.gamma, node.beta))
+            mean, var, gamma, beta = (
+                number_array(c, x.ndim) for c in (node.mean, node.var, node.gamma, node.beta)
+            )
             return np.asarray((x - mean) / np.sqrt(var + np.float32(node.eps)) * gamma + beta)
         case Scale():
             return np.asarray(x * number_array(node.factor, x.ndim))
@@ -265,7 +277,7 @@ def evaluate(node: Node, args: list[Array]) -> Array:
             return _sum_windows(node, x)
         case Mean():
             mean = x.mean(axis=(2, 3), keepdims=True, dtype=x.dtype)
-            return mean if node.keepdim else mean[:, :, 0, 0]
+            return np.asarray(mean if node.keepdim else mean[:, :, 0, 0])
         case Reshape():
             return x.reshape(x.shape[0], *node.shape)
         case Permute():
@@ -296,12 +308,18 @@ def exact_product(x: Array, matrix: Array, weight: Const) -> Array:
     return np.asarray(x.astype(dtype) @ matrix.astype(dtype)).astype(np.int64)
 
 
-def _windows(x: Array, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> Array:
+def _windows(
+    x: Array,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int] = (1, 1),
+) -> Array:
     """View [N, C, OH, OW, kh, kw] of the padded input's receptive fields."""
     (ph, pw), (kh, kw), (dh, dw) = padding, kernel, dilation
     padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw))) if ph or pw else x
     span = (dh * (kh - 1) + 1, dw * (kw - 1) + 1)
-    view = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))  # type: ignore[call-overload]
+    view = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
     return np.asarray(view[:, :, :: stride[0], :: stride[1], ::dh, ::dw])
 
 
@@ -314,7 +332,7 @@ def _conv2d(node: Conv2d, x: Array) -> Array:
     parts = []
     for start in range(0, max(len(x), 1), chunk):
         view = _windows(x[start : start + chunk], (kh, kw), node.stride, node.padding, node.dilation)
-        n, c, oh, ow = view.shape[:4]
+        n, _, oh, ow = view.shape[:4]
         columns = view.reshape(n, groups, inner, oh, ow, kh, kw).transpose(0, 1, 3, 4, 2, 5, 6)
         columns = columns.reshape(n, groups, oh * ow, inner * kh * kw)
         y = exact_product(columns, weight.transpose(0, 2, 1), node.weight)
@@ -367,8 +385,8 @@ def _run_windows(graph: Graph, x: Array, names: tuple[str, ...]) -> dict[str, Ar
     counts = {n.name: np.zeros((samples, steps, *graph.types[n.name].shape), np.int64) for n in windows}
     for k in range(max((n.phase for n in windows), default=0) + steps * period):
         env: dict[str, Array] = {}
-        for node in graph.nodes:
-            _micro_step(node, graph, k, env, per_step, state, counts, lines)
+        for each in graph.nodes:
+            _micro_step(each, graph, k, env, per_step, state, counts, lines)
         for name, line in lines.items():
             source = graph.by_name[name].inputs[0]
             line.append(env[source])
@@ -395,7 +413,9 @@ def _micro_step(
     if isinstance(node, Encode):
         t, d = divmod(k, graph.micro_steps)
         n = per_step[node.inputs[0]]
-        env[node.name] = (n[:, t] > d).astype(np.int64) if t < graph.steps else np.zeros_like(n[:, 0], np.int64)
+        env[node.name] = (
+            (n[:, t] > d).astype(np.int64) if t < graph.steps else np.zeros_like(n[:, 0], np.int64)
+        )
     elif isinstance(node, WindowNeuron):
         env[node.name] = _window_step(node, k, graph, state[node.name], counts[node.name])
     elif isinstance(node, Delay):

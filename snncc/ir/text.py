@@ -23,7 +23,6 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import numpy as np
 
 from snncc.errors import SnnccError, fail
-from snncc.ir import nodes as node_module
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import KINDS, HostRegion, Node
@@ -42,7 +41,9 @@ def _graph_lines(graph: Graph, indent: str) -> list[str]:
     lines = [f"{indent}snn {graph.family} @{graph.name} {{{head}}} {{"]
     for node in graph.nodes:
         reads = "".join(f" %{name}" for name in node.inputs)
-        lines.append(f"{indent}  %{node.name} = {node.kind}{reads}{_attributes(node)} : {graph.types[node.name]}")
+        lines.append(
+            f"{indent}  %{node.name} = {node.kind}{reads}{_attributes(node)} : {graph.types[node.name]}"
+        )
         if isinstance(node, HostRegion):
             lines.extend(_graph_lines(node.body, indent + "    "))
     return [*lines, indent + "}"]
@@ -220,7 +221,9 @@ class _Parser:
         word = self.expect("word")
         if word in ("true", "false", "none", "inf", "nan"):
             return {"true": True, "false": False, "none": None, "inf": np.inf, "nan": np.nan}[word]
-        enum = next((t for t in (hint, *get_args(hint)) if isinstance(t, type) and issubclass(t, StrEnum)), None)
+        enum = next(
+            (t for t in (hint, *get_args(hint)) if isinstance(t, type) and issubclass(t, StrEnum)), None
+        )
         if enum is None or word not in set(enum):
             self.fail(f"unexpected word {word!r}", self.start)
         return enum(word)
@@ -237,7 +240,7 @@ class _Parser:
 
 
 def _field_types(cls: type[Node]) -> dict[str, Any]:
-    hints = get_type_hints(cls, vars(node_module) | {"Graph": Graph})
+    hints = get_type_hints(cls, None, {"Graph": Graph})
     return {f.name: hints[f.name] for f in fields(cls) if f.name not in _SKIPPED}
 
 
@@ -247,7 +250,9 @@ def _fits(value: Any, hint: Any) -> bool:
         args = get_args(hint)
         if not isinstance(value, tuple):
             return False
-        return len(args) == 2 and args[1] is Ellipsis or len(value) == len(args) and all(type(v) is int for v in value)
+        return (len(args) == 2 and args[1] is Ellipsis) or (
+            len(value) == len(args) and all(type(v) is int for v in value)
+        )
     options = get_args(hint) or (hint,)
     return any(type(value) is o for o in options)
 

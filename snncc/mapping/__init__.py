@@ -1,0 +1,1 @@
+"""From spike graphs to pieces on cores."""

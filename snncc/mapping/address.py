@@ -66,7 +66,7 @@ class VSC(BaseModel):
                 yield out, tap
 
     def fan_out(self) -> NDArray[np.int64]:
-        """Synapses that a spike at each (y, x) of the source updates, [H, W]; taps outside the map excluded."""
+        """Synapses that a spike at each (y, x) of the source updates, [H, W]; none outside the map."""
         hits = [
             np.array([sum(1 for _ in self.axis_hits(axis, p)) for p in range(self.source_shape[1 + axis])])
             for axis in (0, 1)

@@ -44,13 +44,21 @@ class _Way:
 
 
 def map_graph(
-    graph: Graph, *, target: str, schedule: Schedule, engine: Engine, state_bits: int, poolings: tuple[int, ...] = ()
+    graph: Graph,
+    *,
+    target: str,
+    schedule: Schedule,
+    engine: Engine,
+    state_bits: int,
+    poolings: tuple[int, ...] = (),
 ) -> tuple[Mapped, dict[str, Array]]:
     """Pieces of a spike graph and the arrays they name by digest.
 
     Args:
         graph: spike graph.
-        target, schedule, engine: recorded in the result.
+        target: name of the chip.
+        schedule: recorded in the result.
+        engine: recorded in the result.
         state_bits: width of the chip's membranes.
         poolings: pooling sizes that the chip's routes can apply; empty for any. Another pooling in
             front of a linear layer is absorbed into its weights.
@@ -79,12 +87,20 @@ def map_graph(
         micro_steps=graph.micro_steps,
         input=_input_port(graph),
         pieces=tuple(pieces),
-        output=OutputPort(piece=output.inputs[0], decode=output.decode, over_time=output.over_time, scale=output.scale),
+        output=OutputPort(
+            piece=output.inputs[0], decode=output.decode, over_time=output.over_time, scale=output.scale
+        ),
     )
     return mapped, tensors
 
 
-def _piece(graph: Graph, node: WindowNeuron, connections: tuple[Connection, ...], state_bits: int, tensors: dict[str, Array]) -> Piece:
+def _piece(
+    graph: Graph,
+    node: WindowNeuron,
+    connections: tuple[Connection, ...],
+    state_bits: int,
+    tensors: dict[str, Array],
+) -> Piece:
     return Piece(
         name=node.name,
         layer=node.source,
@@ -139,12 +155,19 @@ def _input_port(graph: Graph) -> InputPort:
     return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels)
 
 
-def _connections(graph: Graph, neuron: WindowNeuron, tensors: dict[str, Array], poolings: tuple[int, ...]) -> Iterator[Connection]:
+def _connections(
+    graph: Graph, neuron: WindowNeuron, tensors: dict[str, Array], poolings: tuple[int, ...]
+) -> Iterator[Connection]:
     path, weighted, _ = weighted_inputs(graph, neuron)
     for node in path:
         identity = isinstance(node, Add | Reshape | Linear | Conv2d) or _keeps_order(graph, node)
         if not identity:
-            raise fail("SNNC-M012", _where(node), f"{node.kind} between weights and neurons has no address function", hint="pooling behind the neuron")
+            raise fail(
+                "SNNC-M012",
+                _where(node),
+                f"{node.kind} between weights and neurons has no address function",
+                hint="pooling behind the neuron",
+            )
     for node in weighted:
         for way in _ways(graph, node.inputs[0], ()):
             address, weight = _address(graph, node, way, poolings)
@@ -158,7 +181,12 @@ def _connections(graph: Graph, neuron: WindowNeuron, tensors: dict[str, Array], 
 def _keeps_order(graph: Graph, node: Node) -> bool:
     if not isinstance(node, Permute):
         return False
-    return bool((_flat_order(graph, (node,), graph.types[node.inputs[0]].shape) == np.arange(graph.elements(node.name))).all())
+    return bool(
+        (
+            _flat_order(graph, (node,), graph.types[node.inputs[0]].shape)
+            == np.arange(graph.elements(node.name))
+        ).all()
+    )
 
 
 def _ways(graph: Graph, name: str, behind: tuple[Node, ...]) -> Iterator[_Way]:
@@ -187,15 +215,35 @@ def _address(graph: Graph, node: Linear | Conv2d, way: _Way, poolings: tuple[int
     views_from = pooled if len(graph.types[way.source.name].shape) == 3 else (c,)
     order = _flat_order(graph, views, views_from)
     if isinstance(node, Conv2d):
-        straight = graph.types[node.inputs[0]].shape == pooled and bool((order == np.arange(order.size)).all())
+        straight = graph.types[node.inputs[0]].shape == pooled and bool(
+            (order == np.arange(order.size)).all()
+        )
         if not straight:
-            raise fail("SNNC-M012", _where(node), "a convolution behind a change of layout has no affine address function")
+            raise fail(
+                "SNNC-M012",
+                _where(node),
+                "a convolution behind a change of layout has no affine address function",
+            )
         out = as_map(graph.types[node.name].shape, node)
         weight = node.weight.array
-        address = VSC(source_shape=(c, h, w), target_shape=out, kernel=(weight.shape[2], weight.shape[3]), stride=node.stride, padding=node.padding, dilation=node.dilation, groups=node.groups, pool=pool)
+        address = VSC(
+            source_shape=(c, h, w),
+            target_shape=out,
+            kernel=(weight.shape[2], weight.shape[3]),
+            stride=node.stride,
+            padding=node.padding,
+            dilation=node.dilation,
+            groups=node.groups,
+            pool=pool,
+        )
         return address, weight
     if len(graph.types[node.inputs[0]].shape) != 1:
-        raise fail("SNNC-M012", _where(node), "a linear layer over several rows has no address function yet", got=list(graph.types[node.inputs[0]].shape))
+        raise fail(
+            "SNNC-M012",
+            _where(node),
+            "a linear layer over several rows has no address function yet",
+            got=list(graph.types[node.inputs[0]].shape),
+        )
     weight = np.empty_like(node.weight.array)
     weight[:, order] = node.weight.array
     weight = weight.reshape(-1, *pooled)
@@ -218,7 +266,12 @@ def _split(way: _Way, node: Node) -> tuple[tuple[int, int], tuple[Node, ...]]:
         if not isinstance(step, SumPool2d):
             views.append(step)
         elif views or step.kernel != step.stride or step.padding != (0, 0):
-            raise fail("SNNC-M012", _where(step), "only pooling with stride = kernel, without padding, directly behind neurons has an address function", got=f"kernel {step.kernel}, stride {step.stride}, padding {step.padding}")
+            raise fail(
+                "SNNC-M012",
+                _where(step),
+                "only pooling with stride = kernel, unpadded, right behind neurons has an address function",
+                got=f"kernel {step.kernel}, stride {step.stride}, padding {step.padding}",
+            )
         else:
             pool = (pool[0] * step.kernel[0], pool[1] * step.kernel[1])
     return pool, tuple(views)

@@ -40,7 +40,9 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
     return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
 
 
-def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Iterator[Problem]:
+def _connection_problems(
+    piece: Piece, shapes: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+) -> Iterator[Problem]:
     if not piece.connections:
         yield _bad(piece.name, "has no connection")
     for c in piece.connections:
@@ -48,13 +50,25 @@ def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Mappi
         if c.source not in shapes:
             yield _bad(piece.name, "reads a source that does not stand before it", got=c.source)
         elif shapes[c.source] != a.source_shape:
-            yield _bad(piece.name, "address function does not fit its source", got=a.source_shape, limit=shapes[c.source])
+            yield _bad(
+                piece.name,
+                "address function does not fit its source",
+                got=a.source_shape,
+                limit=shapes[c.source],
+            )
         if a.target_shape != piece.shape:
-            yield _bad(piece.name, "address function does not fit the piece", got=a.target_shape, limit=piece.shape)
+            yield _bad(
+                piece.name, "address function does not fit the piece", got=a.target_shape, limit=piece.shape
+            )
         weight = tensors.get(c.weight)
         want = (a.target_shape[0], a.source_shape[0] // a.groups, *a.kernel)
         if weight is None or weight.shape != want:
-            yield _bad(piece.name, "weights do not fit the address function", got=None if weight is None else weight.shape, limit=want)
+            yield _bad(
+                piece.name,
+                "weights do not fit the address function",
+                got=None if weight is None else weight.shape,
+                limit=want,
+            )
         for axis in (0, 1):
             padded = a.source_shape[1 + axis] // a.pool[axis] + 2 * a.padding[axis]
             reach = (a.target_shape[1 + axis] - 1) * a.stride[axis] + (a.kernel[axis] - 1) * a.dilation[axis]
@@ -67,12 +81,19 @@ def _word_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]], chip: Chip
     for c in piece.connections:
         weight = tensors.get(c.weight)
         if weight is not None and (weight.min(initial=0) < -top or weight.max(initial=0) >= top):
-            yield _bad(piece.name, "a weight leaves its word", got=(int(weight.min()), int(weight.max())), limit=chip.limits.weight_bits)
+            yield _bad(
+                piece.name,
+                "a weight leaves its word",
+                got=(int(weight.min()), int(weight.max())),
+                limit=chip.limits.weight_bits,
+            )
     most = chip.limits.threshold_max
     if piece.threshold < 1 or (most is not None and piece.threshold > most):
         yield _bad(piece.name, "threshold leaves its range", got=piece.threshold, limit=most)
     if piece.state_bits != chip.limits.state_bits:
-        yield _bad(piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits)
+        yield _bad(
+            piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits
+        )
 
 
 def _start(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
@@ -95,19 +116,35 @@ def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterato
         yield _bad(piece.name, "has no gate in a gated schedule")
         return
     if not 1 <= gate.step <= min(127, piece.threshold):
-        yield _bad(piece.name, "a control event could cause two spikes", got=gate.step, limit=min(127, piece.threshold))
+        yield _bad(
+            piece.name,
+            "a control event could cause two spikes",
+            got=gate.step,
+            limit=min(127, piece.threshold),
+        )
     if low - gate.lift + gate.low < -word:
         yield _bad(piece.name, "an allowed sum leaves the word", got=low - gate.lift + gate.low, limit=-word)
     if high - gate.lift + gate.high >= piece.threshold:
-        yield _bad(piece.name, "an allowed sum fires before the release", got=high - gate.lift + gate.high, limit=piece.threshold - 1)
+        yield _bad(
+            piece.name,
+            "an allowed sum fires before the release",
+            got=high - gate.lift + gate.high,
+            limit=piece.threshold - 1,
+        )
     if piece.threshold - 1 + gate.step >= word:
-        yield _bad(piece.name, "a control event leaves the word", got=piece.threshold - 1 + gate.step, limit=word - 1)
+        yield _bad(
+            piece.name, "a control event leaves the word", got=piece.threshold - 1 + gate.step, limit=word - 1
+        )
     a = piece.connections[0].address
     for axis in (0, 1):
         size = a.source_shape[1 + axis] // a.pool[axis]
-        sites = [o * a.stride[axis] - a.padding[axis] + gate.tap[axis] for o in range(a.target_shape[1 + axis])]
+        sites = [
+            o * a.stride[axis] - a.padding[axis] + gate.tap[axis] for o in range(a.target_shape[1 + axis])
+        ]
         if min(sites) < 0 or max(sites) >= size or not 0 <= gate.tap[axis] < a.kernel[axis]:
-            yield _bad(piece.name, "a control event has no address", got=(min(sites), max(sites)), limit=size - 1)
+            yield _bad(
+                piece.name, "a control event has no address", got=(min(sites), max(sites)), limit=size - 1
+            )
 
 
 def _core_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
@@ -122,14 +159,31 @@ def _core_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
             continue
         kernel, neurons = piece_words(piece, chip)
         if kernel > core.kernel_words:
-            yield _bad(piece.name, f"kernel memory of core {core.id} is too small", got=kernel, limit=core.kernel_words)
+            yield _bad(
+                piece.name,
+                f"kernel memory of core {core.id} is too small",
+                got=kernel,
+                limit=core.kernel_words,
+            )
         if neurons > core.neuron_words:
-            yield _bad(piece.name, f"neuron memory of core {core.id} is too small", got=neurons, limit=core.neuron_words)
+            yield _bad(
+                piece.name,
+                f"neuron memory of core {core.id} is too small",
+                got=neurons,
+                limit=core.neuron_words,
+            )
     if chip.limits.fan_out is not None:
         for source in mapped.pieces:
-            routes = {(p.name, c.address.pool) for p in mapped.pieces for c in p.connections if c.source == source.name}
+            routes = {
+                (p.name, c.address.pool)
+                for p in mapped.pieces
+                for c in p.connections
+                if c.source == source.name
+            }
             if len(routes) > chip.limits.fan_out:
-                yield _bad(source.name, "feeds too many destinations", got=len(routes), limit=chip.limits.fan_out)
+                yield _bad(
+                    source.name, "feeds too many destinations", got=len(routes), limit=chip.limits.fan_out
+                )
 
 
 def piece_words(piece: Piece, chip: ChipSpec) -> tuple[int, int]:

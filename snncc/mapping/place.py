@@ -24,7 +24,9 @@ class Need:
         return self.kernel_words <= core.kernel_words and self.neuron_words <= core.neuron_words
 
 
-def place(needs: Sequence[Need], cores: Sequence[CoreSpec], avoid: frozenset[int] = frozenset()) -> Mapping[str, int] | Problem:
+def place(
+    needs: Sequence[Need], cores: Sequence[CoreSpec], avoid: frozenset[int] = frozenset()
+) -> Mapping[str, int] | Problem:
     """A core for every piece, or the problem that names the pieces which compete.
 
     Cores in ``avoid`` are used only if there is no placement without them. Among several
@@ -39,11 +41,14 @@ def place(needs: Sequence[Need], cores: Sequence[CoreSpec], avoid: frozenset[int
 
 
 def _matching(needs: Sequence[Need], cores: Sequence[CoreSpec]) -> dict[str, int]:
-    graph: nx.Graph[str | int] = nx.Graph()
-    graph.add_nodes_from(n.piece for n in needs)
-    graph.add_edges_from((n.piece, c.id) for n in needs for c in cores if n.fits(c))
-    pairs = nx.bipartite.hopcroft_karp_matching(graph, top_nodes=[n.piece for n in needs])
-    return {n.piece: pairs[n.piece] for n in needs if n.piece in pairs}
+    # Pieces are numbered -1, -2, ...: networkx walks sets, and the order of a set of names is
+    # another in every process, hence so would be the matching.
+    pieces = [-1 - i for i in range(len(needs))]
+    graph: nx.Graph[int] = nx.Graph()
+    graph.add_nodes_from(pieces)
+    graph.add_edges_from((i, c.id) for i, n in zip(pieces, needs, strict=True) for c in cores if n.fits(c))
+    pairs = nx.bipartite.hopcroft_karp_matching(graph, top_nodes=pieces)
+    return {n.piece: pairs[i] for i, n in zip(pieces, needs, strict=True) if i in pairs}
 
 
 def _explain(needs: Sequence[Need], cores: Sequence[CoreSpec], matched: Mapping[str, int]) -> Problem:
@@ -58,7 +63,10 @@ def _explain(needs: Sequence[Need], cores: Sequence[CoreSpec], matched: Mapping[
             other = holder.get(core.id)
             if other is not None and other not in competing:
                 competing.append(other)
-    layers = ", ".join(f"%{n} ({by_name[n].kernel_words:,} kernel and {by_name[n].neuron_words:,} neuron words)" for n in competing)
+    layers = ", ".join(
+        f"%{n} ({by_name[n].kernel_words:,} kernel and {by_name[n].neuron_words:,} neuron words)"
+        for n in competing
+    )
     return problem(
         "SNNC-C004",
         layers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,8 +23,15 @@ class Semantics(StrEnum):
 class Pass(Protocol):
     """A rewrite of a graph; it returns a new one."""
 
-    name: ClassVar[str]
-    preserves: ClassVar[Semantics]
+    @property
+    def name(self) -> str:
+        """As pipelines and messages call it."""
+        ...
+
+    @property
+    def preserves(self) -> Semantics:
+        """What it declares."""
+        ...
 
     def run(self, graph: Graph) -> Graph:
         """The rewritten graph.

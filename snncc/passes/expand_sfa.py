@@ -54,14 +54,21 @@ class ExpandSFA:
     capped: bool = True
 
     @property
-    def preserves(self) -> Semantics:  # type: ignore[override]
+    def preserves(self) -> Semantics:
         """EXACT under the exact schedule."""
         return Semantics.EXACT if self.schedule is Schedule.EXACT else Semantics.APPROXIMATE
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
         if self.schedule is Schedule.FREE and graph.steps > 1:
-            raise fail("SNNC-M012", graph.name, "the free schedule has no windows that could separate timesteps", got=f"{graph.steps} timesteps", limit="1", hint="--schedule exact on a clocked target")
+            raise fail(
+                "SNNC-M012",
+                graph.name,
+                "the free schedule has no windows that could separate timesteps",
+                got=f"{graph.steps} timesteps",
+                limit="1",
+                hint="--schedule exact on a clocked target",
+            )
         levels = [t.levels for t in _trains(graph)]
         return _Expansion(graph, self, max(levels, default=1) + 1).run()
 
@@ -101,7 +108,13 @@ class _Expansion:
             for weighted in weighted_inputs(self.graph, neuron)[1]:
                 other = depth.get(f"->{weighted.name}", depth[neuron.name])
                 if other != depth[neuron.name] and self.exact:
-                    raise fail("SNNC-M012", describe(weighted), "its sums reach neurons of different depth, and currents cannot wait", got=f"depths {other} and {depth[neuron.name]}", hint="a neuron in front of the shortcut")
+                    raise fail(
+                        "SNNC-M012",
+                        describe(weighted),
+                        "its sums reach neurons of different depth, and currents cannot wait",
+                        got=f"depths {other} and {depth[neuron.name]}",
+                        hint="a neuron in front of the shortcut",
+                    )
                 depth[f"->{weighted.name}"] = depth[neuron.name]
         return depth
 
@@ -148,7 +161,9 @@ class _Expansion:
 
     def _window_neuron(self, node: Neuron) -> WindowNeuron:
         decay, threshold, v_min, reset_to = node.decay, node.threshold, node.v_min, node.reset_to
-        assert isinstance(decay, int) and isinstance(threshold, int) and isinstance(reset_to, int)
+        assert isinstance(decay, int)
+        assert isinstance(threshold, int)
+        assert isinstance(reset_to, int)
         assert v_min is None or isinstance(v_min, int)
         return WindowNeuron(
             name=node.name,
@@ -175,10 +190,16 @@ def _total_bias(graph: Graph, neuron: Neuron) -> Number:
     silent = {}
     for name in weighted_inputs(graph, neuron)[2]:
         silent[name] = np.zeros((1, *graph.types[name].shape), np.int64)
-    rest = drive(graph, neuron, silent, lambda node: node) + number_array(neuron.bias, len(graph.types[neuron.name].shape) + 1)
+    rest = drive(graph, neuron, silent, lambda node: node) + number_array(
+        neuron.bias, len(graph.types[neuron.name].shape) + 1
+    )
     rest = rest[0]
     per_channel = rest.reshape(rest.shape[0], -1)
     if (per_channel != per_channel[:, :1]).any():
-        raise fail("SNNC-M012", describe(neuron), "its bias differs between neurons of one channel, which cores cannot hold")
+        raise fail(
+            "SNNC-M012",
+            describe(neuron),
+            "its bias differs between neurons of one channel, which cores cannot hold",
+        )
     bias = per_channel[:, 0]
     return int(bias[0]) if (bias == bias[0]).all() else Const(bias.astype(np.int32))

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from snncc.ir import BatchNorm, Const, Conv2d, Graph, Linear, Node, Reshape, Scale
 from snncc.passes.base import Semantics
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,15 @@ def _is_affine(node: Node) -> bool:
     return isinstance(node, BatchNorm)
 
 
-def _affine_of(node: Node, channels: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _affine_of(node: Node, channels: int) -> tuple[Array, Array]:
     """Multiplier and offset [C] in float64."""
     if isinstance(node, Scale):
         factor = node.factor.array if isinstance(node.factor, Const) else node.factor
         return np.broadcast_to(np.asarray(factor, np.float64), (channels,)), np.zeros(channels)
     assert isinstance(node, BatchNorm)
-    gamma, beta, mean, var = (c.array.astype(np.float64) for c in (node.gamma, node.beta, node.mean, node.var))
+    gamma, beta, mean, var = (
+        c.array.astype(np.float64) for c in (node.gamma, node.beta, node.mean, node.var)
+    )
     scale = gamma / np.sqrt(var + node.eps)
     return scale, beta - mean * scale
 
@@ -50,29 +55,40 @@ def _affine_of(node: Node, channels: int) -> tuple[np.ndarray[Any, Any], np.ndar
 def _fold(graph: Graph, node: Node) -> Graph:
     before = graph.by_name[node.inputs[0]]
     scale, shift = _affine_of(node, graph.types[node.name].shape[0])
-    folds = isinstance(before, Conv2d | Linear) and len(graph.readers[before.name]) == 1
+    alone = len(graph.readers[before.name]) == 1
     # A linear layer's last axis is the channel axis only where it is the only one.
-    if folds and (isinstance(before, Conv2d) or len(graph.types[before.name].shape) == 1):
+    channels_last = isinstance(before, Linear) and len(graph.types[before.name].shape) > 1
+    if isinstance(before, Conv2d | Linear) and alone and not channels_last:
         folded = _scaled(before, scale, shift)
-        return graph.rewrite(lambda n: folded if n.name == before.name else None).without({node.name: before.name})
+        kept = graph.rewrite(lambda n: folded if n.name == before.name else None)
+        return kept.without({node.name: before.name})
     return _as_depthwise(graph, node, scale, shift)
 
 
-def _scaled(node: Any, scale: np.ndarray[Any, Any], shift: np.ndarray[Any, Any]) -> Conv2d | Linear:
+def _scaled(node: Conv2d | Linear, scale: Array, shift: Array) -> Conv2d | Linear:
     weight = node.weight.array.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.array.astype(np.float64)
     weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return replace(node, weight=Const(weight.astype(np.float32)), bias=Const((bias * scale + shift).astype(np.float32)))
+    return replace(
+        node, weight=Const(weight.astype(np.float32)), bias=Const((bias * scale + shift).astype(np.float32))
+    )
 
 
-def _as_depthwise(graph: Graph, node: Node, scale: np.ndarray[Any, Any], shift: np.ndarray[Any, Any]) -> Graph:
+def _as_depthwise(graph: Graph, node: Node, scale: Array, shift: Array) -> Graph:
     shape = graph.types[node.name].shape
     weight, bias = Const(scale.astype(np.float32).reshape(-1, 1, 1, 1)), Const(shift.astype(np.float32))
-    conv = Conv2d(name=node.name, inputs=node.inputs, source=node.source, weight=weight, bias=bias, groups=len(scale))
+    conv = Conv2d(
+        name=node.name, inputs=node.inputs, source=node.source, weight=weight, bias=bias, groups=len(scale)
+    )
     if len(shape) == 3:
         return graph.rewrite(lambda n: conv if n.name == node.name else None)
     # Maps of another rank pass through [C, L, 1].
-    tall = Reshape(name=f"{node.name}.as_map", inputs=node.inputs, source=node.source, shape=(shape[0], int(np.prod(shape[1:])), 1))
+    tall = Reshape(
+        name=f"{node.name}.as_map",
+        inputs=node.inputs,
+        source=node.source,
+        shape=(shape[0], int(np.prod(shape[1:])), 1),
+    )
     conv = replace(conv, name=f"{node.name}.affine", inputs=(tall.name,))
     back = Reshape(name=node.name, inputs=(conv.name,), source=node.source, shape=shape)
     nodes = [m for n in graph.nodes for m in ((tall, conv, back) if n.name == node.name else (n,))]

@@ -78,14 +78,27 @@ def _common_factor(node: Node, factor: dict[str, float]) -> float:
         return factors.pop() if factors else 1.0
     units = ", ".join(f"%{name}: {factor[name]:g}" for name in node.inputs)
     assert isinstance(node, Add)
-    raise fail("SNNC-M012", describe(node), "adds values whose units differ", got=units, hint="the same D, normalisation and pooling on both branches")
+    raise fail(
+        "SNNC-M012",
+        describe(node),
+        "adds values whose units differ",
+        got=units,
+        hint="the same D, normalisation and pooling on both branches",
+    )
 
 
 def _folded(graph: Graph, node: Node, incoming: float) -> Iterator[tuple[Node, float]]:
     """Replacement nodes for ``node``, each with the factor of its value."""
     match node:
         case AvgPool2d():
-            pool = SumPool2d(name=node.name, inputs=node.inputs, source=node.source, kernel=node.kernel, stride=node.stride, padding=node.padding)
+            pool = SumPool2d(
+                name=node.name,
+                inputs=node.inputs,
+                source=node.source,
+                kernel=node.kernel,
+                stride=node.stride,
+                padding=node.padding,
+            )
             yield pool, incoming / math.prod(node.kernel)
         case Mean():
             c, h, w = graph.types[node.inputs[0]].shape
@@ -93,7 +106,10 @@ def _folded(graph: Graph, node: Node, incoming: float) -> Iterator[tuple[Node, f
             pool = SumPool2d(name=inner, inputs=node.inputs, source=node.source, kernel=(h, w), stride=(h, w))
             yield pool, incoming / (h * w)
             if not node.keepdim:
-                yield Reshape(name=node.name, inputs=(inner,), source=node.source, shape=(c,)), incoming / (h * w)
+                yield (
+                    Reshape(name=node.name, inputs=(inner,), source=node.source, shape=(c,)),
+                    incoming / (h * w),
+                )
         case Linear() | Conv2d():
             weight = node.weight.array * np.float32(incoming) if incoming != 1 else node.weight
             yield replace(node, weight=weight if isinstance(weight, Const) else Const(weight)), 1.0
@@ -131,6 +147,5 @@ def _times(value: Number, factor: float) -> Number:
 def _over(value: Number, gain: Number) -> Number:
     if not isinstance(value, Const) and not isinstance(gain, Const):
         return value / gain
-    top = value.array.astype(np.float64) if isinstance(value, Const) else float(value)
-    bottom = gain.array.astype(np.float64) if isinstance(gain, Const) else float(gain)
+    top, bottom = (np.asarray(n.array if isinstance(n, Const) else n, np.float64) for n in (value, gain))
     return Const((top / bottom).astype(np.float32))

@@ -52,12 +52,30 @@ def _with_readout(graph: Graph) -> Graph:
         decode = Decode.MEMBRANE if last.is_readout else Decode.COUNT
         return _replace_output(graph, (replace(output, inputs=(last.name,), decode=decode),))
     if isinstance(graph.types[last.name], Spikes):
-        raise fail("SNNC-M012", describe(last), "the result is spikes that several addresses share", hint="end the model with a neuron or a linear layer")
+        raise fail(
+            "SNNC-M012",
+            describe(last),
+            "the result is spikes that several addresses share",
+            hint="end the model with a neuron or a linear layer",
+        )
     if graph.steps > 1 and output.over_time is OverTime.NONE:
-        raise fail("SNNC-M012", describe(output), "a membrane is read once, after the last timestep, but the result is one value a timestep", hint="the mean or sum over time as result")
-    readout = Neuron(name=f"{last.name}.readout", inputs=(last.name,), source=last.source, max_spikes=0, decay=0 if graph.steps == 1 else 1)
+        raise fail(
+            "SNNC-M012",
+            describe(output),
+            "a membrane is read once, after the last timestep, but the result is one value a timestep",
+            hint="the mean or sum over time as result",
+        )
+    readout = Neuron(
+        name=f"{last.name}.readout",
+        inputs=(last.name,),
+        source=last.source,
+        max_spikes=0,
+        decay=0 if graph.steps == 1 else 1,
+    )
     scale = output.scale / graph.steps if output.over_time is OverTime.MEAN else output.scale
-    end = replace(output, inputs=(readout.name,), decode=Decode.MEMBRANE, over_time=OverTime.NONE, scale=scale)
+    end = replace(
+        output, inputs=(readout.name,), decode=Decode.MEMBRANE, over_time=OverTime.NONE, scale=scale
+    )
     return _replace_output(graph, (readout, end))
 
 
@@ -76,13 +94,17 @@ def _with_identities(graph: Graph) -> Graph:
     """Identity weights wherever a current is asked for and spikes are given."""
     nodes: list[Node] = []
     for node in graph.nodes:
-        if not isinstance(node, Neuron | Add) or (isinstance(node, Add) and isinstance(graph.types[node.name], Spikes)):
+        if not isinstance(node, Neuron | Add) or (
+            isinstance(node, Add) and isinstance(graph.types[node.name], Spikes)
+        ):
             nodes.append(node)
             continue
         inputs = []
         for i, name in enumerate(node.inputs):
             if isinstance(graph.types[name], Spikes):
-                weights = _identity(f"{node.name}.identity{i or ''}", name, node.source, graph.types[name].shape)
+                weights = _identity(
+                    f"{node.name}.identity{i or ''}", name, node.source, graph.types[name].shape
+                )
                 nodes.append(weights)
                 name = weights.name
             inputs.append(name)
@@ -94,4 +116,6 @@ def _identity(name: str, reads: str, source: str, shape: tuple[int, ...]) -> Nod
     if len(shape) == 3:
         ones = Const(np.ones((shape[0], 1, 1, 1), np.float32))
         return Conv2d(name=name, inputs=(reads,), source=source, weight=ones, groups=shape[0])
-    return Linear(name=name, inputs=(reads,), source=source, weight=Const(np.eye(shape[-1], dtype=np.float32)))
+    return Linear(
+        name=name, inputs=(reads,), source=source, weight=Const(np.eye(shape[-1], dtype=np.float32))
+    )

@@ -94,10 +94,17 @@ class Recorder:
         differing = {name: n for name, n in differing.items() if n}
         if after.family is Family.FLOAT:
             # Float folding may move a membrane across a threshold by rounding; DESIGN §5 asks for a report.
-            return f"spikes that differ by float rounding on the calibration inputs: {sum(differing.values())}"
+            return (
+                f"spikes that differ by float rounding on the calibration inputs: {sum(differing.values())}"
+            )
         if differing:
             name, n = next(iter(differing.items()))
-            raise fail("SNNC-X001", f"pass {one.name}", "declares itself exact but changed counts", got=f"{n} values of %{name}")
+            raise fail(
+                "SNNC-X001",
+                f"pass {one.name}",
+                "declares itself exact but changed counts",
+                got=f"{n} values of %{name}",
+            )
         return "counts equal on the calibration inputs"
 
 
@@ -107,7 +114,11 @@ def _common_counts(before: Graph, after: Graph, a: Run, b: Run) -> list[tuple[st
     for name in [n.name for n in before.neurons if n.name in b.values]:
         kinds = before.types[name], after.types[name]
         if all(isinstance(k, Spikes) for k in kinds):
-            x, y = (np.rint(v / k.unit) for v, k in zip((a.values[name], b.values[name]), kinds, strict=True) if isinstance(k, Spikes))
+            x, y = (
+                np.rint(v / k.unit)
+                for v, k in zip((a.values[name], b.values[name]), kinds, strict=True)
+                if isinstance(k, Spikes)
+            )
             found.append((name, x, y))
     return found
 
@@ -119,7 +130,8 @@ def _changed(x: Array, y: Array) -> tuple[int, int]:
 def _sentence(effect: Approximation) -> str:
     changed = sum(c for c, _ in effect.layers.values())
     compared = sum(n for _, n in effect.layers.values())
-    text = f"{changed} of {compared} spike counts and {effect.decisions_changed} of {effect.samples} decisions change on the calibration inputs"
+    decided = f"{effect.decisions_changed} of {effect.samples} decisions"
+    text = f"{changed} of {compared} spike counts and {decided} change on the calibration inputs"
     if effect.accuracy_before is not None and effect.accuracy_after is not None:
         text += f"; accuracy there {effect.accuracy_before:.2%} to {effect.accuracy_after:.2%}"
     return text

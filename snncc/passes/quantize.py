@@ -69,7 +69,9 @@ class Quantize:
         """See the class."""
         raise_all(_unsupported(graph))
         keep = tuple(dict.fromkeys(name for n in _neurons(graph) for name in weighted_inputs(graph, n)[2]))
-        values = {k: v.reshape(-1, *v.shape[2:]) for k, v in run(graph, self.calibration, keep).values.items()}
+        values = {
+            k: v.reshape(-1, *v.shape[2:]) for k, v in run(graph, self.calibration, keep).values.items()
+        }
         new: dict[str, Node] = {}
         scale_of: dict[str, float] = {}
         problems: list[Problem] = []
@@ -78,7 +80,16 @@ class Quantize:
             new |= {w.name: _integer_weights(w, scale, self.bits) for w in weighted}
             for neuron in neurons:
                 if not neuron.is_readout and _theta(neuron) * scale < 1:
-                    problems.append(problem("SNNC-M014", describe(neuron), "threshold rounds below one", got=f"{_theta(neuron) * scale:.3g}", limit="1", hint="smaller sums against the threshold (fewer inputs a neuron, or a target with a wider accumulator)"))
+                    problems.append(
+                        problem(
+                            "SNNC-M014",
+                            describe(neuron),
+                            "threshold rounds below one",
+                            got=f"{_theta(neuron) * scale:.3g}",
+                            limit="1",
+                            hint="fewer inputs a neuron, or a target with a wider accumulator",
+                        )
+                    )
                     continue
                 new[neuron.name] = _integer_neuron(neuron, scale)
                 scale_of[neuron.name] = scale
@@ -86,7 +97,9 @@ class Quantize:
         integer = (_finish(new.get(n.name, n), scale_of) for n in graph.nodes)
         return replace(graph, family=Family.INTEGER, nodes=tuple(integer))
 
-    def _scale(self, graph: Graph, neurons: list[Neuron], weighted: list[Weighted], values: dict[str, Array]) -> float:
+    def _scale(
+        self, graph: Graph, neurons: list[Neuron], weighted: list[Weighted], values: dict[str, Array]
+    ) -> float:
         """Largest scale whose integer weights, as they come out rounded, respect the accumulator."""
         largest = max(float(np.abs(w.weight.array).max(initial=0)) for w in weighted)
         top = 2 ** (self.bits - 1) - 1
@@ -102,20 +115,33 @@ class Quantize:
             if span <= room:
                 break
             scale *= 0.99 * room / span
-        return scale
+        return float(scale)
 
-    def _span(self, graph: Graph, neurons: list[Neuron], weighted: list[Weighted], values: dict[str, Array], scale: float) -> float:
+    def _span(
+        self,
+        graph: Graph,
+        neurons: list[Neuron],
+        weighted: list[Weighted],
+        values: dict[str, Array],
+        scale: float,
+    ) -> float:
         """Widest any-order prefix range of the neurons, with the margin, in integers of ``scale``."""
-        rounded = {w.name: replace(w, weight=Const(np.rint(w.weight.array * scale).astype(np.float32))) for w in weighted}
+        rounded = {
+            w.name: replace(w, weight=Const(np.rint(w.weight.array * scale).astype(np.float32)))
+            for w in weighted
+        }
         trial = graph.rewrite(lambda n: rounded.get(n.name))
         spans = []
         for neuron in neurons:
             steps = 1 if neuron.is_stateless else graph.steps
             found = extremes(trial, neuron, values)
             low, high = found.merged()
-            # The biases of the weights are not rounded here, and what differs between neurons adds to the span.
+            # Biases of the weights are not rounded here; how they differ between neurons adds to the span.
             fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
-            spans.append((float(high) - float(low)) * steps * self.margin + 2 * float(np.abs(fixed).max(initial=0)) * scale)
+            spans.append(
+                (float(high) - float(low)) * steps * self.margin
+                + 2 * float(np.abs(fixed).max(initial=0)) * scale
+            )
         return max(spans)
 
 
@@ -145,17 +171,31 @@ def _unsupported(graph: Graph) -> Iterator[Problem]:
     driving = {w.name for n in _neurons(graph) for w in weighted_inputs(graph, n)[1]}
     for node in graph.nodes:
         if isinstance(node, Weighted) and node.name not in driving:
-            yield no(node, "weights whose sums no neuron integrates", "a neuron between two layers of weights")
+            yield no(
+                node, "weights whose sums no neuron integrates", "a neuron between two layers of weights"
+            )
         if not isinstance(node, Neuron):
             continue
         if isinstance(node.threshold, Const) and len(set(node.threshold.array.tolist())) > 1:
-            yield no(node, "one threshold per channel", "one threshold for the layer (scale the weights instead)")
+            yield no(
+                node, "one threshold per channel", "one threshold for the layer (scale the weights instead)"
+            )
         if node.synapse_decay is not None:
-            yield no(node, "a synapse with memory has no integer form yet", "a neuron without synaptic current")
+            yield no(
+                node, "a synapse with memory has no integer form yet", "a neuron without synaptic current"
+            )
         if node.reset_next:
-            yield no(node, "a reset in the following step has no integer form yet", "a neuron that resets in the step in which it fires")
+            yield no(
+                node,
+                "a reset in the following step has no integer form yet",
+                "a neuron that resets in the step in which it fires",
+            )
         if node.reset_by is not None and node.reset_by != node.threshold:
-            yield no(node, "a reset by another amount than the threshold has no spike form", "reset by subtraction of the threshold")
+            yield no(
+                node,
+                "a reset by another amount than the threshold has no spike form",
+                "reset by subtraction of the threshold",
+            )
         if node.reset is Reset.NONE and not node.is_stateless and not node.is_readout:
             yield no(node, "a neuron with memory that never resets has no spike form", "reset by subtraction")
 
@@ -197,7 +237,12 @@ def _fixed_decay(node: Neuron) -> tuple[int, int]:
     if isinstance(node.decay, Const):
         values = set(node.decay.array.tolist())
         if len(values) > 1:
-            raise fail("SNNC-M012", describe(node), "one leak per channel has no integer form yet", hint="one leak for the layer")
+            raise fail(
+                "SNNC-M012",
+                describe(node),
+                "one leak per channel has no integer form yet",
+                hint="one leak for the layer",
+            )
         return _fixed_decay(replace(node, decay=float(values.pop())))
     if node.decay in (0, 1):
         return int(node.decay), 0

@@ -26,7 +26,12 @@ class SplitHost:
             return graph
         stem, encoder = _stem(graph)
         head = f"{encoder.name}.out"
-        body = Graph(f"{graph.name}.host", graph.family, (*stem, encoder, Output(name=head, inputs=(encoder.name,))), graph.steps)
+        body = Graph(
+            f"{graph.name}.host",
+            graph.family,
+            (*stem, encoder, Output(name=head, inputs=(encoder.name,))),
+            graph.steps,
+        )
         host = HostRegion(name=encoder.name, inputs=(graph.input.name,), source=encoder.source, body=body)
         inside = {n.name for n in stem} | {encoder.name}
         nodes: list[Node] = [graph.input, host]
@@ -44,9 +49,18 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
         if not touched:
             continue
         if isinstance(node, Output):
-            raise fail("SNNC-M012", describe(node), "the whole network is analog: no neuron stands between input and output")
+            raise fail(
+                "SNNC-M012",
+                describe(node),
+                "the whole network is analog: no neuron stands between input and output",
+            )
         if len(touched) < len(node.inputs):
-            raise fail("SNNC-M012", describe(node), "mixes the analog stem with spikes", got=", ".join(f"%{n}" for n in node.inputs))
+            raise fail(
+                "SNNC-M012",
+                describe(node),
+                "mixes the analog stem with spikes",
+                got=", ".join(f"%{n}" for n in node.inputs),
+            )
         if isinstance(node, Neuron):
             encoders.append(node)
         else:
@@ -54,7 +68,18 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
             stem.append(node)
     if len(encoders) != 1:
         names = ", ".join(describe(n) for n in encoders)
-        raise fail("SNNC-M012", describe(graph.input), "the analog stem ends in several neurons", got=names, limit="1", hint="one neuron layer behind the stem")
+        raise fail(
+            "SNNC-M012",
+            describe(graph.input),
+            "the analog stem ends in several neurons",
+            got=names,
+            limit="1",
+            hint="one neuron layer behind the stem",
+        )
     if encoders[0].is_readout:
-        raise fail("SNNC-M012", describe(encoders[0]), "the whole network is analog: no neuron stands between input and output")
+        raise fail(
+            "SNNC-M012",
+            describe(encoders[0]),
+            "the whole network is analog: no neuron stands between input and output",
+        )
     return stem, encoders[0]

@@ -152,4 +152,8 @@ def chip_constant_table(chip: ChipSpec) -> Table:
 
 def errata(chip: ChipSpec) -> tuple[str, ...]:
     """Known faults of the silicon: of the chip, then of its cores."""
-    return (*chip.errata, *(f"core {core.id}: {text}" for core in chip.cores for text in core.errata))
+    faults: dict[str, list[CoreSpec]] = {}
+    for core in chip.cores:
+        for text in core.errata:
+            faults.setdefault(text, []).append(core)
+    return (*chip.errata, *(f"cores {_ids(cores)}: {text}" for text, cores in faults.items()))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from snncc.reporting.numbers import band, count, percent, ratio, si
+from snncc.reporting.numbers import band, count, percent, ratio
 from snncc.reporting.tables import Table, columns
 
 if TYPE_CHECKING:
@@ -139,26 +140,24 @@ def latency_table(cost: Cost) -> Table:
     return Table("Latency of a sample", columns("figure", "value"), tuple(rows))
 
 
-def _constant_row(used_by: str, constant: Constant) -> tuple[str, ...]:
-    name, unit = split_unit(constant.name)
-    return (
-        used_by,
-        name,
-        quantity(constant.value, constant.low, constant.high, unit),
-        constant.grade,
-        constant.source,
-    )
+def _constant_rows(used_by: str, constants: Iterable[Constant]) -> Iterator[tuple[str, ...]]:
+    """One row for a value and source; constants of several layers that share both share it."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for c in constants:
+        key, _, layer = c.name.partition(" of ")
+        name, unit = split_unit(key)
+        found = (name, quantity(c.value, c.low, c.high, unit), c.grade, c.source)
+        groups.setdefault(found, []).extend([layer] if layer else [])
+    for (name, *rest), layers in groups.items():
+        yield used_by, name + (f" ({', '.join(layers)})" if layers else ""), *rest
 
 
 def constant_table(cost: Cost) -> Table:
     """Every constant that entered a figure, with its source."""
-    rows = [_constant_row(f"energy, {e.model}", c) for e in cost.energy for c in e.constants]
-    rows += [_constant_row("latency", c) for c in cost.latency.constants]
-    return Table(
-        "Where every number comes from",
-        columns("used for", "constant", "#value (band)", "grade", "source"),
-        tuple(rows),
-    )
+    rows = [row for e in cost.energy for row in _constant_rows(f"energy, {e.model}", e.constants)]
+    rows += _constant_rows("latency", cost.latency.constants)
+    heads = columns("used for", "constant", "#value (band)", "grade", "source")
+    return Table("Where every number comes from", heads, tuple(rows))
 
 
 _UNITS = {"pj": "pJ", "nj": "nJ", "ns": "ns", "us": "µs", "mw": "mW", "uw": "µW", "mhz": "MHz"}
@@ -185,5 +184,5 @@ def headline(cost: Cost) -> list[tuple[str, str]]:
         figures.append(("latency, mean", seconds(cost.latency.mean_ns)))
     elif cost.latency.micro_steps is not None:
         figures.append(("latency", f"{count(cost.latency.micro_steps)} micro-steps"))
-    operations = si(cost.operations.synaptic_operations / samples, "").strip()
+    operations = f"{cost.operations.synaptic_operations / samples:,.0f}"
     return [*figures, ("synaptic operations", operations), ("firing rate", percent(cost.firing_rate))]

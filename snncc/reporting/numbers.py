@@ -39,7 +39,7 @@ def percent(share: float | None, digits: int = 2) -> str:
     # 99.9999 % must not read as all, nor 0.0001 % as none.
     if share < 1 and float(text) == 100:
         text = f"> {100 - 10**-digits:.{digits}f}"
-    if share > 0 and float(text) == 0:
+    elif share > 0 and float(text) == 0:
         text = f"< {10**-digits:.{digits}f}"
     return f"{text} %"
 

@@ -18,7 +18,7 @@ from snncc.reporting.numbers import percent, plural, shape, shown
 if TYPE_CHECKING:
     from snncc.simulation import Cost, Energy
 
-BOX_WIDTH, BOX_HEIGHT = 380, 70
+BOX_WIDTH, BOX_HEIGHT = 400, 70
 GAP_X, GAP_Y = 28, 38
 SIDE = 22  # distance between two edges that run beside the boxes
 
@@ -71,7 +71,9 @@ def _places(mapped: Mapped) -> dict[str, _Place]:
     for level, names in rows.items():
         start = (widest - len(names)) * (BOX_WIDTH + GAP_X) / 2
         for index, name in enumerate(names):
-            places[name] = _Place(1 + start + index * (BOX_WIDTH + GAP_X), 1 + level * (BOX_HEIGHT + GAP_Y), level)
+            places[name] = _Place(
+                1 + start + index * (BOX_WIDTH + GAP_X), 1 + level * (BOX_HEIGHT + GAP_Y), level
+            )
     return places
 
 
@@ -89,22 +91,28 @@ def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
     parts += [_piece_box(use, places[use.piece.name]) for use in uses]
     bottom = max(p.y for p in places.values()) + BOX_HEIGHT
     parts.append(_result(mapped, places[mapped.output.piece], bottom))
-    width = right + SIDE * (len(beside) + 1)
+    width = right + max(SIDE * (len(beside) + 1), 60)  # room for the words beside an edge
     return _svg(width, bottom + 52, "the network on the chip, from input to result", parts)
 
 
+def _curve(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float, x3: float, y3: float) -> Markup:
+    """A Bézier curve from its four points."""
+    points = f"M{x0:.1f} {y0:.1f}C{x1:.1f} {y1:.1f} {x2:.1f} {y2:.1f} {x3:.1f} {y3:.1f}"
+    return Markup('<path d="{}" class="edge"/>').format(points)
+
+
 def _edge(connection: Connection, source: _Place, target: _Place) -> Markup:
-    start, end = source.y + BOX_HEIGHT, target.y - 2
+    start, end = source.y + BOX_HEIGHT, target.y
     bend = (start + end) / 2
-    path = f"M{source.middle:.1f} {start:.1f}C{source.middle:.1f} {bend:.1f} {target.middle:.1f} {bend:.1f} {target.middle:.1f} {end:.1f}"
+    line = _curve(source.middle, start, source.middle, bend, target.middle, bend, target.middle, end)
     x = (source.middle + target.middle) / 2 + 10
-    return Markup('<path d="{}" class="edge"/>').format(path) + _text(x, bend + 4, _synapses(connection), "dim s", 46)
+    return line + _text(x, bend + 4, _synapses(connection), "dim s", 46)
 
 
 def _bow(source: _Place, target: _Place, x: float) -> Markup:
+    """An edge that passes rows, beside the boxes."""
     top, bottom = source.y + BOX_HEIGHT / 2, target.y + BOX_HEIGHT / 2
-    path = f"M{source.x + BOX_WIDTH:.1f} {top:.1f}C{x:.1f} {top:.1f} {x:.1f} {bottom:.1f} {target.x + BOX_WIDTH:.1f} {bottom:.1f}"
-    return Markup('<path d="{}" class="edge"/>').format(path)
+    return _curve(source.x + BOX_WIDTH, top, x, top, x, bottom, target.x + BOX_WIDTH, bottom)
 
 
 def _synapses(connection: Connection) -> str:
@@ -113,16 +121,20 @@ def _synapses(connection: Connection) -> str:
     words = []
     if a.pool != (1, 1):
         words.append(f"sum pool {shape(a.pool)}")
-    if a.kernel == a.pooled_shape[1:] and a.target_shape[1:] == (1, 1):
+    if a.target_shape[1:] == (1, 1) and a.kernel == a.pooled_shape[1:]:
         words.append("fully connected")
     else:
         words.append(f"{shape(a.kernel)} kernel")
-        words += [f"stride {a.stride[0]}"] if a.stride != (1, 1) else []
-        words += [f"padding {a.padding[0]}"] if a.padding != (0, 0) else []
+        words += [f"stride {_pair(a.stride)}"] if a.stride != (1, 1) else []
+        words += [f"padding {_pair(a.padding)}"] if a.padding != (0, 0) else []
         words += [f"{a.groups} groups"] if a.groups > 1 else []
     if connection.delay:
         words.append(f"delay {connection.delay}")
     return ", ".join(words)
+
+
+def _pair(sizes: tuple[int, int]) -> str:
+    return str(sizes[0]) if sizes[0] == sizes[1] else shape(sizes)
 
 
 def _input_box(mapped: Mapped, at: _Place) -> Markup:
@@ -136,7 +148,10 @@ def _input_box(mapped: Mapped, at: _Place) -> Markup:
 
 def _piece_box(use: Use, at: _Place) -> Markup:
     piece = use.piece
-    parts = [_rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8), _text(at.x + 14, at.y + 22, piece.name, "ink b", 30)]
+    parts = [
+        _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8),
+        _text(at.x + 14, at.y + 22, piece.name, "ink b", 30),
+    ]
     core = "no core" if piece.core is None else f"core {piece.core}"
     parts.append(_text(at.x + BOX_WIDTH - 14, at.y + 22, core, "accent b", anchor="end"))
     about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
@@ -162,7 +177,9 @@ def _gauge(x: float, y: float, label: str, share: float | None, words: int) -> M
 
 
 def _result(mapped: Mapped, source: _Place, bottom: float) -> Markup:
-    what = {"count": "spike counts", "membrane": "membrane potentials"}.get(mapped.output.decode.value, "values")
+    what = {"count": "spike counts", "membrane": "membrane potentials"}.get(
+        mapped.output.decode.value, "values"
+    )
     path = Markup('<path d="M{0:.1f} {1:.1f}V{2:.1f}" class="edge"/>').format(
         source.middle, source.y + BOX_HEIGHT, bottom + 26
     )
@@ -171,7 +188,7 @@ def _result(mapped: Mapped, source: _Place, bottom: float) -> Markup:
 
 # ---- the chip ---------------------------------------------------------------------------------------
 
-CELL_WIDTH, CELL_HEIGHT, CELL_GAP = 158, 92, 10
+CELL_WIDTH, CELL_HEIGHT, CELL_GAP = 176, 92, 8
 
 
 def floor_svg(chip: ChipSpec, uses: Sequence[Use]) -> Markup:
@@ -210,11 +227,12 @@ BAR_WIDTH, BAR_HEIGHT = 640, 22
 
 def energy_svg(cost: Cost) -> Markup:
     """A stacked bar for each named model, on one axis, with the band of the total."""
-    energies = [e for e in cost.energy if e.components]
-    top = max((e.total_nj.high for e in energies), default=0.0)
-    if top <= 0:
+    energies = [e for e in cost.energy if e.total_nj.high > 0]
+    if not energies:
         return Markup("")
-    colours = {name: i % 6 for i, name in enumerate(dict.fromkeys(c.name for e in energies for c in e.components))}
+    top = max(e.total_nj.high for e in energies)
+    names = dict.fromkeys(c.name for e in energies for c in e.components if c.energy_nj.high > 0)
+    colours = {name: i % 6 for i, name in enumerate(names)}
     parts = [_bar(e, 4 + 62.0 * i, (BAR_WIDTH - 20) / top, colours) for i, e in enumerate(energies)]
     legend, height = _legend(colours, 4 + 62.0 * len(energies))
     return _svg(BAR_WIDTH, height, "energy of a sample by component", [*parts, *legend])
@@ -223,16 +241,18 @@ def energy_svg(cost: Cost) -> Markup:
 def _bar(energy: Energy, y: float, scale: float, colours: dict[str, int]) -> Markup:
     parts = [_text(0, y + 14, energy.model, "ink b", 30), _text(90, y + 14, joules(energy.total_nj), "dim")]
     x = 0.0
-    for part in energy.components:
+    for part in (c for c in energy.components if c.name in colours):
         width = part.energy_nj.value * scale
         tip = f"{component(part.name)}: {joules(part.energy_nj)}"
-        form = Markup('<g><title>{}</title>{}</g>')
+        form = Markup("<g><title>{}</title>{}</g>")
         parts.append(form.format(tip, _rect(x, y + 22, width, BAR_HEIGHT, f"c{colours[part.name]}")))
         x += width
     total = energy.total_nj
     if total.low != total.high:
         low, high, middle = total.low * scale, total.high * scale, y + 22 + BAR_HEIGHT / 2
-        path = f"M{low:.1f} {middle - 6:.1f}v12M{low:.1f} {middle:.1f}H{high:.1f}M{high:.1f} {middle - 6:.1f}v12"
+        path = (
+            f"M{low:.1f} {middle - 6:.1f}v12M{low:.1f} {middle:.1f}H{high:.1f}M{high:.1f} {middle - 6:.1f}v12"
+        )
         parts.append(Markup('<path d="{}" class="whisker"/>').format(path))
     return Markup("").join(parts)
 
@@ -248,6 +268,3 @@ def _legend(colours: dict[str, int], y: float) -> tuple[list[Markup], float]:
         parts.append(_rect(x, y, 12, 12, f"c{colour}", 2) + _text(x + 18, y + 10.5, label, "dim s"))
         x += width
     return parts, y + 20
-
-
-

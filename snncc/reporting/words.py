@@ -25,7 +25,7 @@ class Verdict:
 
 
 def verdict(result: Verification, origin: str) -> Verdict:
-    """The verdict on data of ``origin``."""
+    """The verdict on data of ``origin``; empty for data that nobody named."""
     return Verdict(result.equivalent, _headline(result), tuple(_details(result, origin)))
 
 
@@ -44,7 +44,8 @@ def _headline(result: Verification) -> str:
 
 
 def _details(result: Verification, origin: str) -> list[str]:
-    details = [f"Compared: {result.pair[0]} with {result.pair[1]}.", f"Data: {origin}."]
+    details = [f"Compared: {result.pair[0]} with {result.pair[1]}."]
+    details += [f"Data: {origin}."] if origin else []
     if is_calibration(origin):
         details.append(
             "These inputs chose the weight scales and ranges, so they say nothing about unseen data; "

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_inputs, sfa_graphs, stateful_graphs
+
 from snncc.equivalence.layerwise import compare_layers
 from snncc.ir import Graph, Neuron, parse, to_text
 from snncc.ir.interp import run
@@ -22,7 +23,9 @@ from snncc.passes.quantize import Quantize
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 
-RELAXED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RELAXED = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 FLOAT_PASSES: tuple[Pass, ...] = (FoldConvBN(), LowerReadout(), FoldScale(), SplitHost())
 
 
@@ -79,7 +82,11 @@ def test_single_step_changes_no_count(graph: Graph, seed: int) -> None:
 def test_dropping_the_clip_is_clipping_at_a_bound_that_never_binds(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 5, seed)
     unclipped = DropClip().run(integers(graph, x))
-    wider = unclipped.rewrite(lambda n: replace(n, max_spikes=n.max_spikes + 1000) if isinstance(n, Neuron) and n.max_spikes else None)
+    wider = unclipped.rewrite(
+        lambda n: (
+            replace(n, max_spikes=n.max_spikes + 1000) if isinstance(n, Neuron) and n.max_spikes else None
+        )
+    )
     full = np.full_like(x, graph.input.levels)
     for inputs in (x, full):
         a, b = run(unclipped, inputs), run(wider, inputs)

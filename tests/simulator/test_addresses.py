@@ -94,6 +94,20 @@ def test_random_geometry_of_two_axes(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("engine", [Engine.CLOCKED, Engine.EVENT])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_kernels_wider_than_their_stride(engine: Engine, stride: int, groups: int) -> None:
+    """Several outputs along a row: contiguous weights at stride 1 without groups, and only there."""
+    net = Net((2, 6, 9), engine=engine)
+    way = Way(kernel=(4, 5), stride=(stride, stride), padding=(1, 2), groups=groups)
+    net.layer("r", 4, way, window=0, phase=4)
+    x = net.data(1)
+    c = net.pieces[0].connections[0]
+    got = SIMULATOR.execute(net.mapped(), net.tensors, x).counts["r"][0, 0]
+    np.testing.assert_array_equal(got, dense_convolution(x[0, 0], net.tensors[c.weight], c.address))
+
+
+@pytest.mark.parametrize("engine", [Engine.CLOCKED, Engine.EVENT])
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_kernels_deliver_the_dense_convolution(engine: Engine, data: st.DataObject) -> None:

@@ -97,10 +97,12 @@ def test_skip_from_input_and_late_reader() -> None:
 def test_narrow_word_saturates_and_is_counted() -> None:
     net = Net((1, 1, 1), levels=3, period=4)
     weight = np.full((1, 1, 1, 1), 100)
-    net.layer("a", 1, Way(kernel=(1, 1), weight=weight), threshold=10, window=3, phase=4, state_bits=8)
+    net.layer("a", 1, Way(kernel=(1, 1), weight=weight), threshold=50, window=3, phase=4, state_bits=8)
     x = np.array([0, 1, 2, 3]).reshape(4, 1, 1, 1, 1)
-    layer = SIMULATOR.execute(net.mapped(), net.tensors, x).layers[0]
+    activity = SIMULATOR.execute(net.mapped(), net.tensors, x)
+    layer = activity.layers[0]
     assert (layer.saturations, layer.out_of_range) == (2, (2, 3))
+    assert activity.counts["a"].ravel().tolist() == [0, 2, 2, 2]  # 127 holds two thresholds
 
 
 def test_wide_accumulator_where_32_bits_may_not_do() -> None:

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+
 from snncc import plugins
 from snncc.errors import UsageError
 
@@ -49,7 +50,14 @@ def test_nothing_of_torch_is_loaded_by_the_whole_core() -> None:
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("folder", "allowed"), [("backends/snncc_speck", set()), ("simulators/snncc_sim", set()), ("frontends/snncc_torch", {"torch", "snncc_torch"})])
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    [
+        ("backends/snncc_speck", set()),
+        ("simulators/snncc_sim", set()),
+        ("frontends/snncc_torch", {"torch", "snncc_torch"}),
+    ],
+)
 def test_plugins_import_only_the_core(folder: str, allowed: set[str]) -> None:
     own = {Path(folder).name}
     for path in sorted((ROOT / folder).rglob("*.py")):
@@ -64,7 +72,10 @@ def test_aliases_stand_for_one_target() -> None:
 def test_unknown_target_lists_the_known_ones() -> None:
     with pytest.raises(UsageError) as error:
         plugins.find_target("loihi9")
-    assert str(error.value) == "[SNNC-U004] --target: no such target, got loihi9. Try one of sim, speck, speck2f."
+    assert (
+        str(error.value)
+        == "[SNNC-U004] --target: no such target, got loihi9. Try one of sim, speck, speck2f."
+    )
 
 
 def test_two_packages_may_not_claim_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,4 +83,6 @@ def test_two_packages_may_not_claim_one_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(plugins, "entry_points", lambda group: twice)
     with pytest.raises(UsageError) as error:
         plugins.find_target("speck")
-    assert str(error.value) == "[SNNC-U008] targets 'speck': two packages register this name, got a:X and b:X."
+    assert (
+        str(error.value) == "[SNNC-U008] targets 'speck': two packages register this name, got a:X and b:X."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from snncc.ir import (
     Add,
     AvgPool2d,
@@ -45,7 +46,9 @@ def network() -> Graph:
             Input(name="x", shape=(2, 6, 4)),
             Conv2d(name="stem", inputs=("x",), source="stem", weight=quarter(3, 2, 1, 1)),
             Neuron(name="encoder", inputs=("stem",), source="encoder", **sfa),
-            Conv2d(name="conv", inputs=("encoder",), source="conv", weight=quarter(3, 3, 3, 3), padding=(1, 1)),
+            Conv2d(
+                name="conv", inputs=("encoder",), source="conv", weight=quarter(3, 3, 3, 3), padding=(1, 1)
+            ),
             BatchNorm(name="bn", inputs=("conv",), gamma=four, beta=half, mean=half, var=four, eps=0.0),
             Neuron(name="n1", inputs=("bn",), source="n1", **sfa),
             Add(name="skip", inputs=("encoder", "n1")),
@@ -72,6 +75,9 @@ def test_every_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -
 
 def test_free_schedule_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     graph = network()
-    for one in (*to_integers(CALIBRATION, bits=8, state_bits=16), ExpandSFA(schedule=Schedule.FREE, capped=False)):
+    for one in (
+        *to_integers(CALIBRATION, bits=8, state_bits=16),
+        ExpandSFA(schedule=Schedule.FREE, capped=False),
+    ):
         graph = one.run(graph)
     golden("free.snn", to_text(graph))

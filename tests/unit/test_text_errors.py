@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from snncc.errors import ModelError
 from snncc.ir import Const, parse
 

@@ -1,0 +1,67 @@
+"""What notebooks show of the results: the same tables, as ``_repr_html_`` returns them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from snncc.plugins import find_target
+from snncc.reporting import chip as chips
+from snncc.reporting import cost as costs
+from snncc.reporting import tables
+from snncc.reporting.html import template
+from snncc.reporting.numbers import plural
+from snncc.reporting.words import verdict
+
+if TYPE_CHECKING:
+    from snncc.api import CheckResult, Simulation
+    from snncc.artifact import Artifact
+    from snncc.equivalence.result import Verification
+
+
+def _html(headline: str, lines: Iterable[str], shown: Iterable[tables.Table]) -> str:
+    page = template("notebook.html.j2")
+    return page.render(headline=headline, lines=list(lines), tables=list(shown))
+
+
+def verification_html(result: Verification) -> str:
+    """Verdict and mismatches."""
+    words = verdict(result, "")
+    shown = (tables.match_table(result), tables.excursion_table(result), tables.accuracy_table(result))
+    return _html(words.headline, words.details, shown)
+
+
+def simulation_html(result: Simulation) -> str:
+    """Activity, energy, latency."""
+    cost, mapped = result.cost, result.artifact.mapped
+    shown = (
+        costs.activity_table(cost),
+        *(costs.energy_table(e) for e in cost.energy),
+        costs.latency_table(cost),
+    )
+    headline = f"{mapped.target}, schedule {mapped.schedule.value}, {plural(cost.samples, 'sample')}"
+    return _html(headline, (f"not modelled: {text}" for text in cost.not_modelled), shown)
+
+
+def check_html(result: CheckResult) -> str:
+    """Every problem, or what the network takes of the chip."""
+    if result.lowered is None:
+        problems = (f"[{p.code}] {p}" for p in result.problems)
+        return _html(f"does not compile: {plural(len(result.problems), 'problem')}", problems, ())
+    mapped = result.lowered.mapped
+    chip = find_target(mapped.target).chip
+    return _html(f"fits {mapped.target}", result.notes, (chips.use_table(mapped, chip),))
+
+
+def artifact_html(artifact: Artifact) -> str:
+    """What was compiled, where it stands and what is claimed."""
+    manifest, certificate = artifact.manifest, artifact.certificate
+    chip = find_target(artifact.mapped.target).chip
+    shown = (
+        chips.use_table(artifact.mapped, chip),
+        tables.pass_table(certificate),
+        tables.approximation_table(certificate),
+        tables.range_table(certificate),
+    )
+    headline = f"{manifest.model} on {manifest.target}, schedule {manifest.schedule}"
+    return _html(headline, (f"claim: {certificate.claim}", *certificate.notes), shown)

@@ -1,0 +1,269 @@
+"""Every exit code, whole messages, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli import clinets
+from click.testing import Result
+
+from snncc import api
+from snncc.errors import fail, problem
+from snncc.graphfile import write_graph_file
+
+Run = Callable[..., Result]
+RunJson = Callable[..., tuple[int, Any]]
+
+
+def _save(path: Path, **arrays: Any) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+# ---- 1: data ----------------------------------------------------------------------------------------
+
+
+def test_data_without_x(folder: Path, tmp_path: Path, run: Run) -> None:
+    data = _save(tmp_path / "d.npz", y=np.arange(3))
+    result = run("verify", folder / "exact", "--data", data)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error[SNNC-D002] {data}: has no array `x`")
+
+
+def test_data_of_a_wrong_shape(folder: Path, tmp_path: Path, run: Run, run_json: RunJson) -> None:
+    data = _save(tmp_path / "d.npz", x=np.zeros((2, 3, 8, 6), np.int64), y=np.zeros(2))
+    result = run("simulate", folder / "exact", "--data", data)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"error[SNNC-D004] {data}: x: has the wrong shape, "
+        "got [2, 3, 8, 6], limit [N, 1, 8, 6] or [N, 1, 1, 8, 6], N ≥ 1.",
+        f"error[SNNC-D003] {data}: y: must hold class numbers, got float64, limit integers.",
+    ]
+    code, found = run_json("simulate", folder / "exact", "--data", data)
+    assert code == 1
+    assert list(found) == ["error"]
+    assert (found["error"]["code"], found["error"]["exit_code"]) == ("SNNC-D004", 1)
+    assert [p["code"] for p in found["error"]["problems"]] == ["SNNC-D004", "SNNC-D003"]
+
+
+def test_counts_outside_the_levels(folder: Path, tmp_path: Path, run: Run) -> None:
+    data = _save(tmp_path / "d.npz", x=np.full((1, *clinets.SHAPE), 5))
+    result = run("verify", folder / "exact", "--data", data)
+    assert (result.exit_code, "SNNC-D006" in result.stderr) == (1, True)
+
+
+def test_a_file_that_is_no_model(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "net.docx"
+    path.write_bytes(b"x")
+    result = run("check", path, "--target", "speck2f")
+    assert result.exit_code == 1
+    message = f"{path}: no frontend reads this kind of file, got .docx, limit .pt, .pth, .snnc."
+    assert f"error[SNNC-M001] {message}\n" in result.stderr
+
+
+# ---- 2: usage ---------------------------------------------------------------------------------------
+
+
+def test_click_errors_become_ours(run: Run, run_json: RunJson) -> None:
+    result = run("verify", "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Usage: snncc verify [OPTIONS] DIR\nerror[SNNC-U005] command line: Missing option '--data'.\n"
+    )
+    assert run_json("nonsense") == (
+        2,
+        {
+            "error": {
+                "code": "SNNC-U005",
+                "exit_code": 2,
+                "problems": [
+                    {
+                        "code": "SNNC-U005",
+                        "where": "command line",
+                        "what": "No such command 'nonsense'",
+                        "got": None,
+                        "limit": None,
+                        "hint": None,
+                    }
+                ],
+            }
+        },
+    )
+
+
+def test_no_arguments_show_the_help(run: Run) -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Commands:" in result.stderr
+
+
+@pytest.mark.parametrize("shape", ["0,3", "a", "1,-2", "", "1.5", "99999999999"])
+def test_input_shapes_that_are_none(shape: str, run: Run) -> None:
+    result = run("check", "m.pt", "--target", "speck2f", "--input-shape", shape)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"{shape!r} is no list of positive sizes, for example 1,28,28.\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((), "MODEL: no model given. Try a model file, or --model pkg.mod:factory --weights sd.pt."),
+        (("--model", "a.b:c"), "--model: needs the trained parameters too. Try --weights sd.pt."),
+        (
+            ("--weights", "w.pt"),
+            "--weights: needs the callable that builds the module. Try --model pkg.mod:factory.",
+        ),
+        (
+            ("m.pt", "--weights", "w.pt"),
+            "MODEL: a model file and --model/--weights exclude each other, got m.pt.",
+        ),
+    ],
+)
+def test_which_model(args: tuple[str, ...], message: str, run: Run) -> None:
+    result = run("check", *args, "--target", "speck2f")
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error[SNNC-U005] {message}\n")
+
+
+def test_missing_files(tmp_path: Path, folder: Path, run: Run) -> None:
+    for args in (
+        ("check", tmp_path / "no.pt", "--target", "speck2f"),
+        ("check", tmp_path / "no.snnc", "--target", "speck2f"),
+        ("verify", tmp_path / "no", "--data", folder / "x.npz"),
+        ("verify", folder / "exact", "--data", tmp_path / "no.npz"),
+        ("inspect", tmp_path / "no"),
+    ):
+        result = run(*args)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "error[SNNC-U001] " in result.stderr
+
+
+def test_unknown_target(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "n.snnc"
+    write_graph_file(path, clinets.model())
+    for args in (("check", path), ("compile", path, "-o", tmp_path / "out")):
+        result = run(*args, "--target", "brainchip")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert (
+            result.stderr
+            == "error[SNNC-U004] --target: no such target, got brainchip. Try one of sim, speck, speck2f.\n"
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_artifact(tmp_path: Path, folder: Path, run: Run) -> None:
+    result = run("verify", tmp_path, "--data", folder / "x.npz")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error[SNNC-U006] {tmp_path}: has no manifest.json. Try a folder that `snncc compile` wrote.\n"
+    )
+
+
+def test_a_file_of_the_artifact_changed(tmp_path: Path, folder: Path, run: Run) -> None:
+    out = tmp_path / "a"
+    shutil.copytree(folder / "exact", out)
+    with (out / "spike.snn").open("a") as file:
+        file.write(" ")
+    result = run("inspect", out)
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == f"error[SNNC-U006] {out / 'spike.snn'}: differs from its recorded SHA-256. Try compile again.\n"
+    )
+
+
+# ---- 5: unsafe --------------------------------------------------------------------------------------
+
+
+def test_an_artifact_that_names_a_file_outside(
+    tmp_path: Path, folder: Path, run: Run, run_json: RunJson
+) -> None:
+    out = tmp_path / "a"
+    shutil.copytree(folder / "exact", out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["files"]["../../\x1b[2Jsecret"] = "0" * 64
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    result = run("verify", out, "--data", folder / "x.npz")
+    assert (result.exit_code, "\x1b" in result.stderr) == (5, False)
+    assert result.stderr.startswith("error[SNNC-S003] ")
+    assert run_json("verify", out, "--data", folder / "x.npz")[1]["error"]["exit_code"] == 5
+
+
+# ---- 70 and 130 -------------------------------------------------------------------------------------
+
+
+def _broken(*args: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("a \x1b[31mbug")
+
+
+def test_our_bug(folder: Path, run: Run, run_json: RunJson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "verify", _broken)
+    args = ("verify", folder / "exact", "--data", folder / "x.npz")
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (70, "")
+    hint = "again with --debug and report the traceback"
+    assert result.stderr == f"error[SNNC-X001] snncc: RuntimeError: a \\x1b[31mbug. Try {hint}.\n"
+    for debugged in (run(*args, "--debug"), run(*args, SNNCC_DEBUG="1")):
+        assert debugged.exit_code == 70
+        assert "Traceback (most recent call last)" in debugged.stderr
+    code, found = run_json(*args)
+    assert (code, found["error"]["code"]) == (70, "SNNC-X001")
+
+
+def test_interrupted(folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "verify", interrupt)
+    result = run("verify", folder / "exact", "--data", folder / "x.npz")
+    assert (result.exit_code, result.stdout, result.stderr.strip()) == (130, "", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [
+        ("SNNC-M001", 1),
+        ("SNNC-D001", 1),
+        ("SNNC-U001", 2),
+        ("SNNC-C001", 3),
+        ("SNNC-Q001", 4),
+        ("SNNC-S001", 5),
+        ("SNNC-X001", 70),
+    ],
+)
+def test_exit_code_of_every_family(
+    code: str, exit_code: int, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise fail(code, "here", "is wrong", got=3, limit=2, hint="less")
+
+    monkeypatch.setattr(api, "simulate", refuse)
+    result = run("simulate", folder / "exact", "--data", folder / "x.npz")
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr == f"error[{code}] here: is wrong, got 3, limit 2. Try less.\n"
+
+
+def test_exit_code_of_check_is_that_of_the_most_basic_problem(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = (problem("SNNC-C001", "%a", "too large"), problem("SNNC-M004", "%b", "unsupported"))
+    monkeypatch.setattr(api, "check", lambda *a, **k: api.CheckResult(None, None, found))
+    result = run("check", "m.pt", "--target", "speck2f")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error[SNNC-M004] %b: unsupported.\nerror[SNNC-C001] %a: too large.\n"
+        "m.pt does not compile for speck2f: 2 problems\n"
+    )
+
+
+def test_a_closed_pipe_is_no_traceback(folder: Path) -> None:
+    command = f"{sys.executable} -m snncc.cli inspect {folder / 'exact'} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "")

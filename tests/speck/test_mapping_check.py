@@ -1,0 +1,100 @@
+"""The independent checker accepts every mapping and refuses every mutated one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import random_inputs, sfa_graphs
+from speck_nets import conv, lower, spiking
+
+from snncc.errors import CapacityError
+from snncc.ir import Graph, Input
+from snncc.lowering import Lowered, Options
+from snncc.mapping.check import violations
+from snncc.mapping.mapped import Mapped, Piece
+from snncc.model import Model
+from snncc_sim.target import SIM
+from snncc_speck import SPECK2F
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sfa_graphs(), st.integers(0, 9999), st.sampled_from([SPECK2F, SIM]))
+def test_every_mapping_passes(graph: Graph, seed: int, target: Any) -> None:
+    try:
+        lowered = target.lower(Model(graph), random_inputs(graph, 4, seed), Options())
+    except CapacityError:
+        assert target is SPECK2F
+        return
+    assert list(violations(lowered.mapped, lowered.tensors, target.chip)) == []
+
+
+def example() -> Lowered:
+    return lower(
+        Input(name="x", shape=(2, 6, 4), levels=4),
+        conv("c1", "x", 3, 2, padding=(1, 1)),
+        spiking("n1", "c1"),
+        conv("c2", "n1", 5, 3, padding=(1, 1)),
+        spiking("n2", "c2"),
+    )
+
+
+def changed(mapped: Mapped, index: int, **updates: Any) -> Mapped:
+    pieces: list[Piece] = list(mapped.pieces)
+    pieces[index] = pieces[index].model_copy(update=updates)
+    return mapped.model_copy(update={"pieces": tuple(pieces)})
+
+
+def mutations() -> dict[str, Any]:
+    def gate(m: Mapped, **updates: Any) -> Mapped:
+        found = m.pieces[1].gate
+        assert found is not None
+        return changed(m, 1, gate=found.model_copy(update=updates))
+
+    def address(m: Mapped, **updates: Any) -> Mapped:
+        c = m.pieces[1].connections[0]
+        return changed(
+            m, 1, connections=(c.model_copy(update={"address": c.address.model_copy(update=updates)}),)
+        )
+
+    return {
+        "two pieces share a core": lambda m: changed(m, 1, core=m.pieces[0].core),
+        "stands on no core of the chip": lambda m: changed(m, 1, core=9),
+        "reads a source that does not stand before it": lambda m: m.model_copy(update={"pieces": m.pieces[::-1]}),
+        "has no gate in a gated schedule": lambda m: changed(m, 1, gate=None),
+        "a control event could cause two spikes": lambda m: gate(m, step=128),
+        "an allowed sum fires before the release": lambda m: gate(m, high=m.pieces[1].gate.high + 1),
+        "an allowed sum leaves the word": lambda m: gate(m, low=m.pieces[1].gate.low - 1),
+        "a control event has no address": lambda m: gate(m, tap=(2, 1)),
+        "threshold leaves its range": lambda m: changed(m, 1, threshold=0),
+        "weights do not fit the address function": lambda m: address(m, kernel=(3, 2)),
+        "kernel reaches beyond the padded input": lambda m: address(m, padding=(0, 1)),
+        "address function does not fit its source": lambda m: address(m, source_shape=(3, 4, 6)),
+        "address function does not fit the piece": lambda m: address(m, target_shape=(5, 6, 5)),
+        "membrane width is not the chip's": lambda m: changed(m, 0, state_bits=32),
+        "the output names no piece": lambda m: m.model_copy(update={"output": m.output.model_copy(update={"piece": "z"})}),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", list(mutations()))
+def test_a_mutated_mapping_is_refused(rule: str) -> None:
+    lowered = example()
+    assert list(violations(lowered.mapped, lowered.tensors, SPECK2F.chip)) == []
+    broken = mutations()[rule](lowered.mapped)
+    found = {p.what for p in violations(broken, lowered.tensors, SPECK2F.chip)}
+    assert rule in found
+
+
+def test_weights_outside_their_word_are_refused() -> None:
+    lowered = example()
+    digest = lowered.mapped.pieces[0].connections[0].weight
+    tensors = {k: (v.astype(np.int16) * 2 + 200 if k == digest else v) for k, v in lowered.tensors.items()}
+    assert "a weight leaves its word" in {p.what for p in violations(lowered.mapped, tensors, SPECK2F.chip)}
+
+
+def test_rectangular_kernels_are_refused_or_squared_by_the_chip_alone() -> None:
+    with pytest.raises(CapacityError, match="SNNC-C005"):
+        lower(Input(name="x", shape=(2, 6, 7), levels=4), conv("c1", "x", 3, 2, (3, 2)), spiking("n1", "c1"))

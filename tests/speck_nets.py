@@ -1,0 +1,46 @@
+"""Small networks by hand, lowered to speck2f."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snncc.ir import Const, Conv2d, Family, Graph, Neuron, Node, Output, Rounding
+from snncc.lowering import Lowered, Options
+from snncc.mapping.check import check_mapped
+from snncc.model import Model
+from snncc_speck import SPECK2F
+
+SFA = {"max_spikes": 4, "rounding": Rounding.HALF_EVEN}
+
+
+def conv(
+    name: str,
+    source: str,
+    out: int,
+    inner: int,
+    kernel: tuple[int, int] = (3, 3),
+    seed: int = 0,
+    **geometry: object,
+) -> Conv2d:
+    weight = np.random.default_rng(seed).normal(size=(out, inner, *kernel)) / np.sqrt(
+        inner * kernel[0] * kernel[1]
+    )
+    return Conv2d(
+        name=name, inputs=(source,), source=name, weight=Const(weight.astype(np.float32)), **geometry
+    )  # type: ignore[arg-type]
+
+
+def spiking(name: str, source: str) -> Neuron:
+    return Neuron(name=name, inputs=(source,), source=name, **SFA)  # type: ignore[arg-type]
+
+
+def network(*nodes: Node) -> Graph:
+    return Graph("net", Family.FLOAT, (*nodes, Output(name="out", inputs=(nodes[-1].name,))))
+
+
+def lower(*nodes: Node) -> Lowered:
+    graph = network(*nodes)
+    x = np.random.default_rng(1).integers(0, 5, (2, 1, *graph.input.shape))
+    lowered = SPECK2F.lower(Model(graph), x, Options())
+    check_mapped(lowered.mapped, lowered.tensors, SPECK2F.chip)
+    return lowered

@@ -1,0 +1,158 @@
+"""The artifact folder: whole or not at all, every byte checked, read back equal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from speck_nets import conv, network, spiking
+
+from snncc import artifact as artifact_module
+from snncc.artifact import Artifact, read_artifact, write_artifact
+from snncc.errors import SnnccError
+from snncc.ir import Input
+from snncc.lowering import Options
+from snncc.model import Model
+from snncc_speck import SPECK2F
+
+FILES = {
+    "manifest.json", "float.snn", "integer.snn", "spike.snn", "mapped.json", "tensors.safetensors",
+    "certificate.json", "calibration.safetensors", "target/speck2f.json", "target/schedule.json",
+}  # fmt: skip
+
+
+def write(out: Path, *, force: bool = False, channels: int = 3) -> Artifact:
+    graph = network(
+        Input(name="x", shape=(2, 6, 4), levels=4),
+        conv("c", "x", channels, 2, padding=(1, 1)),
+        spiking("n", "c"),
+    )
+    x = np.random.default_rng(1).integers(0, 5, (5, 1, 2, 6, 4))
+    model = Model(graph, calibration=x, labels=np.arange(5), origin="net.pt", notes=("n: integer neuron",))
+    lowered = SPECK2F.lower(model, x, Options())
+    return write_artifact(out, model, lowered, SPECK2F.emit(lowered), force=force)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SnnccError) as error:
+        read_artifact(path)
+    return str(error.value)
+
+
+def files_below(path: Path) -> set[str]:
+    return {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
+
+
+def test_it_holds_what_the_design_lists_and_reads_back_equal(tmp_path: Path) -> None:
+    written = write(tmp_path / "out")
+    assert files_below(tmp_path / "out") == FILES
+    read = read_artifact(tmp_path / "out")
+    for name in ("manifest", "float_graph", "integer_graph", "spike_graph", "mapped", "certificate"):
+        assert getattr(read, name) == getattr(written, name)
+    assert set(read.manifest.files) == FILES - {"manifest.json"}
+    assert read.calibration.y is not None
+    assert read.calibration.y.tolist() == [0, 1, 2, 3, 4]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_two_compilations_give_the_same_bytes(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a"), write(tmp_path / "b")
+    assert a.manifest.files == b.manifest.files
+
+
+def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "note").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    for name in ("file", "folder", "link"):
+        for force in (False, True):
+            with pytest.raises(SnnccError) as error:
+                write(tmp_path / name, force=force)
+            assert str(error.value) == f"[SNNC-U002] {tmp_path / name}: exists already. Try another path."
+    assert (tmp_path / "folder" / "note").read_text() == "mine"
+    write(tmp_path / "out")
+    with pytest.raises(SnnccError) as error:
+        write(tmp_path / "out")
+    assert (
+        str(error.value)
+        == f"[SNNC-U002] {tmp_path / 'out'}: exists already. Try --force to replace this artifact, or another path."
+    )
+    assert write(tmp_path / "out", force=True, channels=5).mapped.pieces[0].shape[0] == 5
+
+
+@pytest.mark.parametrize("failing", range(len(FILES) + 1))
+def test_a_write_that_fails_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    old = write(tmp_path / "out").manifest
+    calls = iter(range(100))
+    real, real_rename = artifact_module._write_file, Path.rename
+
+    def write_file(path: Path, data: bytes) -> None:
+        if next(calls) == failing:
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    def rename(self: Path, target: Path) -> Path:
+        if failing == len(FILES) and self.name.startswith(".out.") and not self.name.endswith(".old"):
+            raise OSError(5, "Input/output error")
+        return real_rename(self, target)
+
+    monkeypatch.setattr(artifact_module, "_write_file", write_file)
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(SnnccError) as error:
+        write(tmp_path / "out", force=True, channels=5)
+    assert error.value.code == "SNNC-U003"
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["out"]
+    assert read_artifact(tmp_path / "out").manifest == old
+
+
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    rng = np.random.default_rng(0)
+    for name in sorted(FILES - {"manifest.json"}):
+        path = tmp_path / "out" / name
+        good = path.read_bytes()
+        for at in rng.integers(0, len(good), 5):
+            path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+            assert (
+                refusal(tmp_path / "out")
+                == f"[SNNC-U006] {path}: differs from its recorded SHA-256. Try compile again."
+            )
+        path.write_bytes(good[:-1])
+        assert "SNNC-U006" in refusal(tmp_path / "out")
+        path.unlink()
+        assert refusal(tmp_path / "out") == f"[SNNC-U006] {path}: is missing."
+        path.write_bytes(good)
+    read_artifact(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "target/../../secret"])
+def test_a_manifest_cannot_name_files_outside(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "out")
+    (tmp_path / "secret").write_text("secret")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest["files"][name] = "0" * 64
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    assert (
+        refusal(tmp_path / "out")
+        == f"[SNNC-S003] {tmp_path / 'out'}: {name!r}: names a file outside the artifact."
+    )
+
+
+def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none") == f"[SNNC-U001] {tmp_path / 'none'}: no such folder."
+    (tmp_path / "empty").mkdir()
+    assert (
+        refusal(tmp_path / "empty")
+        == f"[SNNC-U006] {tmp_path / 'empty'}: has no manifest.json. Try a folder that `snncc compile` wrote."
+    )
+    write(tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    assert "SNNC-U006" in refusal(tmp_path / "out")
