@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc import plugins
-from snncc.artifact import Artifact, read_artifact, write_artifact
+from snncc.artifact import Artifact, read_artifact, refuse_existing, write_artifact
 from snncc.data import Dataset, as_dataset, load_dataset
 from snncc.equivalence.result import Verification
-from snncc.equivalence.verify import verify_artifact
+from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import Problem, SnnccError, fail
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.ir.graph import Graph
@@ -97,7 +97,7 @@ def export(
     path: str | Path,
     *,
     timesteps: int | None = None,
-    input_levels: int = 0,
+    input_levels: int | None = None,
     calibration: Any = None,
     labels: Any = None,
 ) -> Path:
@@ -108,7 +108,8 @@ def export(
         example_input: [B, *shape], or [T, B, *shape] for a multi-step model.
         path: of the ``.snnc`` file.
         timesteps: T, where the module makes its own.
-        input_levels: largest spike count of the input; 0 for real values.
+        input_levels: largest spike count of the input, 0 for real values; by default what
+            ``snncc_torch.describe`` wrote.
         calibration: inputs [N, *shape] or [N, T, *shape] that choose the weight scales.
         labels: their classes [N].
 
@@ -169,6 +170,7 @@ def compile(
     Raises:
         SnnccError: with every problem found; nothing is written then.
     """
+    refuse_existing(Path(out), force)  # before the work, not behind it
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
     lowered = _lower(captured, data, target, Options(Schedule(schedule), verify_each))
@@ -220,6 +222,44 @@ def open_artifact(path: str | Path | Artifact) -> Artifact:
     return path if isinstance(path, Artifact) else read_artifact(Path(path))
 
 
+@dataclass(frozen=True)
+class _Session:
+    """An artifact on some data; what ran is kept, so that a report runs it once."""
+
+    artifact: Artifact
+    data: Dataset
+    workers: int
+    progress: Progress | None
+
+    def execute(self, shuffle: int | None = None) -> Activity:
+        opened, simulator = self.artifact, plugins.find_simulator()
+        counts = opened.spike_inputs(self.data.x)
+        progress = self.progress if shuffle is None else None
+        return simulator.execute(
+            opened.mapped, opened.tensors, counts, shuffle=shuffle, workers=self.workers, progress=progress
+        )
+
+    def verification(self, spikes: Activity) -> Verification:
+        free = self.artifact.mapped.schedule is Schedule.FREE
+        other = self.execute(SHUFFLE_SEED) if free else None
+        return verify_artifact(self.artifact, self.data, plugins.find_simulator().name, spikes, other)
+
+    def simulation(self, spikes: Activity) -> Simulation:
+        opened = self.artifact
+        chip = find_target(opened.mapped.target).chip
+        cost = plugins.find_simulator().estimate(
+            opened.mapped, spikes, chip, opened.host_macs, opened.tensors
+        )
+        return Simulation(opened, spikes, cost)
+
+
+def _session(
+    artifact: str | Path | Artifact, data: str | Path | Dataset, workers: int, progress: Progress | None
+) -> _Session:
+    opened = open_artifact(artifact)
+    return _Session(opened, _data_of(opened, data), workers, progress)
+
+
 def verify(
     artifact: str | Path | Artifact,
     data: str | Path | Dataset,
@@ -228,8 +268,8 @@ def verify(
     progress: Progress | None = None,
 ) -> Verification:
     """Compare the exported spikes with the integers, neuron by neuron."""
-    opened = open_artifact(artifact)
-    return verify_artifact(opened, _data_of(opened, data), plugins.find_simulator(), workers, progress)
+    session = _session(artifact, data, workers, progress)
+    return session.verification(session.execute())
 
 
 def simulate(
@@ -240,16 +280,8 @@ def simulate(
     progress: Progress | None = None,
 ) -> Simulation:
     """Run the mapped network and cost what it did."""
-    opened = open_artifact(artifact)
-    simulator = plugins.find_simulator()
-    samples = _data_of(opened, data)
-    activity = simulator.execute(
-        opened.mapped, opened.tensors, opened.spike_inputs(samples.x), workers=workers, progress=progress
-    )
-    cost = simulator.estimate(
-        opened.mapped, activity, find_target(opened.mapped.target).chip, opened.host_macs, opened.tensors
-    )
-    return Simulation(opened, activity, cost)
+    session = _session(artifact, data, workers, progress)
+    return session.simulation(session.execute())
 
 
 def report(
@@ -268,7 +300,7 @@ def report(
     from snncc.reporting.html import write_report
 
     opened = open_artifact(artifact)
-    samples = opened.calibration if data is None else _data_of(opened, data)
-    verification = verify(opened, samples, workers=workers, progress=progress)
-    simulation = simulate(opened, samples, workers=workers, progress=progress)
-    return write_report(Path(html), simulation, verification, samples.origin, force=force)
+    session = _session(opened, opened.calibration if data is None else data, workers, progress)
+    spikes = session.execute()
+    simulation, verification = session.simulation(spikes), session.verification(spikes)
+    return write_report(Path(html), simulation, verification, session.data.origin, force=force)

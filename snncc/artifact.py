@@ -105,13 +105,13 @@ def write_artifact(
     Raises:
         UsageError: SNNC-U002 if ``out`` exists, SNNC-U003 if it cannot be written.
     """
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     files = _contents(model, lowered) | {f"target/{name}": data for name, data in target_files.items()}
     manifest = Manifest(
         snncc=version("snncc"),
         target=lowered.mapped.target,
         schedule=lowered.mapped.schedule.value,
-        model=model.origin,
+        model=Path(model.origin).name,
         comparison=None
         if model.comparison is None
         else {k: float(v) for k, v in vars(model.comparison).items()},
@@ -136,7 +136,8 @@ def write_artifact(
     return read_artifact(out)
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
+    """Raise SNNC-U002 if ``out`` is there and may not be replaced."""
     if not (out.exists() or out.is_symlink()):
         return
     ours = out.is_dir() and not out.is_symlink() and (out / MANIFEST).is_file()
@@ -276,7 +277,7 @@ def _read_member(folder: Path, name: str, digest: str) -> bytes:
         )
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compile again")
+        raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compiling again")
     return data
 
 

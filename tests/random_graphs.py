@@ -26,6 +26,7 @@ from snncc.ir import (
     Neuron,
     Node,
     Output,
+    Permute,
     Reset,
     Reshape,
     Rounding,
@@ -158,6 +159,8 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
     if draw(st.booleans()):
         b.add(Mean(name="mean", inputs=(b.last,)))
     else:
+        if draw(st.booleans()):
+            b.add(Permute(name="channels_last", inputs=(b.last,), axes=(1, 2, 0)))
         b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
     b.add(
         Linear(
@@ -175,13 +178,13 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
 
 @st.composite
 def stateful_graphs(draw: st.DrawFn) -> Graph:
-    """Small networks of IF and LIF neurons over two or three timesteps."""
+    """Small networks of IF and LIF neurons over one to three timesteps."""
     size = draw(st.sampled_from([(1, 4, 6), (2, 5, 3)]))
     b = Builder(
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
         size,
         1,
-        steps=draw(st.sampled_from([2, 3])),
+        steps=draw(st.sampled_from([1, 2, 3])),
         dyadic=draw(st.booleans()),
     )
     for i in range(draw(st.integers(1, 2))):
@@ -196,6 +199,7 @@ def stateful_graphs(draw: st.DrawFn) -> Graph:
                 reset=draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE])),
                 strict=draw(st.booleans()),
                 v_min=draw(st.sampled_from([None, -0.5])),
+                v_init=draw(st.sampled_from([0, 0.5])),
             )
         )
         if draw(st.booleans()) and i:

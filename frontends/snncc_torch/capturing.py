@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -143,6 +144,9 @@ def _form(module: nn.Module, example: Tensor, timesteps: int | None) -> Form:
     if timed and example.dim() < 3:
         raise fail("SNNC-U005", "example_input", "must be [T, B, ...]", got=list(example.shape))
     lead = ("T", "B") if timed else ("B",)
+    if (steps * math.prod(example.shape[len(lead) :])) > MAX_ELEMENTS:
+        got = f"{steps} timesteps of {list(example.shape[len(lead) :])}"
+        raise fail("SNNC-S002", "input", "one sample is too large", got=got, limit=f"{MAX_ELEMENTS} elements")
     return Form(steps, lead, tuple(int(n) for n in example.shape[len(lead) :]))
 
 

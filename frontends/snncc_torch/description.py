@@ -42,16 +42,7 @@ def describe(
         UsageError: SNNC-U005 for a value that cannot be.
         DataError: SNNC-D003 to D006 for calibration inputs or labels that do not fit.
     """
-    shape = tuple(int(n) for n in input_shape)
-    if not shape or min(shape) < 1:
-        raise fail("SNNC-U005", "input_shape", "sizes must be positive", got=input_shape)
-    if timesteps < 1 or input_levels < 0:
-        raise fail(
-            "SNNC-U005",
-            "describe",
-            "timesteps must be at least 1 and input_levels not negative",
-            got=(timesteps, input_levels),
-        )
+    shape = _checked_shape(input_shape, timesteps, input_levels)
     about: dict[str, Any] = {
         "input_shape": shape, "timesteps": int(timesteps), "input_levels": int(input_levels),
     }  # fmt: skip
@@ -61,6 +52,16 @@ def describe(
         about["labels"] = stored_labels(labels, about.get("calibration"))
     setattr(module, ATTRIBUTE, about)
     return module
+
+
+def _checked_shape(input_shape: tuple[int, ...], timesteps: int, input_levels: int) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in input_shape)
+    if not shape or min(shape) < 1:
+        raise fail("SNNC-U005", "input_shape", "sizes must be positive", got=input_shape)
+    if timesteps < 1 or input_levels < 0:
+        what = "timesteps must be at least 1 and input_levels not negative"
+        raise fail("SNNC-U005", "describe", what, got=(timesteps, input_levels))
+    return shape
 
 
 def stored_inputs(inputs: Any, shape: tuple[int, ...], steps: int, levels: int) -> Tensor:
@@ -85,9 +86,11 @@ def stored_inputs(inputs: Any, shape: tuple[int, ...], steps: int, levels: int) 
 
 def stored_labels(labels: Any, calibration: Tensor | None) -> Tensor:
     """Labels [N] as int64."""
+    if calibration is None:
+        raise fail("SNNC-U005", "labels", "belong to calibration inputs, and there are none")
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if not np.issubdtype(array.dtype, np.integer):
         raise fail("SNNC-D003", "labels", "must be integers", got=array.dtype)
-    if array.ndim != 1 or (calibration is not None and len(array) != len(calibration)):
+    if array.shape != (len(calibration),):
         raise fail("SNNC-D004", "labels", "must be one a calibration input", got=list(array.shape))
     return torch.from_numpy(array.astype(np.int64))

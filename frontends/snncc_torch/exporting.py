@@ -55,16 +55,17 @@ def export(
     steps = timesteps if timesteps is not None else about.get("timesteps")
     levels = input_levels if input_levels is not None else about.get("input_levels", 0)
     model = capture(module, example_input, steps, input_levels=levels)
-    x = calibration if calibration is not None else about.get("calibration")
-    y = labels if labels is not None else about.get("labels")
-    model = with_calibration(model, x, y)
-    write_graph_file(target, model, force=force)
+    if calibration is None and labels is None:
+        calibration, labels = about.get("calibration"), about.get("labels")
+    write_graph_file(target, with_calibration(model, calibration, labels), force=force)
     return target
 
 
 def with_calibration(model: Model, calibration: Any, labels: Any) -> Model:
     """``model`` with calibration inputs, int64 where they are spike counts, else float32."""
     if calibration is None:
+        if labels is not None:
+            raise fail("SNNC-U005", "labels", "belong to calibration inputs, and there are none")
         return model
     graph = model.graph
     stored = stored_inputs(calibration, graph.input.shape, graph.steps, graph.input.levels)

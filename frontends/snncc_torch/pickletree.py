@@ -293,7 +293,8 @@ def _build(m: _Machine, _arg: Any) -> None:
         raise TypeError("builds what is no object")
     if target.built:
         m.refuse("SNNC-M009", "builds an object twice", got=shown(target.cls))
-    target.state, target.built = state, True
+    # torch copies the entries now; what the stream writes into this dict later is not in the object.
+    target.state, target.built = dict(state) if isinstance(state, dict) else state, True
 
 
 def _persistent(m: _Machine, _arg: Any) -> None:

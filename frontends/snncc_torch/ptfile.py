@@ -24,11 +24,11 @@ from torch import nn
 from snncc.errors import SnnccError, fail, raise_all
 from snncc.model import Model
 from snncc.plugins import LoadOptions
-from snncc.safeio import read_bytes, read_zip, regular_file, shown
+from snncc.safeio import read_zip, regular_file, shown
 from snncc_torch.capturing import capture
 from snncc_torch.description import ATTRIBUTE
 from snncc_torch.exporting import with_calibration
-from snncc_torch.pickletree import Obj, TensorRef, read_tree
+from snncc_torch.pickletree import MAX_PICKLE, Obj, TensorRef, read_tree
 from snncc_torch.schema import CLASSES, is_state_dict, module_problems
 
 EXPORT_HINT = "snncc.export(module, example_input, 'model.snnc') in the training script"
@@ -61,8 +61,17 @@ def load_model(path: Path, options: LoadOptions) -> Model:
         module = _from_module(file)
         about = vars(module).get(ATTRIBUTE, {})
     model = _captured(module, about, options, file.where)
-    model = with_calibration(model, about.get("calibration"), about.get("labels"))
-    return replace(model, origin=file.where)
+    return replace(_with_described_inputs(model, about), origin=file.where)
+
+
+def _with_described_inputs(model: Model, about: dict[str, Any]) -> Model:
+    """``model`` with the calibration inputs of the file, if options have not changed what fits it."""
+    graph = model.graph
+    now = (graph.input.shape, graph.steps, graph.input.levels)
+    if about and now != (tuple(about["input_shape"]), about["timesteps"], about["input_levels"]):
+        note = "options change the input: the calibration inputs in the file do not fit and are not used"
+        return replace(model, notes=(*model.notes, note)) if "calibration" in about else model
+    return with_calibration(model, about.get("calibration"), about.get("labels"))
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -117,7 +126,8 @@ def _refuse_other_formats(members: dict[str, bytes], where: str) -> None:
 
 def _not_an_archive(path: Path, where: str) -> SnnccError:
     """The error for a file that is no zip: say so if it is a pickle that would run code."""
-    data = read_bytes(path)
+    with path.open("rb") as opened:
+        data = opened.read(MAX_PICKLE)
     if data[:1] in (b"\x80", b"c", b"(") or data[:2] in (b"ci", b"cp"):
         try:
             _, problems = read_tree(data, where, {}, frozenset(CLASSES))

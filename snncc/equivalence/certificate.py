@@ -56,7 +56,8 @@ class LayerRange(_Model):
         proven: whether ``all_inputs`` lies within the word; else the certificate of this layer is
             conditional on ``allowed``, which is checked at run time.
         allowed: range of input sums that the schedule admits.
-        ties: calibration values exactly half-way between two counts, rounded otherwise than in training.
+        ties: calibration values exactly half-way between two counts that go up, where rounding to even
+            would send them down.
     """
 
     layer: str

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from snncc.equivalence.result import Accuracy, Divergence, Excursion, LayerMatch, OtherOrder, Verification
 from snncc.ir.interp import Run, run
 from snncc.mapping.mapped import Mapped, Schedule
-from snncc.simulation import Activity, Progress, Simulator
+from snncc.simulation import Activity
 
 if TYPE_CHECKING:
     from snncc.artifact import Artifact
@@ -23,16 +23,20 @@ _CHUNK = 128
 
 
 def verify_artifact(
-    artifact: Artifact, data: Dataset, simulator: Simulator, workers: int, progress: Progress | None
+    artifact: Artifact, data: Dataset, executor: str, spikes: Activity, other_order: Activity | None
 ) -> Verification:
-    """Compare the integer graph with the mapped network that the artifact holds.
+    """Compare the integer graph with what the mapped network of the artifact did.
 
-    The reference is :mod:`snncc.ir.interp` on ``integer.snn``; the other side executes
-    ``mapped.json``, spike by spike. Counts are compared bit for bit.
+    The reference is :mod:`snncc.ir.interp` on ``integer.snn``. Counts are compared bit for bit.
+
+    Args:
+        artifact: the compiled network.
+        data: inputs.
+        executor: name of what executed ``mapped.json``.
+        spikes: its activity on ``data``.
+        other_order: the same with shuffled input events, for a free schedule.
     """
     mapped = artifact.mapped
-    counts = artifact.spike_inputs(data.x)
-    spikes = simulator.execute(mapped, artifact.tensors, counts, workers=workers, progress=progress)
     integer = in_chunks(artifact.integer_graph, data.x)
     real = in_chunks(artifact.float_graph, data.x, keep=())
     layers = tuple(_match(mapped, integer, spikes))
@@ -43,7 +47,7 @@ def verify_artifact(
         equivalent=exact and equal and not excursions,
         schedule=mapped.schedule.value,
         target=mapped.target,
-        pair=("snncc.ir.interp on integer.snn", f"{simulator.name} ({mapped.engine.value}) on mapped.json"),
+        pair=("snncc.ir.interp on integer.snn", f"{executor} ({mapped.engine.value}) on mapped.json"),
         samples=len(data),
         layers=layers,
         accuracy=Accuracy(
@@ -56,7 +60,7 @@ def verify_artifact(
         excursions=excursions,
         proven=exact and artifact.certificate.proven,
         order=mapped.order,
-        shuffled=None if exact else _shuffled(artifact, data, counts, integer, simulator, workers),
+        shuffled=None if other_order is None else _shuffled(mapped, data, integer, other_order),
     )
 
 
@@ -138,11 +142,6 @@ def _excursions(spikes: Activity) -> list[Excursion]:
     ]
 
 
-def _shuffled(
-    artifact: Artifact, data: Dataset, counts: Array, integer: Run, simulator: Simulator, workers: int
-) -> OtherOrder:
-    other = simulator.execute(
-        artifact.mapped, artifact.tensors, counts, shuffle=SHUFFLE_SEED, workers=workers
-    )
-    layers = tuple(_match(artifact.mapped, integer, other))
+def _shuffled(mapped: Mapped, data: Dataset, integer: Run, other: Activity) -> OtherOrder:
+    layers = tuple(_match(mapped, integer, other))
     return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=accuracy(other.result, data.y))

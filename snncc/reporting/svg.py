@@ -106,7 +106,7 @@ def _edge(connection: Connection, source: _Place, target: _Place) -> Markup:
     bend = (start + end) / 2
     line = _curve(source.middle, start, source.middle, bend, target.middle, bend, target.middle, end)
     x = (source.middle + target.middle) / 2 + 10
-    return line + _text(x, bend + 4, _synapses(connection), "dim s", 46)
+    return line + _text(x, bend + 4, _synapses(connection), "dim s", 38)
 
 
 def _bow(source: _Place, target: _Place, x: float) -> Markup:
@@ -155,7 +155,7 @@ def _piece_box(use: Use, at: _Place) -> Markup:
     core = "no core" if piece.core is None else f"core {piece.core}"
     parts.append(_text(at.x + BOX_WIDTH - 14, at.y + 22, core, "accent b", anchor="end"))
     about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
-    parts.append(_text(at.x + 14, at.y + 40, about, "dim", 58))
+    parts.append(_text(at.x + 14, at.y + 40, about, "dim", 54))
     parts.append(_gauge(at.x + 14, at.y + 56, "kernel", use.kernel_share, use.kernel_words))
     parts.append(_gauge(at.x + BOX_WIDTH / 2 + 7, at.y + 56, "neurons", use.neuron_share, use.neuron_words))
     return Markup("").join(parts)
@@ -172,7 +172,7 @@ def _gauge(x: float, y: float, label: str, share: float | None, words: int) -> M
     """A bar of how full a memory is, or the words alone where there is no limit."""
     if share is None:
         return _text(x, y + 5, f"{label} {words:,} words", "dim s")
-    track = _rect(x + 50, y - 3, 70, 7, "track", 3) + _rect(x + 50, y - 3, 70 * min(share, 1.0), 7, "fill", 3)
+    track = _rect(x + 54, y - 3, 66, 7, "track", 3) + _rect(x + 54, y - 3, 66 * min(share, 1.0), 7, "fill", 3)
     return _text(x, y + 4, label, "dim s") + track + _text(x + 126, y + 4, percent(share, 0), "dim s")
 
 
@@ -204,7 +204,7 @@ def floor_svg(chip: ChipSpec, uses: Sequence[Use]) -> Markup:
         use = holders.get(core.id)
         parts.append(_rect(x, y, CELL_WIDTH, CELL_HEIGHT, "box" if use else "box idle", 8))
         parts.append(_text(x + 12, y + 22, f"core {core.id}", "accent b" if use else "dim b"))
-        parts.append(_text(x + 12, y + 40, use.piece.name if use else "unused", "ink" if use else "dim", 20))
+        parts.append(_text(x + 12, y + 40, use.piece.name if use else "unused", "ink" if use else "dim", 19))
         parts += _memories(x + 12, y + 58, core.kernel_words, core.neuron_words, use)
     down = math.ceil(len(chip.cores) / across)
     width = across * (CELL_WIDTH + CELL_GAP) - CELL_GAP + 2

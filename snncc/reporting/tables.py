@@ -131,7 +131,8 @@ def range_table(certificate: Certificate) -> Table:
     notes = (
         "proven: no input that the types allow leaves the word.",
         "conditional: holds for sums in the admitted range; each sample that is run is checked for it.",
-        "ties: calibration values half-way between two counts, which round differently than in training.",
+        "ties: calibration values half-way between two counts; they go up, where rounding to even would "
+        "send them down.",
     )
     return Table("Certificate", heads, tuple(map(_range_row, certificate.ranges)), notes=notes)
 

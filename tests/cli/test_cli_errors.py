@@ -175,7 +175,7 @@ def test_a_file_of_the_artifact_changed(tmp_path: Path, folder: Path, run: Run) 
     assert result.exit_code == 2
     assert (
         result.stderr
-        == f"error[SNNC-U006] {out / 'spike.snn'}: differs from its recorded SHA-256. Try compile again.\n"
+        == f"error[SNNC-U006] {out / 'spike.snn'}: differs from its recorded SHA-256. Try compiling again.\n"
     )
 
 

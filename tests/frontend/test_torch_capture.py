@@ -121,6 +121,7 @@ def test_capture_is_deterministic():
         (lambda m, x: x.unflatten(1, (1, 3)).flatten(1, 2).clone().detach(), (3, 4, 5)),
         (lambda m, x: F.dropout(x, 0.5, training=False).float() * 0.5, (3, 4, 5)),
         (lambda m, x: F.conv2d(x, torch.ones(2, 3, 3, 3), padding="same", dilation=2), (3, 4, 5)),
+        (lambda m, x: F.conv2d(x, torch.ones(2, 3, 3, 1), padding="same"), (3, 4, 5)),
         (lambda m, x: F.conv2d(x, torch.ones(2, 3, 2, 2), padding="valid"), (3, 4, 5)),
     ],
 )

@@ -7,6 +7,7 @@ import pickle
 import struct
 import sys
 import textwrap
+import types
 import zipfile
 from pathlib import Path
 
@@ -98,6 +99,14 @@ def test_options_win_over_the_description(tmp_path):
     assert model.graph.input.levels == 0
 
 
+def test_options_that_change_the_input_drop_its_calibration(tmp_path):
+    model = load(saved(tmp_path, described()), input_levels=2)
+    assert model.calibration is None
+    assert model.notes[-1] == (
+        "options change the input: the calibration inputs in the file do not fit and are not used"
+    )
+
+
 def test_every_allowed_class_of_ours_loads(tmp_path):
     net = nn.Sequential(
         PerStep(nn.Conv2d(1, 2, 3), nn.Identity(), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(),
@@ -145,6 +154,74 @@ def test_a_factory_serves_state_dicts_and_checkpoints(tmp_path, monkeypatch):
     assert (
         str(refusal(plain, factory="thefactory"))
         == "[SNNC-U010] --model: must be pkg.mod:factory, got thefactory."
+    )
+
+
+# spikingjelly is not installed here: a stand-in with the attributes of its IFNode (2.0) and the
+# equations of its documentation takes its place in sys.modules.
+SPIKINGJELLY = "spikingjelly.activation_based.neuron.integrate_and_fire"
+
+
+class IFNode(nn.Module):
+    __module__, __qualname__ = SPIKINGJELLY, "IFNode"
+
+    def __init__(self):
+        super().__init__()
+        self._memories, self._memories_rv, self._step_mode = {"v": 0.0}, {"v": 0.0}, "m"
+        self.v_threshold, self.v_reset, self.detach_reset = 1.0, None, False
+        self._store_v_seq, self._neuron_precision, self.v_seq, self.lava_s_cale = False, None, None, 64
+        self.surrogate_function = Sigmoid()
+
+    @property
+    def step_mode(self):
+        return self._step_mode
+
+    def forward(self, x):
+        v, out = self._memories["v"], []
+        for t in x:
+            v = v + t
+            out.append((v >= self.v_threshold).to(t))
+            v = v - out[-1] * self.v_threshold
+        self._memories["v"] = v
+        return torch.stack(out)
+
+
+class Sigmoid(nn.Module):
+    __module__, __qualname__ = "spikingjelly.activation_based.surrogate", "Sigmoid"
+
+    def __init__(self):
+        super().__init__()
+        self.spiking, self._sg_param_names, self.alpha = True, ("alpha",), 4.0
+
+
+@pytest.fixture
+def spikingjelly(monkeypatch):
+    names = ["spikingjelly", "spikingjelly.activation_based", "spikingjelly.activation_based.neuron"]
+    for name in [*names, SPIKINGJELLY, "spikingjelly.activation_based.surrogate"]:
+        module = types.ModuleType(name)
+        module.__path__ = []
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(sys.modules[SPIKINGJELLY], "IFNode", IFNode, raising=False)
+    monkeypatch.setattr(
+        sys.modules["spikingjelly.activation_based.surrogate"], "Sigmoid", Sigmoid, raising=False
+    )
+    return monkeypatch
+
+
+def test_a_module_with_spikingjelly_neurons(tmp_path, spikingjelly):
+    net = nn.Sequential(PerStep(nn.Linear(3, 2)), IFNode()).eval()
+    net(torch.ones(2, 1, 3))  # its state goes into the file and must not reach the graph
+    path = saved(tmp_path, snncc_torch.describe(net, (3,), 2))
+    assert load(path).graph.neurons[0].name == "1"
+    net[1].v_threshold = [1]
+    assert str(refusal(saved(tmp_path, net, "forged.pt"))) == (
+        "[SNNC-M009] 1: attribute v_threshold has a value it cannot have, got a list."
+    )
+    for name in [n for n in sys.modules if n.split(".")[0] == "spikingjelly"]:
+        spikingjelly.setitem(sys.modules, name, None)
+    assert str(refusal(path)) == (
+        f"[SNNC-M015] {path}: needs the package spikingjelly, got {SPIKINGJELLY}.IFNode. "
+        "Try pip install spikingjelly."
     )
 
 
@@ -340,6 +417,30 @@ def test_stack_global_and_old_instructions(tmp_path, marker):
     for data in (old, new, b"cos\nsystem\n(S'x'\ntR.", b"\x80\x02\x82\x01."):
         path = repickled(saved(tmp_path, described()), lambda _old, data=data: data)
         assert refusal(path).code == "SNNC-S001"
+
+
+def test_streams_that_the_tree_could_misread(tmp_path):
+    """What torch would do and what the tree shows must not part."""
+
+    def edited(old, new):
+        def change(data):
+            assert old in data
+            return data.replace(old, new, 1)
+
+        return refusal(repickled(saved(tmp_path, described()), change))
+
+    def changed_afterwards(data):
+        """The root's state is built with training=5, then the memoised dict gets the right value."""
+        assert data.endswith(b"ub.")
+        forged = b"X\x08\x00\x00\x00trainingK\x05u" + b"r\x00\x00\x01\x00b" + b"j\x00\x00\x01\x00"
+        return data[:-3] + forged + b"X\x08\x00\x00\x00training\x89s0."
+
+    error = edited(b")\x81", b"K\x05\x85\x81")
+    assert ("SNNC-S001", "passes arguments to a constructor") in [(p.code, p.what) for p in error.problems]
+    error = edited(b"b.", b"b}b.")
+    assert ("SNNC-M009", "builds an object twice") in [(p.code, p.what) for p in error.problems]
+    error = refusal(repickled(saved(tmp_path, described()), changed_afterwards))
+    assert [(p.code, p.where, p.got) for p in error.problems] == [("SNNC-M009", "model", "5")]
 
 
 def test_a_small_file_cannot_declare_a_large_tensor(tmp_path):
@@ -554,6 +655,10 @@ def test_a_failed_export_leaves_nothing(tmp_path):
         (
             ((3,), 0),
             "[SNNC-U005] describe: timesteps must be at least 1 and input_levels not negative, got (0, 0).",
+        ),
+        (
+            ((3,), 1, 0, None, [1]),
+            "[SNNC-U005] labels: belong to calibration inputs, and there are none.",
         ),
         (((3,), 1, 0, [["a"] * 3]), "[SNNC-D003] calibration: must be numbers, got <U1."),
         (

@@ -154,6 +154,25 @@ def test_placement_names_the_layers_that_compete() -> None:
     assert {fitting["b"], fitting["c"]} == {2, 3}
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 3), (3, 2), (2, 4), (1, 5), (5, 2)])
+def test_a_linear_layer_over_any_small_map_becomes_a_square_kernel(height: int, width: int) -> None:
+    """The core's kernel is square; padding and a stride that leaves one output make it fit."""
+    weight = Const(np.random.default_rng(0).normal(size=(4, 3 * height * width)).astype(np.float32))
+    nodes = (
+        Input(name="x", shape=(3, height, width), levels=4),
+        Reshape(name="f", inputs=("x",), shape=(3 * height * width,)),
+        Linear(name="fc", inputs=("f",), weight=weight),
+        spiking("n", "fc"),
+    )
+    lowered = lower(*nodes)
+    address = lowered.mapped.pieces[0].connections[0].address
+    assert address.kernel == (max(height, width), max(height, width))
+    assert address.target_shape == (4, 1, 1)
+    digest = lowered.mapped.pieces[0].connections[0].weight
+    integer = next(n for n in lowered.integer_graph.nodes if isinstance(n, Linear)).weight.array
+    assert np.array_equal(address.expand(lowered.tensors[digest]), integer)
+
+
 def test_unreliable_cores_are_used_last() -> None:
     def chain(layers: int) -> list[int | None]:
         nodes: list[Node] = [Input(name="x", shape=(2, 4, 5), levels=4)]

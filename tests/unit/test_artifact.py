@@ -122,7 +122,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
             path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
             assert (
                 refusal(tmp_path / "out")
-                == f"[SNNC-U006] {path}: differs from its recorded SHA-256. Try compile again."
+                == f"[SNNC-U006] {path}: differs from its recorded SHA-256. Try compiling again."
             )
         path.write_bytes(good[:-1])
         assert "SNNC-U006" in refusal(tmp_path / "out")
