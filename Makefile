@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint campaign oracles clean
+.PHONY: demo test lint campaign oracles oracle-test clean
 .DELETE_ON_ERROR:
 
 test: .venv/ready
@@ -29,14 +29,21 @@ campaign: .venv/ready
 	$(PIP) install -c constraints.txt -e '.[torch,dev,examples]'
 	touch $@
 
-# A second environment with independent implementations of the neurons; see tests/oracles/.
+# A second environment with independent implementations of the neurons; see tests/oracles/. Versions
+# are pinned here, because users never install them. --no-deps: sinabs' dependency samna is hardware
+# software whose published stub runs pip when it is imported; the tests block its import as well.
+ORACLE_PIP := .venv-oracles/bin/python -m pip --disable-pip-version-check --quiet
 oracles: .venv-oracles/ready
-.venv-oracles/ready: constraints.txt
+.venv-oracles/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oracles
-	.venv-oracles/bin/python -m pip install --quiet -c constraints.txt torch
-	.venv-oracles/bin/python -m pip install --quiet --no-deps sinabs spikingjelly nir nirtorch
-	.venv-oracles/bin/python -m pip install --quiet pbr h5py numpy scipy loguru tqdm
+	$(ORACLE_PIP) install -c constraints.txt torch
+	$(ORACLE_PIP) install --no-deps sinabs==3.1.3 spikingjelly==2.0.0 nir==1.0.8 nirtorch==2.6
+	$(ORACLE_PIP) install -c constraints.txt pbr h5py scipy matplotlib loguru tqdm pytest
+	$(ORACLE_PIP) install -c constraints.txt -e .
 	touch $@
+
+oracle-test: oracles
+	.venv-oracles/bin/python -m pytest -c tests/oracles/pytest.ini tests/oracles
 
 clean:
 	rm -rf .venv .venv-oracles build dist

@@ -80,10 +80,10 @@ def verify(artifact: Path, data: Path, workers: int, as_json: bool) -> int:
 
 
 def _print_verification(result: Verification, where: str, origin: str) -> None:
-    from snncc.reporting.tables import accuracy_table, excursion_table, match_table
+    from snncc.reporting.tables import accuracy_table, bounds_table, excursion_table, match_table
     from snncc.reporting.words import verdict, verification_problems
 
-    for table in (match_table(result), accuracy_table(result), excursion_table(result)):
+    for table in (match_table(result), accuracy_table(result), bounds_table(result), excursion_table(result)):
         if table.rows:
             print_table(table)
     words = verdict(result, origin)

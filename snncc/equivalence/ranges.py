@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import Const, Conv2d, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
+from snncc.ir import Const, Conv2d, Family, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
 from snncc.ir.const import number_array
 from snncc.ir.interp import evaluate
 
@@ -71,21 +71,29 @@ def drive(
     return env[neuron.inputs[0]]
 
 
+def signed_part(sign: int) -> Callable[[Linear | Conv2d], Linear | Conv2d]:
+    """Keeps a node's weights of one sign (1 or -1), and no bias: what ``drive`` takes as change."""
+
+    def keep(node: Linear | Conv2d) -> Linear | Conv2d:
+        w = node.weight.array
+        return replace(node, weight=Const(np.where(np.sign(w) == sign, w, np.zeros_like(w))), bias=None)
+
+    return keep
+
+
+def rest_drive(graph: Graph, neuron: Node) -> Array:
+    """What the neuron receives without any spike: the biases of its weights, [1, *shape]."""
+    dtype = np.float32 if graph.family is Family.FLOAT else np.int64
+    silent = {n: np.zeros((1, *graph.types[n].shape), dtype) for n in weighted_inputs(graph, neuron)[2]}
+    return drive(graph, neuron, silent, lambda node: node)
+
+
 def extremes(graph: Graph, neuron: Node, values: Mapping[str, Array]) -> Extremes:
     """:class:`Extremes` of a neuron's drive for given (non-negative) spike values."""
-
-    def part(sign: int) -> Callable[[Linear | Conv2d], Linear | Conv2d]:
-        def keep(node: Linear | Conv2d) -> Linear | Conv2d:
-            w = node.weight.array
-            return replace(node, weight=Const(np.where(np.sign(w) == sign, w, np.zeros_like(w))), bias=None)
-
-        return keep
-
-    silent = {name: np.zeros_like(values[name][:1]) for name in weighted_inputs(graph, neuron)[2]}
     return Extremes(
-        low=drive(graph, neuron, values, part(-1)),
-        high=drive(graph, neuron, values, part(1)),
-        rest=drive(graph, neuron, silent, lambda node: node),
+        low=drive(graph, neuron, values, signed_part(-1)),
+        high=drive(graph, neuron, values, signed_part(1)),
+        rest=rest_drive(graph, neuron),
     )
 
 

@@ -70,6 +70,25 @@ class OtherOrder(_Model):
     accuracy: float | None
 
 
+class LayerBounds(_Model):
+    """Interval bounds on a free-running layer's counts, for every order of its events.
+
+    Attributes:
+        name: neuron node.
+        values: counts bounded (samples × neurons).
+        outside: measured counts outside their bounds; anything but 0 is our bug.
+        decided: counts that the bounds fix to one number.
+        mean_low, mean_high: bounds, averaged over all values.
+    """
+
+    name: str
+    values: int
+    outside: int
+    decided: int
+    mean_low: float
+    mean_high: float
+
+
 class Verification(_Model):
     """Integers against exported spikes.
 
@@ -95,6 +114,7 @@ class Verification(_Model):
     proven: bool
     order: str
     shuffled: OtherOrder | None = None
+    bounds: tuple[LayerBounds, ...] = ()
 
     def _repr_html_(self) -> str:
         from snncc.reporting.notebook import verification_html

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.result import Accuracy, Divergence, Excursion, LayerMatch, OtherOrder, Verification
+from snncc.equivalence.bounds import free_bounds
+from snncc.equivalence.result import (
+    Accuracy,
+    Divergence,
+    Excursion,
+    LayerBounds,
+    LayerMatch,
+    OtherOrder,
+    Verification,
+)
 from snncc.ir.interp import Run, run
 from snncc.mapping.mapped import Mapped, Schedule
 from snncc.simulation import Activity
@@ -60,6 +70,7 @@ def verify_artifact(
         excursions=excursions,
         proven=exact and artifact.certificate.proven,
         order=mapped.order,
+        bounds=() if exact else tuple(_bounds(artifact, data, spikes)),
         shuffled=None if other_order is None else _shuffled(mapped, data, integer, other_order),
     )
 
@@ -145,3 +156,21 @@ def _excursions(spikes: Activity) -> list[Excursion]:
 def _shuffled(mapped: Mapped, data: Dataset, integer: Run, other: Activity) -> OtherOrder:
     layers = tuple(_match(mapped, integer, other))
     return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=accuracy(other.result, data.y))
+
+
+def _bounds(artifact: Artifact, data: Dataset, spikes: Activity) -> Iterator[LayerBounds]:
+    """Interval bounds of a free-running network, and whether the measured counts keep them."""
+    capped = all(piece.capped for piece in artifact.mapped.pieces)
+    chunks = [data.x[i : i + _CHUNK] for i in range(0, len(data), _CHUNK)]
+    found = [free_bounds(artifact.integer_graph, x, capped) for x in chunks]
+    for name in found[0]:
+        low, high = (np.concatenate([f[name][end] for f in found]) for end in (0, 1))
+        got = spikes.counts[name].reshape(high.shape)
+        yield LayerBounds(
+            name=name,
+            values=int(high.size),
+            outside=int(((got < low) | (got > high)).sum()),
+            decided=int((low == high).sum()),
+            mean_low=float(np.broadcast_to(low, high.shape).mean()),
+            mean_high=float(high.mean()),
+        )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.equivalence.ranges import drive, precharge, weighted_inputs
+from snncc.equivalence.ranges import precharge, rest_drive, weighted_inputs
 from snncc.errors import fail
 from snncc.ir import (
     Add,
@@ -187,13 +187,8 @@ class _Expansion:
 
 def _total_bias(graph: Graph, neuron: Neuron) -> Number:
     """Bias of the neuron with those of its weights, one or per channel."""
-    silent = {}
-    for name in weighted_inputs(graph, neuron)[2]:
-        silent[name] = np.zeros((1, *graph.types[name].shape), np.int64)
-    rest = drive(graph, neuron, silent, lambda node: node) + number_array(
-        neuron.bias, len(graph.types[neuron.name].shape) + 1
-    )
-    rest = rest[0]
+    rank = len(graph.types[neuron.name].shape) + 1
+    rest = (rest_drive(graph, neuron) + number_array(neuron.bias, rank))[0]
     per_channel = rest.reshape(rest.shape[0], -1)
     if (per_channel != per_channel[:, :1]).any():
         raise fail(

@@ -95,6 +95,7 @@ def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any
         "use": chips.use_table(artifact.mapped, chip),
         "match": tables.match_table(verification),
         "accuracy": tables.accuracy_table(verification),
+        "bounds": tables.bounds_table(verification),
         "excursions": tables.excursion_table(verification),
         "ranges": tables.range_table(artifact.certificate),
         "passes": tables.pass_table(artifact.certificate),

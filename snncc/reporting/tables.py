@@ -96,6 +96,22 @@ def accuracy_table(result: Verification) -> Table:
     return Table("Accuracy", columns("form", "#accuracy"), rows)
 
 
+def bounds_table(result: Verification) -> Table:
+    """Bounds on free counts over every order of events; empty for an exact schedule."""
+    rows = tuple(
+        (
+            b.name,
+            count(b.values),
+            f"{b.mean_low:.2f} … {b.mean_high:.2f}",
+            ratio(b.decided, b.values),
+            count(b.outside),
+        )
+        for b in result.bounds
+    )
+    heads = columns("layer", "#counts", "#mean bounds", "#fixed by them", "#measured outside")
+    return Table("Bounds on free counts, for every order of events", heads, rows)
+
+
 def excursion_table(result: Verification) -> Table:
     """Samples that left a layer's range."""
     rows = tuple(

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import clinets
 from click.testing import CliRunner, Result
 
+from cli import clinets
 from snncc import api
 from snncc.cli.main import cli
 

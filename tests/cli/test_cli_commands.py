@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli import clinets
 from click.testing import Result
 
+from cli import clinets
 from snncc.artifact import read_artifact
 from snncc.graphfile import write_graph_file
 

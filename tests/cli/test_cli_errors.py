@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli import clinets
 from click.testing import Result
 
+from cli import clinets
 from snncc import api
 from snncc.errors import fail, problem
 from snncc.graphfile import write_graph_file

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import clinets
 from click.testing import Result
 
+from cli import clinets
 from snncc import api
 from snncc.data import Dataset
 from snncc.reporting import notebook

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from speck_nets import conv, network, spiking
 
 from snncc.artifact import write_artifact
 from snncc.ir import Input
 from snncc.lowering import Options
 from snncc.model import Model
 from snncc_speck import SPECK2F
+from speck_nets import conv, network, spiking
 
 # Stands in the place of every module that the environment is not supposed to have.
 BLOCKED = ("torch", "spikingjelly", "sinabs", "samna", "mlxtend")

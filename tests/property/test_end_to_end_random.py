@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_inputs, sfa_graphs, stateful_graphs
 from torch import Tensor, nn
 
 import snncc_torch
+from random_graphs import random_inputs, sfa_graphs, stateful_graphs
+from snncc.equivalence.bounds import free_bounds
 from snncc.equivalence.verify import in_chunks
 from snncc.errors import CapacityError
 from snncc.ir import Graph
@@ -149,6 +150,25 @@ def test_campaign(graph: Graph, seed: int, target: Target) -> None:
     lowered = lowers(target if graph.steps == 1 else SIM, Model(graph), x)
     if lowered is not None:
         simulated_equals_integers(lowered, x)
+
+
+@settings(RELAXED, max_examples=40)
+@given(sfa_graphs(), st.integers(0, 2**16), st.sampled_from([SIM, SPECK2F]))
+def test_free_counts_stay_within_their_bounds_in_every_order(graph: Graph, seed: int, target: Target) -> None:
+    x = random_inputs(graph, 3, seed)
+    try:
+        lowered = target.lower(Model(graph), x, Options(Schedule.FREE))
+    except CapacityError:
+        return
+    bounds = free_bounds(lowered.integer_graph, x, capped=lowered.mapped.pieces[0].capped)
+    counts = x.reshape(len(x), -1, *lowered.mapped.input.shape)
+    for shuffle in (None, 1, 2):
+        activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts, shuffle=shuffle)
+        for piece in (p for p in lowered.mapped.pieces if not p.is_readout):
+            low, high = bounds[piece.name]
+            got = activity.counts[piece.name].reshape(high.shape)
+            assert (got >= low).all(), piece.name
+            assert (got <= high).all(), piece.name
 
 
 @RELAXED

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_inputs, sfa_graphs, stateful_graphs
 
+from random_graphs import random_inputs, sfa_graphs, stateful_graphs
 from snncc.equivalence.layerwise import compare_layers
 from snncc.ir import Graph, Neuron, parse, to_text
 from snncc.ir.interp import run

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 
+from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 from snncc.errors import DataError, InternalError
 from snncc.mapping.mapped import INPUT, Engine, Mapped
 from snncc.simulation import Activity

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator.simnets import Net, Way
 
+from simulator.simnets import Net, Way
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import Engine
 from snncc_sim import SIMULATOR

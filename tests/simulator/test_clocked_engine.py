@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator.simnets import Net, Way, conv_chain
 
+from simulator.simnets import Net, Way, conv_chain
 from snncc.ir import interp
 from snncc.ir.nodes import Reset
 from snncc.mapping.mapped import INPUT, Engine

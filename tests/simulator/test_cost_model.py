@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulator.simnets import conv_chain, gate_pieces, recolour
 
+from simulator.simnets import conv_chain, gate_pieces, recolour
 from snncc.hw.spec import Abilities, ChipSpec, CoreSpec, Costs, Limits, Quantity
 from snncc.mapping.mapped import Engine, Mapped
 from snncc.simulation import Activity

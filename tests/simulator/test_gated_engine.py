@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 
+from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 from snncc.errors import CapacityError, InternalError
 from snncc.mapping.mapped import INPUT, Engine, Mapped
 from snncc_sim import SIMULATOR

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_inputs, sfa_graphs
-from speck_nets import conv, lower, spiking
 
+from random_graphs import random_inputs, sfa_graphs
 from snncc.errors import CapacityError
 from snncc.ir import Graph, Input
 from snncc.lowering import Lowered, Options
@@ -19,6 +18,7 @@ from snncc.mapping.mapped import Mapped, Piece
 from snncc.model import Model
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
+from speck_nets import conv, lower, spiking
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from speck_nets import conv, lower, spiking
 
 from snncc.errors import CapacityError, ModelError, SnnccError
 from snncc.hw.spec import CoreSpec
@@ -13,6 +12,7 @@ from snncc.lowering import Options
 from snncc.mapping.place import Need, place
 from snncc.model import Model
 from snncc_speck import SPECK2F
+from speck_nets import conv, lower, spiking
 
 
 def refusals(*nodes: Node) -> list[str]:

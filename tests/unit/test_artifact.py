@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from speck_nets import conv, network, spiking
 
 from snncc import artifact as artifact_module
 from snncc.artifact import Artifact, read_artifact, write_artifact
@@ -17,6 +16,7 @@ from snncc.ir import Input
 from snncc.lowering import Options
 from snncc.model import Model
 from snncc_speck import SPECK2F
+from speck_nets import conv, network, spiking
 
 FILES = {
     "manifest.json", "float.snn", "integer.snn", "spike.snn", "mapped.json", "tensors.safetensors",

@@ -34,6 +34,7 @@ from snncc.passes.fold_scale import FoldScale
 from snncc.passes.host_cost import host_macs
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.quantize import Quantize
+from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 
 
@@ -168,6 +169,34 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
         "%m: a synapse with memory has no integer form yet. Try a neuron without synaptic current.",
     ]
     assert error.value.__notes__ == ["in pass quantize after fold-conv-bn"]
+
+
+@pytest.mark.parametrize(
+    ("decay", "bits", "counts"), [(1, 0, [0, 1, 2]), (1, 1, [0, 0, 2]), (0, 0, [0, 0, 1])]
+)
+def test_single_step_keeps_what_the_initial_potential_adds(decay: int, bits: int, counts: list[int]) -> None:
+    weight = Const(np.array([[1]], np.int8))
+    neuron = Neuron(
+        name="n",
+        inputs=("l",),
+        threshold=4,
+        max_spikes=3,
+        decay=decay,
+        decay_bits=bits,
+        v_init=3,
+        v_min=0,
+        reset=Reset.VALUE,
+    )
+    nodes = (
+        Input(name="x", shape=(1,), levels=9),
+        Linear(name="l", inputs=("x",), weight=weight),
+        neuron,
+        Output(name="o", inputs=("n",)),
+    )
+    g = Graph("g", Family.INTEGER, nodes)
+    x = np.array([0, 1, 7]).reshape(3, 1, 1)
+    assert run(g, x).values["n"].ravel().tolist() == counts
+    assert run(SingleStep().run(g), x).values["n"].ravel().tolist() == counts
 
 
 def test_thresholds_stay_exact_and_weights_within_their_bits() -> None:

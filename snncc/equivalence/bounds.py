@@ -1,0 +1,69 @@
+"""Bounds on the spike counts of a free-running network, whatever order its events arrive in.
+
+For one neuron that starts at v₀ and never clamps: behind its last spike the membrane is not
+negative, so n·θ ≤ v₀ + P with P the sum of all its positive inputs. If no weight exceeds θ and
+v₀ < θ, the membrane is below θ behind every update, so n·θ > v₀ + S - θ with S the sum of all
+inputs; otherwise nothing bounds n from below but 0 (``facts/speck.md`` §3, §8). The inputs are
+themselves free counts, so intervals are propagated layer by layer; a bound computed from the
+integers alone would be wrong from the second layer on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.ranges import drive, rest_drive, signed_part, start_potential, weighted_inputs
+from snncc.ir.graph import Graph
+from snncc.ir.interp import evaluate, host_values
+from snncc.ir.nodes import Neuron, Node, Output
+from snncc.ir.types import Spikes
+
+Array = NDArray[Any]
+Interval = tuple[Array, Array]
+
+
+def free_bounds(graph: Graph, x: Array, capped: bool) -> dict[str, Interval]:
+    """Least and largest free count of every firing neuron, [N, *shape] each.
+
+    Args:
+        graph: integer graph of one timestep.
+        x: inputs [N, 1, *shape].
+        capped: whether the chip holds a neuron back after its ``max_spikes``.
+    """
+    known: dict[str, Interval] = {}
+    for name, value in host_values(graph, x).items():
+        known[name] = (value[:, 0], value[:, 0])
+    found: dict[str, Interval] = {}
+    for node in graph.nodes:
+        if isinstance(node, Neuron):
+            if not node.is_readout:
+                known[node.name] = found[node.name] = _counts(graph, node, known, capped)
+        elif _is_between(graph, node) and node.name not in known:
+            # What stands between neurons only adds up and moves counts: monotone, so ends map to ends.
+            low, high = zip(*(known[i] for i in node.inputs), strict=True)
+            known[node.name] = (evaluate(node, list(low)), evaluate(node, list(high)))
+    return found
+
+
+def _is_between(graph: Graph, node: Node) -> bool:
+    return isinstance(graph.types[node.name], Spikes) and not isinstance(node, Output)
+
+
+def _counts(graph: Graph, neuron: Neuron, known: dict[str, Interval], capped: bool) -> Interval:
+    _, weighted, sources = weighted_inputs(graph, neuron)
+    least = {name: known[name][0] for name in sources}
+    most = {name: known[name][1] for name in sources}
+    start = start_potential(neuron, rest_drive(graph, neuron))
+    theta = neuron.threshold
+    assert isinstance(theta, int)
+    positive_most = drive(graph, neuron, most, signed_part(1))
+    high = np.maximum(0, (start + positive_most) // theta)
+    total_least = drive(graph, neuron, least, signed_part(1)) + drive(graph, neuron, most, signed_part(-1))
+    steady = max(int(w.weight.array.max(initial=0)) for w in weighted) <= theta
+    low = np.where(steady & (start < theta), np.maximum(0, (start + total_least) // theta), 0)
+    if capped:
+        low, high = np.minimum(low, neuron.max_spikes), np.minimum(high, neuron.max_spikes)
+    return low, high
