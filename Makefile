@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Each makes .venv itself; a second call reuses it.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -23,7 +23,7 @@ campaign: .venv/ready
 
 # torch alone first: with it installed no other package can pull in another build of it.
 .venv/ready: pyproject.toml constraints.txt
-	command -v $(PYTHON) >/dev/null || { echo "snncc needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "snncc needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install -c constraints.txt torch
 	$(PIP) install -c constraints.txt -e '.[torch,dev,examples]'
