@@ -43,7 +43,7 @@ oracles: .venv-oracles/ready
 	touch $@
 
 oracle-test: oracles
-	.venv-oracles/bin/python -m pytest -c tests/oracles/pytest.ini tests/oracles
+	.venv-oracles/bin/python -m pytest -c tests/oracles/pytest.ini tests/oracles $(ARGS)
 
 clean:
 	rm -rf .venv .venv-oracles build dist

@@ -1,8 +1,9 @@
 """snncc: from a trained PyTorch spiking network to a neuromorphic chip, verified on the way.
 
 The verbs of the command line are functions here: :func:`compile`, :func:`check`, :func:`verify`,
-:func:`simulate`, :func:`report`, :func:`export`, :func:`load_model`, :func:`open_artifact`. They
-load on first use, so that ``import snncc`` costs nothing.
+:func:`simulate`, :func:`report`, :func:`export`, :func:`load_model`, :func:`open_artifact`;
+:func:`register_neuron` tells snncc what a neuron class of your own computes. They load on first
+use, so that ``import snncc`` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +11,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snncc.api import check, compile, export, load_model, open_artifact, report, simulate, verify
+    from snncc.api import (
+        check,
+        compile,
+        export,
+        load_model,
+        open_artifact,
+        register_neuron,
+        report,
+        simulate,
+        verify,
+    )
 
-__all__ = ["check", "compile", "export", "load_model", "open_artifact", "report", "simulate", "verify"]
+__all__ = [
+    "check",
+    "compile",
+    "export",
+    "load_model",
+    "open_artifact",
+    "register_neuron",
+    "report",
+    "simulate",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

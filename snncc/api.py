@@ -129,6 +129,19 @@ def export(
     )
 
 
+def register_neuron(name: str | type, recogniser: Any = None) -> Any:
+    """Tell snncc what a neuron class of your own computes; see :func:`snncc_torch.register_neuron`.
+
+    Args:
+        name: full name of the class (``package.module.Class``), or the class.
+        recogniser: from a module to its :class:`snncc_torch.NeuronSpec`, or the full name of a
+            known class that it is like. Without one the result is a decorator.
+    """
+    from snncc_torch.registry import register_neuron as register
+
+    return register(name, recogniser)
+
+
 def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[Model, Dataset]:
     """The model with the calibration inputs that are used, and those inputs."""
     if isinstance(calib, Dataset):

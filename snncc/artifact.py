@@ -16,21 +16,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from snncc.data import Dataset
 from snncc.equivalence.certificate import Certificate
-from snncc.errors import SnnccError, fail
+from snncc.equivalence.verify import CHUNK
+from snncc.errors import ModelError, SnnccError, fail
+from snncc.ir.costs import host_macs
 from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion
 from snncc.ir.text import parse, to_text
-from snncc.ir.types import Spikes
 from snncc.lowering import Lowered
+from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Comparison, Model
-from snncc.passes.host_cost import host_macs
+from snncc.plugins import find_target
+from snncc.safeio import parse_tensors
 
 Array = NDArray[Any]
 
@@ -78,23 +80,23 @@ class Artifact:
         """Multiply-accumulates a sample that the host computes before the first spike."""
         return host_macs(self.integer_graph)
 
+    def host_spikes(self, x: Array) -> dict[str, Array]:
+        """What the host regions deliver for inputs [N, T, *shape]: spike counts by node name."""
+        if not self.host_names:
+            return {}
+        parts = [host_values(self.integer_graph, x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
+        return {name: np.concatenate([p[name] for p in parts]) for name in self.host_names}
+
     def spike_inputs(self, x: Array) -> Array:
-        """Spike counts [N, T, C, H, W] that enter the chip for inputs [N, T, *shape]; runs the host part."""
+        """Spike counts [N, T, C, H, W] that enter the chip for inputs [N, T, *shape]."""
         encode = next(n for n in self.spike_graph.nodes if isinstance(n, Encode))
-        counts = host_values(self.spike_graph, x)[encode.inputs[0]]
-        kind = self.spike_graph.types[encode.inputs[0]]
-        assert isinstance(kind, Spikes)
+        counts = (self.host_spikes(x) or {self.integer_graph.input.name: x})[encode.inputs[0]]
         return counts.reshape(len(x), self.spike_graph.steps, *self.mapped.input.shape)
 
     @property
-    def has_host_part(self) -> bool:
-        """Whether something analog stands before the first spike."""
-        return any(isinstance(n, HostRegion) for n in self.integer_graph.nodes)
-
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import artifact_html
-
-        return artifact_html(self)
+    def host_names(self) -> tuple[str, ...]:
+        """Host regions: what is analog and stands before the first spike."""
+        return tuple(n.name for n in self.integer_graph.nodes if isinstance(n, HostRegion))
 
 
 def write_artifact(
@@ -140,12 +142,24 @@ def refuse_existing(out: Path, force: bool) -> None:
     """Raise SNNC-U002 if ``out`` is there and may not be replaced."""
     if not (out.exists() or out.is_symlink()):
         return
-    ours = out.is_dir() and not out.is_symlink() and (out / MANIFEST).is_file()
     empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
+    ours = _is_only_ours(out)
     if empty or (ours and force):
         return
     hint = "--force to replace this artifact, or another path" if ours else "another path"
     raise fail("SNNC-U002", str(out), "exists already", hint=hint)
+
+
+def _is_only_ours(out: Path) -> bool:
+    """Whether a folder is an artifact and holds nothing that its manifest does not name."""
+    if out.is_symlink() or not out.is_dir():
+        return False
+    try:
+        named = {MANIFEST, *_read_manifest(out).files}
+    except SnnccError:
+        return False
+    found = (p for p in out.rglob("*") if not p.is_dir() or p.is_symlink())
+    return all(p.relative_to(out).as_posix() in named for p in found)
 
 
 def _write_file(path: Path, data: bytes) -> None:
@@ -222,17 +236,23 @@ def read_artifact(path: Path) -> Artifact:
     if missing:
         raise fail("SNNC-U006", str(path), "files are missing", got=", ".join(missing))
     try:
-        return _assemble(path, manifest, files)
-    except (ValidationError, ValueError, KeyError) as error:
+        artifact = _assemble(path, manifest, files)
+        broken = next(violations(artifact.mapped, artifact.tensors, find_target(manifest.target).chip), None)
+    except (ValidationError, ValueError, KeyError, IndexError) as error:
         first = str(error).splitlines()[0]
         raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
-    except SnnccError as error:
-        raise fail("SNNC-U006", str(path), "a graph is ill-formed", got=str(error)) from None
+    except ModelError as error:
+        raise fail(
+            "SNNC-U006", str(path), "a file does not have the expected content", got=str(error)
+        ) from None
+    if broken is not None:
+        raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken))
+    return artifact
 
 
 def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
-    tensors = load_safetensors(files["tensors.safetensors"])
-    calibration = load_safetensors(files["calibration.safetensors"])
+    tensors = parse_tensors(files["tensors.safetensors"], f"{path}/tensors.safetensors")[1]
+    calibration = parse_tensors(files["calibration.safetensors"], f"{path}/calibration.safetensors")[1]
     graphs = [parse(files[name].decode(), tensors) for name in ("float.snn", "integer.snn", "spike.snn")]
     return Artifact(
         path=path,
@@ -263,7 +283,8 @@ def _read_member(folder: Path, name: str, digest: str) -> bytes:
     parts = Path(name).parts
     file = folder / name
     if (
-        Path(name).is_absolute()
+        "\0" in name
+        or Path(name).is_absolute()
         or ".." in parts
         or file.is_symlink()
         or not file.resolve().is_relative_to(folder.resolve())

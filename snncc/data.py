@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.errors import Problem, problem, raise_all
+from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir.graph import Graph
 from snncc.ir.types import Spikes
 from snncc.safeio import load_npz
 
 Array = NDArray[Any]
+
+# Inputs are held as int64 or float32 with all timesteps; more than this belongs into several runs.
+LIMIT_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,7 @@ def load_dataset(path: Path, graph: Graph) -> Dataset:
     """
     arrays = load_npz(path, ("x", "y"))
     if "x" not in arrays:
-        raise_all(
-            [
-                problem(
-                    "SNNC-D002", str(path), "has no array `x`", got=", ".join(sorted(arrays)) or "no arrays"
-                )
-            ]
-        )
+        raise fail("SNNC-D002", str(path), "has no array `x`", hint="np.savez(path, x=inputs, y=classes)")
     return as_dataset(arrays["x"], arrays.get("y"), graph, str(path))
 
 
@@ -68,8 +65,18 @@ def as_dataset(x: Any, y: Any, graph: Graph, origin: str) -> Dataset:
     problems = list(_input_problems(inputs, graph, f"{origin}: x"))
     labels = None if y is None else np.asarray(y)
     if labels is not None:
-        problems += _label_problems(labels, len(inputs) if inputs.ndim else 0, f"{origin}: y")
+        problems += _label_problems(labels, len(inputs) if inputs.ndim else 0, graph, f"{origin}: y")
     raise_all(problems)
+    if len(inputs) * graph.steps * graph.elements(graph.input.name) * 8 > LIMIT_BYTES:
+        size = f"{len(inputs)} samples of {graph.steps} x {graph.elements(graph.input.name)} values"
+        raise fail(
+            "SNNC-D008",
+            f"{origin}: x",
+            "takes too much memory",
+            got=size,
+            limit=f"{LIMIT_BYTES >> 30} GiB",
+            hint="fewer samples at a time",
+        )
     if inputs.ndim == len(graph.input.shape) + 1:
         # One frame is shown at every timestep, as direct encoding does.
         inputs = np.broadcast_to(inputs[:, None], (len(inputs), graph.steps, *graph.input.shape))
@@ -107,9 +114,20 @@ def _input_problems(x: Array, graph: Graph, where: str) -> list[Problem]:
     return found
 
 
-def _label_problems(y: Array, samples: int, where: str) -> list[Problem]:
+def _label_problems(y: Array, samples: int, graph: Graph, where: str) -> list[Problem]:
     if not np.issubdtype(y.dtype, np.integer):
         return [problem("SNNC-D003", where, "must hold class numbers", got=y.dtype, limit="integers")]
     if y.shape != (samples,):
         return [problem("SNNC-D004", where, "has the wrong shape", got=list(y.shape), limit=f"[{samples}]")]
+    classes = graph.elements(graph.output.name)
+    if y.size and not (y.min() >= 0 and y.max() < classes):
+        return [
+            problem(
+                "SNNC-D009",
+                where,
+                "names classes that the network does not have",
+                got=f"{y.min()}..{y.max()}",
+                limit=f"0..{classes - 1}",
+            )
+        ]
     return []

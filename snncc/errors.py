@@ -149,6 +149,7 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-D006": CodeInfo(DataError, "value outside the input's levels", "The model's input is a spike count 0..levels; a value is no whole number or lies outside."),
     "SNNC-D007": CodeInfo(DataError, "calibration inputs needed", "Quantization chooses weight scales from the sums that real inputs cause. The model carries no calibration inputs; give some with `--calib x.npz`."),
     "SNNC-D008": CodeInfo(DataError, "data file too large", "The file would take more memory than the reader allows."),
+    "SNNC-D009": CodeInfo(DataError, "label outside the classes", "`y` holds a class number below 0 or at least the number of the network's results."),
     # usage
     "SNNC-U001": CodeInfo(UsageError, "no such file", "The path does not exist or is not a regular file."),
     "SNNC-U002": CodeInfo(UsageError, "output exists", "The output path is there already. `--force` replaces an artifact that snncc wrote; anything else is never overwritten."),

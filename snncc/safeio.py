@@ -241,14 +241,20 @@ def read_tensors(path: Path, limits: Limits = LIMITS) -> tuple[dict[str, str], d
         ModelError: SNNC-M001 if it is no intact safetensors file.
         UnsafeFileError: SNNC-S002 if it declares more than it has.
     """
-    where = shown(str(path))
-    data = read_bytes(path, limits)
+    return parse_tensors(read_bytes(path, limits), str(path), limits)
+
+
+def parse_tensors(
+    data: bytes, name: str, limits: Limits = LIMITS
+) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Metadata and read-only arrays of the bytes of a safetensors file; see :func:`read_tensors`."""
+    where = shown(name)
     header, start = _tensor_header(data, where, limits)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise fail("SNNC-M001", where, "has metadata that are no text")
     body = memoryview(data)[start:]
-    arrays = {name: _tensor(name, entry, body, where) for name, entry in header.items()}
+    arrays = {key: _tensor(key, entry, body, where) for key, entry in header.items()}
     _check_layout(header, len(body), where)
     return metadata, arrays
 

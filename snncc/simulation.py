@@ -212,7 +212,7 @@ class LayerCost:
             "layer": self.layer,
             "core": self.core,
             **asdict(self.operations),
-            "acs_paper": self.acs_paper,
+            "acs_paper_per_sample": self.acs_paper,
             "firing_rate": self.firing_rate,
             "busy_ns": None if self.busy_ns is None else asdict(self.busy_ns),
             "stored_weights": self.stored_weights,
@@ -265,7 +265,7 @@ class Cost:
             "layers": [layer.as_dict() for layer in self.layers],
             "total": {
                 **asdict(self.operations),
-                "acs_paper": self.acs_paper,
+                "acs_paper_per_sample": self.acs_paper,
                 "firing_rate": self.firing_rate,
             },
             "energy": {e.model: e.as_dict() for e in self.energy},

@@ -177,6 +177,50 @@ def sfa_graphs(draw: st.DrawFn, groups: bool = True) -> Graph:
 
 
 @st.composite
+def speck_graphs(draw: st.DrawFn) -> Graph:
+    """SFA networks that speck2f can hold: square kernels, small padding, poolings that leave no rest."""
+    size = draw(st.sampled_from([(1, 4, 8), (2, 8, 4), (3, 4, 4)]))
+    d = draw(st.sampled_from([1, 2, 4, 8]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    b = Builder(rng, size, draw(st.sampled_from([1, d])), dyadic=draw(st.booleans()))
+    normalized = draw(st.booleans())
+    if draw(st.booleans()):
+        b.add(AvgPool2d(name="before", inputs=(b.last,), kernel=(2, 2), stride=(2, 2)))
+    b.conv(
+        "c1",
+        b.last,
+        4,
+        (3, 3),
+        padding=(1, 1),
+        groups=draw(st.sampled_from([1, size[0]])) if size[0] == 2 else 1,
+    )
+    b.sfa("n1", d, normalized)
+    skip = b.last
+    b.conv("c2", skip, 4, (3, 3), padding=(1, 1), groups=draw(st.sampled_from([1, 2])))
+    b.sfa("n2", d, normalized)
+    with_what = draw(st.sampled_from(["nothing", "shortcut", "itself"]))
+    if with_what != "nothing":
+        b.add(Add(name="res", inputs=(skip if with_what == "shortcut" else b.last, b.last)))
+    if draw(st.booleans()):
+        b.add(AvgPool2d(name="pool", inputs=(b.last,), kernel=(2, 2), stride=(2, 2)))
+    if draw(st.booleans()):
+        b.conv("c3", b.last, 3, (1, 1), stride=draw(st.sampled_from([(1, 1), (1, 2)])))
+        b.sfa("n3", d, normalized)
+    if draw(st.booleans()):
+        b.add(Permute(name="channels_last", inputs=(b.last,), axes=(1, 2, 0)))
+    b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
+    end = draw(st.sampled_from(["linear", "spiking", "map"]))
+    if end != "map":
+        weight = b.weights(5, b.shape[0])
+        b.add(Linear(name="fc", inputs=(b.last,), source="fc", weight=weight, bias=b.vector(5, -0.5, 0.5)))
+    elif with_what != "nothing" or isinstance(b.nodes[-2], AvgPool2d):
+        b.add(Linear(name="fc", inputs=(b.last,), source="fc", weight=b.weights(5, b.shape[0])))
+    if end == "spiking":
+        b.sfa("n4", d, normalized)
+    return b.graph()
+
+
+@st.composite
 def stateful_graphs(draw: st.DrawFn) -> Graph:
     """Small networks of IF and LIF neurons over one to three timesteps."""
     size = draw(st.sampled_from([(1, 4, 6), (2, 5, 3)]))

@@ -35,7 +35,7 @@ def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> 
         "format": "snncc-speck-schedule",
         "version": 1,
         "schedule": mapped.schedule.value,
-        "steps": _schedule(mapped),
+        "steps": _schedule(mapped, tensors),
     }
     return {
         f"{chip.name}.json": json.dumps(config, separators=(",", ":")).encode(),
@@ -97,7 +97,7 @@ def _destinations(piece: Piece, mapped: Mapped) -> list[dict[str, Any]]:
     ]
 
 
-def _schedule(mapped: Mapped) -> list[dict[str, Any]]:
+def _schedule(mapped: Mapped, tensors: Mapping[str, Array]) -> list[dict[str, Any]]:
     """What the host plays for one sample, step after step; each step waits until the chip is quiet."""
     steps: list[dict[str, Any]] = [
         {"do": "write_states", "layers": [p.core for p in mapped.pieces], "values": "neurons_initial_value"}
@@ -111,13 +111,17 @@ def _schedule(mapped: Mapped) -> list[dict[str, Any]]:
                         "layer": piece.core,
                         "order": mapped.order,
                         "pooling": list(c.address.pool),
+                        # Pooled events outside this map (a rest of the pooling) are not played.
+                        "map": _xy(*c.address.pooled_shape[1:]),
                     }
                 )
     if mapped.schedule is Schedule.EXACT:
         steps += [_release(p) for p in mapped.pieces if p.gate is not None]
     result = next(p for p in mapped.pieces if p.name == mapped.output.piece)
     kind = "read_neuron_values" if mapped.output.decode is Decode.MEMBRANE else "count_spikes"
-    return [*steps, {"do": kind, "layer": result.core, "scale": mapped.output.scale}]
+    order = None if mapped.output.order is None else tensors[mapped.output.order].tolist()
+    read = {"do": kind, "layer": result.core, "scale": mapped.output.scale, "order": order}
+    return [*steps, read]
 
 
 def _release(piece: Piece) -> dict[str, Any]:

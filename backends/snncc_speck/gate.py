@@ -49,20 +49,22 @@ def gate_network(mapped: Mapped, sums: dict[str, LayerSums]) -> Gated:
             allowed = _word_range(piece, found, step * rounds)
             tap, reach = _tap(piece)
             problems += reach
-            gate = Gate(
-                feature=piece.connections[0].address.source_shape[0],
-                tap=tap,
-                step=step,
-                rounds=rounds,
-                low=allowed[0],
-                high=allowed[1],
-            )
+            feature = piece.connections[0].address.source_shape[0]
+            gate = Gate(feature=feature, tap=tap, step=step, rounds=rounds)
             piece = piece.model_copy(update={"gate": gate})
         if not (allowed[0] <= low and high <= allowed[1]):
             problems.append(_too_wide(piece, (low, high), allowed))
-        pieces.append(piece)
+        pieces.append(piece.model_copy(update={"admitted": allowed}))
         ranges.append(layer_range(found, piece.state_bits, allowed))
     return Gated(mapped.model_copy(update={"pieces": tuple(pieces)}), tuple(ranges), tuple(problems))
+
+
+def ungated(mapped: Mapped, sums: dict[str, LayerSums]) -> Gated:
+    """A free-running network as it is; its ranges are those of the membrane's word."""
+    ranges = [
+        layer_range(sums[p.name], p.state_bits, _word_range(p, sums[p.name], None)) for p in mapped.pieces
+    ]
+    return Gated(mapped, tuple(ranges), ())
 
 
 def _wanted(sums: LayerSums) -> tuple[int, int]:
@@ -72,12 +74,12 @@ def _wanted(sums: LayerSums) -> tuple[int, int]:
     return low, high
 
 
-def _word_range(piece: Piece, sums: LayerSums, lift: int) -> tuple[int, int]:
-    """Input sums that neither leave the membrane's word nor reach the threshold before the release."""
+def _word_range(piece: Piece, sums: LayerSums, lift: int | None) -> tuple[int, int]:
+    """Input sums that stay in the membrane's word and, if gated, below θ until the release."""
     word = 2 ** (piece.state_bits - 1)
     # A readout's threshold stands at the largest word and must not be reached either.
-    top = word - 1 if piece.is_readout else piece.threshold
-    return -word - sums.start_low + lift, top - 1 - sums.start_high + lift
+    top = word - 1 if piece.is_readout or lift is None else piece.threshold
+    return -word - sums.start_low + (lift or 0), top - 1 - sums.start_high + (lift or 0)
 
 
 def _too_wide(piece: Piece, wanted: tuple[int, int], allowed: tuple[int, int]) -> Problem:

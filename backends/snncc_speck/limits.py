@@ -24,8 +24,12 @@ def _over(value: int, limit: int | None) -> bool:
 def kernel_words(piece: Piece, gated: bool) -> int:
     """Words: channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉) (datasheet table 1); a gate is one channel."""
     address = piece.connections[0].address
-    gate = 1 if gated and not piece.is_readout else 0
-    return (address.source_shape[0] + gate) << (_bits(math.prod(address.kernel)) + _bits(piece.shape[0]))
+    return _inputs(piece, gated) << (_bits(math.prod(address.kernel)) + _bits(piece.shape[0]))
+
+
+def _inputs(piece: Piece, gated: bool) -> int:
+    """Input features of a core, with the gate's extra one."""
+    return piece.connections[0].address.source_shape[0] + (gated and not piece.is_readout)
 
 
 def neuron_words(piece: Piece) -> int:
@@ -61,8 +65,9 @@ def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Prob
         )
     for piece in mapped.pieces:
         where = f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else "") + f" on {chip.name}"
-        yield from _geometry(piece, chip, where)
+        yield from _geometry(piece, chip, gated, where)
         yield from _joins(piece, where)
+        yield from _repeated(piece, where)
         yield from _routes(piece, mapped, chip, where)
         yield from _memory(piece, chip, gated, where)
         if piece.threshold > threshold_limit(chip):
@@ -80,7 +85,7 @@ def threshold_limit(chip: ChipSpec) -> int:
     return int(2 ** (chip.limits.state_bits - 1) - 2 ** (chip.limits.weight_bits - 1))
 
 
-def _geometry(piece: Piece, chip: ChipSpec, where: str) -> Iterator[Problem]:
+def _geometry(piece: Piece, chip: ChipSpec, gated: bool, where: str) -> Iterator[Problem]:
     limits = chip.limits
     for address in dict.fromkeys(c.address for c in piece.connections):
         if _over(max(address.kernel), limits.kernel_max):
@@ -108,12 +113,12 @@ def _geometry(piece: Piece, chip: ChipSpec, where: str) -> Iterator[Problem]:
                 got=_size(address.pooled_shape),
                 limit=f"{limits.input_size_max}x{limits.input_size_max}",
             )
-        if _over(address.source_shape[0] + 1, limits.features_max):
+        if _over(_inputs(piece, gated), limits.features_max):
             yield problem(
                 "SNNC-C007",
                 where,
-                "has too many input features (with the gate's)",
-                got=address.source_shape[0] + 1,
+                "has too many input features",
+                got=_inputs(piece, gated),
                 limit=limits.features_max,
             )
     if _over(max(piece.shape[1:]), limits.output_size_max):
@@ -148,6 +153,18 @@ def _joins(piece: Piece, where: str) -> Iterator[Problem]:
             "its inputs go through different kernels, and a core has one",
             got=sources,
             hint="adding spikes before one convolution, not currents behind several",
+        )
+
+
+def _repeated(piece: Piece, where: str) -> Iterator[Problem]:
+    sources = [(c.source, c.address.pool) for c in piece.connections]
+    for source in sorted({route[0] for route in sources if sources.count(route) > 1}):
+        yield problem(
+            "SNNC-C012",
+            where,
+            "the same spikes reach it twice, and a core sends an event once",
+            got=f"%{source}",
+            hint="doubled weights in place of a sum with itself",
         )
 
 

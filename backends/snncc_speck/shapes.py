@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.errors import fail
+from snncc.errors import Problem, problem
 from snncc.ir.const import Const
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import Connection, Mapped
+from snncc.mapping.mapped import Connection, Mapped, Piece
 
 Array = NDArray[Any]
 
 
-def speck_shapes(mapped: Mapped, tensors: dict[str, Array]) -> tuple[Mapped, dict[str, Array]]:
+def speck_shapes(
+    mapped: Mapped, tensors: Mapping[str, Array]
+) -> tuple[Mapped, dict[str, Array], list[Problem]]:
     """Equivalent connections whose kernels are square, without groups or dilation.
 
-    Raises:
-        CapacityError: SNNC-C005 for a rectangular kernel that no square one equals.
+    Returns:
+        The network, its arrays, and one SNNC-C005 for every rectangular kernel that no square one
+        equals; those connections keep their kernels.
     """
-    found: dict[str, Array] = {k: v for k, v in tensors.items() if _is_scalar_table(k, mapped)}
+    tables = {digest for p in mapped.pieces for digest in (p.bias, p.v_init)} | {mapped.output.order}
+    found: dict[str, Array] = {k: v for k, v in tensors.items() if k in tables}
+    problems: list[Problem] = []
     pieces = []
     for piece in mapped.pieces:
         connections = []
         for c in piece.connections:
-            address, weight = _square(*_dense(c.address, tensors[c.weight]), where=f"%{piece.name}")
+            address, weight = _dense(c.address, tensors[c.weight])
+            squared = _square(address, weight)
+            if squared is None:
+                problems.append(_rectangular(piece, address))
+            address, weight = squared or (address, weight)
             const = Const(weight)
             found[const.digest] = const.array
             connections.append(c.model_copy(update={"address": address, "weight": const.digest}))
         pieces.append(piece.model_copy(update={"connections": tuple(connections)}))
-    return mapped.model_copy(update={"pieces": tuple(pieces)}), found
+    return mapped.model_copy(update={"pieces": tuple(pieces)}), found, list(dict.fromkeys(problems))
 
 
-def _is_scalar_table(digest: str, mapped: Mapped) -> bool:
-    return any(digest in (p.bias, p.v_init) for p in mapped.pieces)
+def _rectangular(piece: Piece, address: VSC) -> Problem:
+    return problem(
+        "SNNC-C005",
+        f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else ""),
+        "a rectangular kernel that no square one equals",
+        got=f"{address.kernel[0]}x{address.kernel[1]}",
+        hint="a square kernel, or one whose sides differ by an even number",
+    )
 
 
 def _dense(address: VSC, weight: Array) -> tuple[VSC, Array]:
@@ -60,21 +76,14 @@ class _Axis:
     stride: int
 
 
-def _square(address: VSC, weight: Array, where: str) -> tuple[VSC, Array]:
+def _square(address: VSC, weight: Array) -> tuple[VSC, Array] | None:
     kh, kw = address.kernel
     if kh == kw:
         return address, weight
     k = max(kh, kw)
-    axes = [_embedded(address, axis, k) for axis in (0, 1)]
-    if any(a is None for a in axes):
-        raise fail(
-            "SNNC-C005",
-            where,
-            "a rectangular kernel that no square one equals",
-            got=f"{kh}x{kw}",
-            hint="a square kernel, or one whose sides differ by an even number",
-        )
-    y, x = (a for a in axes if a is not None)
+    y, x = (_embedded(address, axis, k) for axis in (0, 1))
+    if y is None or x is None:
+        return None
     full = np.zeros((*weight.shape[:2], k, k), weight.dtype)
     full[:, :, y.start : y.start + kh, x.start : x.start + kw] = weight
     changes = {"kernel": (k, k), "padding": (y.padding, x.padding), "stride": (y.stride, x.stride)}

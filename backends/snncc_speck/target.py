@@ -20,11 +20,9 @@ from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Mapped, Schedule
 from snncc.mapping.place import place
 from snncc.model import Model
-from snncc.passes.drop_clip import DropClip
-from snncc.passes.expand_sfa import ExpandSFA
-from snncc.passes.pipelines import Recorder, to_integers
+from snncc.passes.pipelines import legalise
 from snncc_speck.emit import chip_files
-from snncc_speck.gate import gate_network
+from snncc_speck.gate import gate_network, ungated
 from snncc_speck.limits import limit_problems, needs
 from snncc_speck.shapes import speck_shapes
 
@@ -55,55 +53,47 @@ class SpeckTarget:
             ModelError: where a pass finds no exact lowering.
             CapacityError: with every limit that is broken.
         """
-        limits, exact = self.chip.limits, options.schedule is Schedule.EXACT
-        recorder = Recorder(calibration, model.labels, options.verify_each)
-        passes = (
-            *to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits),
-            DropClip(),
-        )
-        integer = recorder.pipeline(passes).run(model.graph)
-        expand = ExpandSFA(schedule=options.schedule, capped=self.chip.abilities.clips_counts)
-        spikes = recorder.pipeline((expand,)).run(integer)
+        exact = options.schedule is Schedule.EXACT
+        legal = legalise(model, calibration, options, self.chip)
         logical, tensors = map_graph(
-            spikes,
+            legal.spikes,
             target=self.name,
             schedule=options.schedule,
             engine=Engine.GATED if exact else Engine.EVENT,
-            state_bits=limits.state_bits,
-            poolings=limits.poolings,
+            state_bits=self.chip.limits.state_bits,
+            poolings=self.chip.limits.poolings,
         )
-        mapped, tensors = speck_shapes(logical, tensors)
-        mapped, ranges = self._fitted(
-            mapped, {s.neuron.name: s for s in layer_sums(integer, calibration)}, exact
-        )
+        shaped, tensors, problems = speck_shapes(logical, tensors)
+        sums = {s.neuron.name: s for s in layer_sums(legal.integer, calibration)}
+        mapped, ranges = self._fitted(shaped, sums, problems, exact)
         certificate = Certificate(
             target=self.name,
             schedule=options.schedule.value,
             claim=_claim(exact),
-            passes=tuple(recorder.records),
-            approximations=tuple(recorder.approximations),
+            passes=tuple(legal.recorder.records),
+            approximations=tuple(legal.recorder.approximations),
             ranges=ranges,
-            notes=_notes(integer, mapped),
+            notes=_notes(legal.integer, mapped),
         )
-        return Lowered(model.graph, integer, spikes, mapped, certificate, tensors)
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
 
     def _fitted(
-        self, mapped: Mapped, sums: dict[str, LayerSums], exact: bool
+        self, mapped: Mapped, sums: dict[str, LayerSums], known: list[Problem], exact: bool
     ) -> tuple[Mapped, tuple[LayerRange, ...]]:
         """Gates and cores, or every reason why there are none."""
-        problems: list[Problem] = list(limit_problems(mapped, self.chip, gated=exact))
-        gated = gate_network(mapped, sums)
-        problems += gated.problems if exact else []
-        asked = needs(mapped, gated=exact)
+        problems = [*known, *limit_problems(mapped, self.chip, gated=exact)]
+        gated = gate_network(mapped, sums) if exact else ungated(mapped, sums)
+        problems += gated.problems
+        cores: Mapping[str, int] = {}
         if not any(p.code in ("SNNC-C001", "SNNC-C002", "SNNC-C003") for p in problems):
-            cores = place(asked, self.chip.cores, avoid=UNRELIABLE_CORES)
-            if isinstance(cores, Problem):
-                problems.append(cores)
+            found = place(needs(mapped, gated=exact), self.chip.cores, avoid=UNRELIABLE_CORES)
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                cores = found
         raise_all(problems)
-        assert not isinstance(cores, Problem)
-        base = gated.mapped if exact else mapped
-        pieces = tuple(p.model_copy(update={"core": cores[p.name]}) for p in base.pieces)
-        return base.model_copy(update={"pieces": pieces}), gated.ranges
+        pieces = tuple(p.model_copy(update={"core": cores[p.name]}) for p in gated.mapped.pieces)
+        return gated.mapped.model_copy(update={"pieces": pieces}), gated.ranges
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """Chip configuration and event schedule."""

@@ -10,19 +10,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snncc_torch import nn
+    from snncc_torch import nn, sfa_neurons
     from snncc_torch.capturing import capture
     from snncc_torch.description import describe
     from snncc_torch.exporting import export
+    from snncc_torch.registry import NeuronSpec, register_neuron
 
-__all__ = ["capture", "describe", "export", "nn"]
+__all__ = ["NeuronSpec", "capture", "describe", "export", "nn", "register_neuron", "sfa_neurons"]
 
-_HOMES = {"capture": "capturing", "describe": "description", "export": "exporting"}
+_HOMES = {
+    "capture": "capturing", "describe": "description", "export": "exporting",
+    "NeuronSpec": "registry", "register_neuron": "registry",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "nn":
-        return import_module("snncc_torch.nn")
+    if name in ("nn", "sfa_neurons"):
+        return import_module(f"snncc_torch.{name}")
     if name in _HOMES:
         return getattr(import_module(f"snncc_torch.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'snncc_torch' has no attribute {name!r}")

@@ -9,16 +9,16 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
-from snncc.errors import Problem, problem
-from snncc.ir import Const, Neuron, Node
-from snncc_torch.layout import Unsupported, Value
+from snncc.errors import ModelError, Problem, problem
+from snncc.ir import Const, Current, Neuron, Node, ValueType
+from snncc_torch.layout import Unsupported, Value, full_shape, labels
 
 # A module that leaves these behind in the graph fires, rounds or compares: it is a neuron that
 # nobody recognised. They are named as one problem a module, not one an operation.
@@ -42,12 +42,15 @@ class SiteInfo:
     Attributes:
         path: of the module.
         neuron: canonical fields; name, inputs and source are filled in at each call.
-        time: ``none`` stateless, ``multi`` takes [T, B, ...], ``single`` one timestep from rest.
+        time: ``none`` stateless, ``multi`` takes [T, B, ...], ``batch_first`` [B, T, ...],
+            ``squeezed`` [B·T, ...], ``single`` one timestep from rest.
+        note: what a user should know.
     """
 
     path: str
     neuron: Neuron
     time: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class SiteCall:
     node: str
 
 
-Handler = Callable[["Call"], "Value | None"]
+# A list for an operation of several results; a constant where the result does not depend on the input.
+Handler = Callable[["Call"], "Value | Tensor | list[Value]"]
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Importer:
         calls: calls of recognised neurons.
         problems: everything that is wrong.
         notes: for people.
+        types: of every value so far, the input's among them.
     """
 
     steps: int
@@ -85,6 +90,7 @@ class Importer:
     calls: list[SiteCall] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    types: dict[str, ValueType] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: {"input", "output"})
     firing: dict[str, list[str]] = field(default_factory=dict)
 
@@ -99,7 +105,12 @@ class Importer:
         return name
 
     def emit(self, node: Node) -> str:
-        """Append ``node`` and return its name."""
+        """Append ``node``, with its type, and return its name."""
+        try:
+            self.types[node.name] = node.infer(tuple(self.types[name] for name in node.inputs))
+        except ModelError as error:
+            first = error.problems[0]
+            raise Unsupported(first.what.removeprefix(f"{node.kind}: "), first.got, first.limit) from None
         self.nodes.append(node)
         return node.name
 
@@ -124,12 +135,31 @@ class Call:
     args: Mapping[str, Any]
     out: tuple[int, ...]
 
-    def value(self, key: str) -> Value:
-        """An argument that depends on the input."""
+    def moved(self, key: str) -> Value:
+        """An argument that depends on the input; features may stand before batch or time."""
         found = self.args[key]
         if not isinstance(found, Value):
             raise Unsupported(f"argument {key} must depend on the input", got=type(found).__name__)
         return found
+
+    def value(self, key: str) -> Value:
+        """An argument that depends on the input, [*lead, *features]."""
+        return settled(self.moved(key))
+
+    def kind_of(self, value: Value) -> ValueType:
+        """Type of a value in the IR."""
+        return self.imp.types[value.name]
+
+    def put(self, cls: type[Node], first: Value, *others: Value, beside: str = "", **fields: Any) -> Value:
+        """A new node that reads the values given; its value, with the leading axes of the first.
+
+        ``beside`` names a node that stands beside the one that the operation becomes.
+        """
+        name = self.imp.name(self.path, beside, False) if beside else self.new_name()
+        inputs = (first.name, *(v.name for v in others))
+        self.imp.emit(cls(name=name, inputs=inputs, source=self.path, **fields))
+        shape = self.imp.types[name].shape
+        return Value(name, first.lead, shape, first.reduced)
 
     def const(self, key: str) -> Const | None:
         """A constant argument as float32, or None."""
@@ -141,6 +171,13 @@ class Call:
     def new_name(self) -> str:
         """Name for the node that the operation becomes."""
         return self.imp.name(self.path, self.op, self.leaf)
+
+
+def settled(value: Value) -> Value:
+    """``value``, unless a feature axis stands before batch or time."""
+    if "f" in value.lead:
+        raise Unsupported("a feature axis stands before batch or time", got=[*labels(value)])
+    return value
 
 
 def float_const(tensor: Tensor) -> Const:
@@ -208,7 +245,8 @@ def import_nodes(
 ) -> None:
     """Import every call of ``traced``; ``env`` holds the placeholders and receives the results."""
     for node in traced.nodes:
-        if node.op == "call_function" and op_name(node) not in CHECKS:
+        unread = node.target is operator.getitem and not node.users
+        if node.op == "call_function" and op_name(node) not in CHECKS and not unread:
             env[node] = _import_node(imp, node, env, handlers)
 
 
@@ -225,10 +263,19 @@ def _import_node(
         handler = handlers.get(call.op)
         if handler is None:
             raise Unsupported(f"operation {call.op} is not supported", got=_short(cls))
-        return handler(call)
+        return _followed(call, handler(call))
     except Unsupported as error:
         _note(imp, call, error, known=handler is not None)
         return _stand_in(call)
+
+
+def _followed(call: Call, result: Any) -> Any:
+    """The result, unless its axes are not those of the traced tensor."""
+    if isinstance(result, Value) and full_shape(result, call.imp.steps) != call.out:
+        raise Unsupported(
+            "its axes cannot be followed", got=list(full_shape(result, call.imp.steps)), limit=list(call.out)
+        )
+    return result
 
 
 def _fold(node: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
@@ -255,8 +302,12 @@ def _note(imp: Importer, call: Call, error: Unsupported, known: bool) -> None:
 
 def _stand_in(call: Call) -> Value | None:
     """A value in the place of a refused one, so that the rest of the model is checked too."""
-    first = next((a for a in call.args.values() if isinstance(a, Value)), None)
+    values = [a for arg in call.args.values() for a in (arg if isinstance(arg, list) else [arg])]
+    first = next((a for a in values if isinstance(a, Value)), None)
     if first is None:
         return None
     depth = min(len(first.lead), len(call.out))
-    return replace(first, name="", lead=first.lead[:depth], shape=call.out[depth:])
+    lead = tuple("1" if label == "f" else label for label in first.lead[:depth])
+    name = call.imp.name("refused", call.op, False)
+    call.imp.types[name] = Current(call.out[depth:])
+    return Value(name, lead, call.out[depth:], first.reduced)

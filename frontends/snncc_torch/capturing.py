@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,14 +18,29 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
-from snncc.ir import Decode, Family, Graph, Input, Node, Output, Spikes
+from snncc.ir import (
+    Current,
+    Decode,
+    Family,
+    Function,
+    Graph,
+    Input,
+    LayerNorm,
+    MatMul,
+    Mul,
+    Node,
+    Output,
+    Spikes,
+)
 from snncc.model import Comparison, Model
+from snncc_torch import fallback, sinabs_neurons
 from snncc_torch.aten import Importer, SiteInfo, import_nodes
+from snncc_torch.batching import batch_note
 from snncc_torch.comparing import compare
 from snncc_torch.handlers import HANDLERS
 from snncc_torch.layout import Value
 from snncc_torch.ops import swap
-from snncc_torch.recognise import find_neurons, reset_state, unrecognised
+from snncc_torch.recognise import find_neurons, refusals, reset_state, unrecognised
 
 # No intermediate tensor of one sample may have more elements than this (1 GiB of float32).
 MAX_ELEMENTS = 2**28
@@ -41,8 +56,9 @@ def capture(
     Args:
         module: in evaluation mode.
         example_input: as the module takes it: [B, *shape], or [T, B, *shape] where the module
-            has multi-step neurons. With ``timesteps`` T > 1 and another first size than T it is
-            one [B, *shape] that the module itself repeats over time.
+            has multi-step neurons, or sinabs' [B, T, *shape] and [T, *shape] (one sample).
+            With ``timesteps`` T > 1 and another first size than T it is one [B, *shape] that the
+            module itself repeats over time.
         timesteps: T; None reads it from the example of a multi-step model, else 1.
         input_levels: largest spike count of the input; 0 for real values.
 
@@ -53,19 +69,22 @@ def capture(
         raise fail("SNNC-U010", "module", "is no torch.nn.Module", got=type(module).__name__)
     raise_all(_state_problems(module))
     pristine = _copy(module)
-    form = _form(pristine, example_input, timesteps)
     found = find_neurons(pristine)
-    imp = Importer(form.steps, found.sites)
+    if not found.traceable:
+        raise_all(found.problems)
+    form = _form(pristine, found.sites, example_input, timesteps)
+    first = Input(name="input", shape=form.shape, levels=input_levels)
+    imp = Importer(form.steps, found.sites, types={first.name: first.infer(())})
     imp.problems.extend(found.problems)
-    traced = _export(pristine, found.modules, form)
+    traced = _export(pristine, found.modules, form, imp.notes)
     env, result = _placeholders(traced, form)
     raise_all(_size_problems(traced))
     import_nodes(imp, traced.graph, env, HANDLERS)
     imp.problems.extend(_loose_ends(imp, pristine, found.modules, form))
     raise_all(_without_echoes(imp.problems))
-    graph = _graph(imp, _name(module), env[result], form, input_levels)
+    graph = _graph(imp, _name(module), env[result], first)
     comparison, notes = _compared(graph, pristine, imp, form, input_levels)
-    notes = (*_site_notes(found.sites), *dict.fromkeys(imp.notes), *notes)
+    notes = (*_site_notes(found.sites), *dict.fromkeys((*_host_notes(graph), *imp.notes)), *notes)
     origin = f"{type(module).__module__}.{type(module).__qualname__}"
     return Model(graph, comparison=comparison, notes=notes, origin=origin)
 
@@ -91,7 +110,7 @@ class Form:
     @property
     def example(self) -> Tensor:
         """Zeros at batch 1, as the module takes them."""
-        sizes = {"T": self.steps, "B": 1}
+        sizes = {"T": self.steps, "TB": self.steps, "B": 1}
         return torch.zeros(*(sizes[label] for label in self.lead), *self.shape)
 
 
@@ -123,20 +142,27 @@ def _copy(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for part in nn.Module.modules(module):
         # After a run a membrane is the result of a computation, which deepcopy refuses.
-        for kept in (vars(part), getattr(part, "_memories", None) or {}):
+        for kept in (vars(part), part._buffers, getattr(part, "_memories", None) or {}):
             for value in kept.values():
                 if isinstance(value, Tensor) and not value.is_leaf:
                     memo[id(value)] = value.detach().clone()
-    fresh = copy.deepcopy(module, memo).cpu()
+    try:
+        fresh = copy.deepcopy(module, memo).cpu()
+    except Exception as error:  # user code: whatever it raises, there is no copy to work on
+        raise_all(refusals(module))
+        raise fail("SNNC-M013", "model", "cannot be copied", got=_first_line(error)) from None
     reset_state(fresh)
     return fresh
 
 
-def _form(module: nn.Module, example: Tensor, timesteps: int | None) -> Form:
+def _form(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor, timesteps: int | None) -> Form:
     if not isinstance(example, Tensor) or example.dim() < 2:
         got = f"{list(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
         raise fail("SNNC-U005", "example_input", "must be a tensor [B, ...] or [T, B, ...]", got=got)
-    multi = any(getattr(m, "step_mode", None) == "m" for m in nn.Module.modules(module))
+    layouts = {site.time for site in sites}
+    if layouts & {"batch_first", "squeezed"}:
+        return _batch_major(layouts, example, timesteps)
+    multi = "multi" in layouts or any(getattr(m, "step_mode", None) == "m" for m in nn.Module.modules(module))
     steps = timesteps if timesteps is not None else (int(example.shape[0]) if multi else 1)
     if steps < 1:
         raise fail("SNNC-U005", "timesteps", "must be at least 1", got=steps)
@@ -150,22 +176,51 @@ def _form(module: nn.Module, example: Tensor, timesteps: int | None) -> Form:
     return Form(steps, lead, tuple(int(n) for n in example.shape[len(lead) :]))
 
 
+def _batch_major(layouts: set[str], example: Tensor, timesteps: int | None) -> Form:
+    """Sinabs takes [B, T, ...], or [B·T, ...], of which the example is one sample unless T is given."""
+    first = "batch_first" in layouts and "squeezed" not in layouts
+    axis = 1 if first else 0
+    steps = int(example.shape[axis]) if timesteps is None else timesteps
+    wrong = example.shape[axis] != steps if first else steps < 1 or example.shape[0] % steps
+    if steps < 1 or wrong:
+        got, limit = f"{steps} timesteps", f"an example of {list(example.shape)}"
+        raise fail("SNNC-U005", "timesteps", "does not fit the example", got=got, limit=limit)
+    lead = ("B", "T") if first else ("TB",)
+    return Form(steps, lead, tuple(int(n) for n in example.shape[len(lead) :]))
+
+
 # ---- tracing ------------------------------------------------------------------------------------
 
 
-def _export(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form) -> Any:
+def _export(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form, notes: list[str]) -> Any:
     """The exported program of a copy in which neurons are opaque."""
-    memo: dict[int, Any] = {}
-    opaque = copy.deepcopy(module, memo)
-    opaque = swap(opaque, {id(memo[id(n)]): i for i, n in enumerate(neurons)})
+
+    def opaque() -> nn.Module:
+        memo: dict[int, Any] = {}
+        fresh = copy.deepcopy(module, memo)
+        sinabs_neurons.simplify(fresh)
+        return _Root(swap(fresh, {id(memo[id(n)]): i for i, n in enumerate(neurons)}))
+
     try:
-        with _quiet():
-            program = torch.export.export(_Root(opaque), (form.example,), strict=False)
+        with _quiet(), torch.no_grad():
+            program = _traced(opaque, form.example, notes)
             if any(_mutates(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
     except Exception as error:  # whatever user code or the tracer raises, the user gets one sentence
         raise _export_failure(module, form, error) from None
     return program
+
+
+def _traced(opaque: Callable[[], nn.Module], example: Tensor, notes: list[str]) -> Any:
+    try:
+        return torch.export.export(opaque(), (example,), strict=False)
+    except Exception as error:
+        try:
+            program = fallback.trace(opaque(), example)
+        except Exception:
+            raise error from None  # what torch.export says is clearer
+        notes.append(f"traced by make_fx, for torch.export failed: {_first_line(error)}")
+        return program
 
 
 @contextmanager
@@ -268,17 +323,17 @@ def _loose_ends(
     imp: Importer, module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
 ) -> Iterator[Problem]:
     """Neurons that nobody recognised: by what they left in the graph, or by state they keep."""
-    classes = {path: type(m).__name__ for path, m in nn.Module.named_modules(module)}
+    parts = dict(nn.Module.named_modules(module))
     named: set[str] = set()
     for where, ops in imp.firing.items():
         named.add(where)
         path = "" if where == "model" else where
         used = ", ".join(dict.fromkeys(ops))
-        yield unrecognised(where, classes.get(path, "it"), f"fires or rounds ({used})")
+        yield unrecognised(where, parts.get(path, "it"), f"fires or rounds ({used})")
     for path, what in _changed_by_a_run(module, neurons, form):
         if (path or "model") not in named:
             named.add(path or "model")
-            yield unrecognised(path, classes[path], f"holds state ({what})")
+            yield unrecognised(path, parts[path], f"holds state ({what})")
 
 
 def _without_echoes(problems: list[Problem]) -> list[Problem]:
@@ -322,19 +377,20 @@ def _name(module: nn.Module) -> str:
     return re.sub(r"[^\w.\-]", "_", type(module).__name__)
 
 
-def _graph(imp: Importer, name: str, result: Any, form: Form, levels: int) -> Graph:
+def _graph(imp: Importer, name: str, result: Any, first: Input) -> Graph:
     if not isinstance(result, Value):
         raise fail("SNNC-M004", "model", "the result does not depend on the input")
-    first = Input(name="input", shape=form.shape, levels=levels)
-    over_time = result.reduced
+    if "f" in result.lead:
+        raise fail("SNNC-M004", "model", "a feature axis stands before batch or time in the result")
     nodes = _reachable((first, *imp.nodes), result.name)
-    draft = Graph(
-        name, Family.FLOAT, (*nodes, Output(name="output", inputs=(result.name,))), steps=form.steps
+    spikes = isinstance(imp.types[result.name], Spikes) and result.name != first.name
+    last = Output(
+        name="output",
+        inputs=(result.name,),
+        decode=Decode.COUNT if spikes else Decode.VALUE,
+        over_time=result.reduced,
     )
-    spikes = isinstance(draft.types[result.name], Spikes) and result.name != "input"
-    decoded = Decode.COUNT if spikes else Decode.VALUE
-    last = Output(name="output", inputs=(result.name,), decode=decoded, over_time=over_time)
-    return Graph(name, Family.FLOAT, (*nodes, last), steps=form.steps)
+    return Graph(name, Family.FLOAT, (*nodes, last), steps=imp.steps)
 
 
 def _reachable(nodes: tuple[Node, ...], result: str) -> tuple[Node, ...]:
@@ -351,7 +407,7 @@ def _compared(
     """Compare on two fresh random inputs; note the layers that never fired there."""
     rng = np.random.default_rng(7)
     kept = {n.name for n in graph.nodes}
-    times = form.steps if form.lead == ("T", "B") else 1
+    times = 1 if form.lead == ("B",) else form.steps
     inputs = []
     for _ in range(2):
         x = _drawn(rng, (times, *form.shape), levels)
@@ -360,6 +416,7 @@ def _compared(
     comparison, silent = compare(graph, module, tuple(c for c in imp.calls if c.node in kept), tuple(inputs))
     return comparison, (
         *_form_notes(form),
+        *_batch_notes(module, form, levels),
         *(f"{path}: never fired on the two test inputs" for path in silent),
     )
 
@@ -375,12 +432,36 @@ def _form_notes(form: Form) -> Iterator[str]:
         yield f"the module repeats a static input over {form.steps} timesteps: feed the same input at each"
 
 
+def _batch_notes(module: nn.Module, form: Form, levels: int) -> Iterator[str]:
+    """A note if the module mixes the samples of a batch, or cannot take two."""
+    if "B" not in form.lead:
+        return
+    axis = form.lead.index("B")
+    shape = list(form.example.shape)
+    shape[axis] = 2
+    pair = torch.from_numpy(_drawn(np.random.default_rng(8), tuple(shape), levels))
+    note = batch_note(module, pair, axis)
+    if note is not None:
+        yield note
+
+
+def _host_notes(graph: Graph) -> Iterator[str]:
+    """What no spikes compute, by module."""
+    for node in graph.nodes:
+        real = all(isinstance(graph.types[name], Current) for name in node.inputs)
+        if isinstance(node, Function | LayerNorm) or (isinstance(node, MatMul | Mul) and real):
+            what = node.op if isinstance(node, Function) else node.kind
+            yield f"{node.source or 'model'}: {what} of real values is left to the host"
+
+
 def _site_notes(sites: tuple[SiteInfo, ...]) -> Iterator[str]:
     for site in sites:
         n = site.neuron
         kind = (
             f"integer neuron 0..{n.max_spikes}"
             if n.is_stateless
+            else f"readout of the membrane, decay={n.decay}"
+            if n.is_readout
             else f"θ={n.threshold}, decay={n.decay}, reset {n.reset}"
         )
-        yield f"{site.path or 'model'}: {kind}"
+        yield f"{site.path or 'model'}: {kind}" + (f"; {site.note}" if site.note else "")

@@ -2,7 +2,8 @@
 
 For every neuron the module's true input and output are taken with hooks. The graph's layers
 between the module's own earlier spikes and that neuron are evaluated, so that an error of one
-layer is found in that layer and a flipped spike does not grow through the next ones.
+layer is found in that layer and a flipped spike does not grow through the next ones. Results of
+submodules that are one node each (a convolution, a normalisation) are taken the same way.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snncc.errors import Problem, problem, raise_all
-from snncc.ir import BatchNorm, Const, Conv2d, Graph, Input, Linear, Neuron, Node, Output, Scale
+from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
+from snncc.ir.magnitude import magnitude
 from snncc.model import Comparison
 from snncc_torch.aten import SiteCall
 from snncc_torch.following import RELATIVE, follow
@@ -36,14 +38,16 @@ class Recording:
     Attributes:
         result: its result.
         calls: (input, output) of every neuron call, by module path.
+        outputs: results of other modules, one a call, by module path.
     """
 
     result: Array
     calls: dict[str, list[tuple[Array, Array]]]
+    outputs: dict[str, list[Array]]
 
 
-def record(module: nn.Module, paths: set[str], x: Tensor) -> Recording:
-    """Run a fresh copy of ``module`` on ``x`` and record its neurons."""
+def record(module: nn.Module, paths: set[str], x: Tensor, layers: frozenset[str] = frozenset()) -> Recording:
+    """Run a fresh copy of ``module`` on ``x`` and record its neurons, and the results of ``layers``."""
     fresh = copy.deepcopy(module)
     reset_state(fresh)
     calls: dict[str, list[tuple[Array, Array]]] = {path: [] for path in paths}
@@ -54,40 +58,28 @@ def record(module: nn.Module, paths: set[str], x: Tensor) -> Recording:
 
         return hook
 
+    outputs: dict[str, list[Array]] = {path: [] for path in layers}
+
+    def keep_output(path: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            if isinstance(out, Tensor):
+                outputs[path].append(_array(out))
+
+        return hook
+
     for path, part in nn.Module.named_modules(fresh):
         if path in paths:
             part.register_forward_hook(keep(path))
+        elif path in layers and not isinstance(part, torch.jit.ScriptModule):
+            part.register_forward_hook(keep_output(path))
     with torch.no_grad():
         result = fresh(x.clone())
-    return Recording(_array(result), calls)
+    return Recording(_array(result), calls, outputs)
 
 
 def _array(x: Tensor) -> Array:
     # A copy: an in-place operation behind the neuron must not change what was recorded.
     return np.array(x.detach().cpu().numpy())
-
-
-def absolute(node: Node) -> Node:
-    """The same layer with every parameter made positive: it maps |x| to Σ|w·x| + |b|."""
-
-    def size(c: Const | None) -> Const | None:
-        return None if c is None else Const(np.abs(c.array))
-
-    match node:
-        case Linear() | Conv2d():
-            return replace(node, weight=Const(np.abs(node.weight.array)), bias=size(node.bias))
-        case BatchNorm():
-            mean = Const(-np.abs(node.mean.array))
-            return replace(
-                node, gamma=Const(np.abs(node.gamma.array)), beta=Const(np.abs(node.beta.array)), mean=mean
-            )
-        case Scale():
-            factor = node.factor
-            return replace(
-                node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor)
-            )
-        case _:
-            return node
 
 
 @dataclass
@@ -118,7 +110,11 @@ def compare(
     tally = _Tally()
     problems: list[Problem] = []
     for x, steps in inputs:
-        recording = record(module, {s.path for s in sites}, x)
+        # A module that makes a second node bears its number: its result is not the first one's.
+        layers = frozenset(
+            n.name for n in graph.nodes if n.name == n.source and f"{n.name}_1" not in graph.by_name
+        )
+        recording = record(module, {s.path for s in sites}, x, layers)
         problems.extend(_compare_one(graph, sites, recording, steps, tally))
         mine = run(graph, steps[None], keep=()).result
         if mine.size == recording.result.size:
@@ -136,6 +132,7 @@ def _compare_one(
     recorded = {s.node: recording.calls[s.path].pop(0) for s in sites}
     values: dict[str, Array] = {}
     sizes: dict[str, Array] = {}
+    last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     for node in graph.nodes:
         where = node.source or node.name
         match node:
@@ -156,8 +153,28 @@ def _compare_one(
             case Output():
                 yield from _compare_result(graph, node, values, sizes, recording.result, tally)
             case _:
-                values[node.name] = evaluate(node, [values[i] for i in node.inputs])
-                sizes[node.name] = evaluate(absolute(node), [sizes[i] for i in node.inputs])
+                args = [values[i] for i in node.inputs]
+                values[node.name] = evaluate(node, args)
+                sizes[node.name] = magnitude(node, args, [sizes[i] for i in node.inputs], values[node.name])
+                theirs = _layer_result(node, recording, values[node.name])
+                if theirs is not None:
+                    mine, bound = values[node.name], RELATIVE * sizes[node.name]
+                    yield from _differs(where, "result", mine, theirs, bound, tally)
+                    # From here on with the module's own: each layer is judged by what it does alone.
+                    values[node.name], sizes[node.name] = theirs, np.abs(theirs)
+        for name in {n for n in node.inputs if last_reader[n] == node.name}:
+            del values[name], sizes[name]
+
+
+def _layer_result(node: Node, recording: Recording, mine: Array) -> Array | None:
+    """What the module computed whose only node this is, if it ran once and delivers the same elements."""
+    found = recording.outputs.get(node.name, [])
+    if node.name != node.source or len(found) != 1:
+        return None
+    once = found[0].size == mine[0].size
+    if once and bool((mine != mine[:1]).any()):
+        return None  # it stands behind the reduction over time, which the graph has at its end
+    return _per_step(found[0], len(mine), mine.shape[1:]) if once or found[0].size == mine.size else None
 
 
 def _per_step(recorded: Array, steps: int, shape: tuple[int, ...]) -> Array:

@@ -81,7 +81,8 @@ def stored_inputs(inputs: Any, shape: tuple[int, ...], steps: int, levels: int) 
     ):
         raise fail("SNNC-D006", "calibration", "holds a value that is no count", limit=f"0..{levels}")
     dtype = np.uint8 if 0 < levels <= 255 else np.float32
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
+    # A copy: a broadcast view is read-only, which torch warns of.
+    return torch.from_numpy(np.array(array, dtype=dtype, order="C"))
 
 
 def stored_labels(labels: Any, calibration: Tensor | None) -> Tensor:

@@ -212,11 +212,13 @@ _SJ_EXTRA: dict[str, Check] = {
 _SURROGATES = (
     "Sigmoid", "ATan", "PiecewiseQuadratic", "PiecewiseExp", "SoftSign", "SuperSpike", "Erf", "Rect",
     "PiecewiseLeakyReLU", "LeakyKReLU", "NonzeroSignLogAbs", "S2NN", "QPseudoSpike", "LogTailedReLU",
+    "MultiLevelSpikeCount",
 )  # fmt: skip
 _SURROGATE = ClassSchema({"spiking": _bool})
 _SURROGATE_EXTRA: dict[str, Check] = {
     "_sg_param_names": _names, "alpha": _number, "beta": _number, "w": _number, "c": _number, "leak": _number,
-    "k": _number, "n": _number, "T_period": _number,
+    "k": _number, "n": _number, "T_period": _number, "max_spike_count": _positive, "grad_min": _number,
+    "grad_max": _number,
 }  # fmt: skip
 
 
@@ -242,6 +244,14 @@ def _spikingjelly() -> dict[str, ClassSchema]:
         "integrate_and_fire.IFNode": ClassSchema(_SJ_NODE, children=child),
         "lif.LIFNode": ClassSchema({**_SJ_NODE, "tau": _number, "decay_input": _bool}, children=child),
         "plif.ParametricLIFNode": ClassSchema({**_SJ_NODE, "decay_input": _bool}, {"w": 0}, children=child),
+        "ilif.ILIFNode": ClassSchema({**_SJ_NODE, "tau": _number, "decay_input": _bool}, children=child),
+        "lif_variants.KLIFNode": ClassSchema(
+            {**_SJ_NODE, "tau": _number, "decay_input": _bool, "scale_reset": _bool}, {"k": 0}, children=child
+        ),
+        "lif_variants.CUBALIFNode": ClassSchema(
+            {**_SJ_NODE, "c_decay": _number, "v_decay": _number}, children=child
+        ),
+        "integrate_and_fire.HalfThresholdIFNode": ClassSchema(_SJ_NODE, children=child),
     }
     layers = {
         "Conv2d": _CONV2D, "Linear": _LINEAR, "AvgPool2d": _AVGPOOL, "MaxPool2d": _MAXPOOL,

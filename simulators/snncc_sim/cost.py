@@ -41,7 +41,6 @@ _HOROWITZ = (
 )
 MAC_PJ = Constant("mac_pj", 4.6, 4.6, 4.6, _HOROWITZ.format("multiply 3.7 + add 0.9"), "measured")
 AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured")
-AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured")
 
 
 def estimate(

@@ -82,7 +82,7 @@ def execute(
             kept[piece.name][first:end] = np.moveaxis(maps, -1, 2)
         if progress is not None:
             progress(end - first)
-    return _activity(mapped, kept, stats)
+    return _activity(mapped, tensors, kept, stats)
 
 
 def _checked(mapped: Mapped, x: Array) -> NDArray[np.int32]:
@@ -195,14 +195,14 @@ class _Machine:
         return start
 
 
-def _decoded(port: OutputPort, counts: Array) -> Array:
+def _decoded(port: OutputPort, counts: Array, tensors: Mapping[str, Array]) -> Array:
     """The network's result, as the interpreter decodes it."""
     node = Output(
         name="output", inputs=(port.piece,), decode=port.decode, over_time=port.over_time, scale=port.scale
     )
-    single = counts.shape[-2:] == (1, 1)
-    value = counts.astype(np.int64)
-    return decode(node, value[..., 0, 0] if single else value)
+    flat = counts.astype(np.int64).reshape(*counts.shape[:2], int(np.prod(counts.shape[2:])))
+    ordered = flat if port.order is None else flat[..., tensors[port.order]]
+    return decode(node, ordered.reshape(*counts.shape[:2], *port.shape))
 
 
 def _updates(mapped: Mapped, samples: int) -> list[int]:
@@ -216,7 +216,9 @@ def _updates(mapped: Mapped, samples: int) -> list[int]:
     ]
 
 
-def _activity(mapped: Mapped, counts: dict[str, Array], stats: Array) -> Activity:
+def _activity(
+    mapped: Mapped, tensors: Mapping[str, Array], counts: dict[str, Array], stats: Array
+) -> Activity:
     samples = len(stats)
     updates = _updates(mapped, samples)
     layers = []
@@ -242,5 +244,5 @@ def _activity(mapped: Mapped, counts: dict[str, Array], stats: Array) -> Activit
     by_connection = {
         p.name: tuple(int(n) for n in arrived[i, : len(p.connections)]) for i, p in enumerate(mapped.pieces)
     }
-    result = _decoded(mapped.output, counts[mapped.output.piece])
+    result = _decoded(mapped.output, counts[mapped.output.piece], tensors)
     return Activity(samples, counts, tuple(layers), result, per_sample, by_connection)

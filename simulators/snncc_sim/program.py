@@ -36,7 +36,7 @@ PIECE = np.dtype(
             "fire_at", "threshold", "window", "limit",  # limit: largest count, enforced
             "phase", "precharge", "decay", "decay_bits", "reset", "reset_to", "v_min",
             "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
-            "gated", "step", "rounds", "tap_y", "tap_x", "gate_low", "gate_high",
+            "gated", "step", "rounds", "tap_y", "tap_x", "inspected", "sum_low", "sum_high",
             "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
             "control_y", "control_x", "control_operations",  # hit tables; operations of one round
         )
@@ -273,8 +273,11 @@ class _Builder:
             row["low"] = piece.v_min
             # The gated schedule is made for sums that no floor cuts: reaching one is an excursion.
             row["count_low"] = self.mapped.engine is Engine.GATED
-        if piece.gate is not None and self.mapped.engine is Engine.GATED:
-            self._gate(row, piece)
+        if self.mapped.engine is Engine.GATED:
+            if piece.admitted is not None:
+                row["inspected"], (row["sum_low"], row["sum_high"]) = 1, piece.admitted
+            if piece.gate is not None:
+                self._gate(row, piece)
 
     def _gate(self, row: Any, piece: Piece) -> None:
         gate = piece.gate
@@ -285,7 +288,6 @@ class _Builder:
         # Control events come from the host, which addresses the core's own input map: no pooling.
         site = a.model_copy(update={"source_shape": a.pooled_shape, "pool": (1, 1)})
         row["gated"], row["step"], row["rounds"] = 1, gate.step, gate.rounds
-        row["gate_low"], row["gate_high"] = gate.low, gate.high
         row["tap_y"], row["tap_x"] = gate.tap[0], a.kernel[1] - 1 - gate.tap[1]
         row["stride_y"], row["stride_x"] = a.stride
         row["origin_y"] = gate.tap[0] * a.dilation[0] - a.padding[0]

@@ -18,8 +18,7 @@ from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Schedule
 from snncc.model import Model
-from snncc.passes.expand_sfa import ExpandSFA
-from snncc.passes.pipelines import Recorder, to_integers
+from snncc.passes.pipelines import legalise
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,10 @@ class SimTarget:
             CapacityError: SNNC-C009 if a sum leaves the 32-bit membrane even on the calibration inputs.
         """
         limits = self.chip.limits
-        recorder = Recorder(calibration, model.labels, options.verify_each)
-        passes = to_integers(calibration, bits=limits.weight_bits, state_bits=limits.state_bits)
-        integer = recorder.pipeline(passes).run(model.graph)
-        expand = ExpandSFA(schedule=options.schedule, capped=self.chip.abilities.clips_counts)
-        spikes = recorder.pipeline((expand,)).run(integer)
+        legal = legalise(model, calibration, options, self.chip)
         exact = options.schedule is Schedule.EXACT
         mapped, tensors = map_graph(
-            spikes,
+            legal.spikes,
             target=self.name,
             schedule=options.schedule,
             engine=Engine.CLOCKED if exact else Engine.EVENT,
@@ -56,7 +51,7 @@ class SimTarget:
         )
         word = 2 ** (limits.state_bits - 1)
         ranges = []
-        for sums in layer_sums(integer, calibration):
+        for sums in layer_sums(legal.integer, calibration):
             ranges.append(
                 layer_range(sums, limits.state_bits, (-word - sums.start_low, word - 1 - sums.start_high))
             )
@@ -75,11 +70,11 @@ class SimTarget:
             target=self.name,
             schedule=options.schedule.value,
             claim=_claim(exact),
-            passes=tuple(recorder.records),
-            approximations=tuple(recorder.approximations),
+            passes=tuple(legal.recorder.records),
+            approximations=tuple(legal.recorder.approximations),
             ranges=tuple(ranges),
         )
-        return Lowered(model.graph, integer, spikes, mapped, certificate, tensors)
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """An ideal chip has no files of its own: ``mapped.json`` is its program."""

@@ -43,6 +43,7 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
     from snncc.errors import error_of
     from snncc.plugins import find_target
     from snncc.reporting.chip import uses
+    from snncc.reporting.graph import node_documents
 
     layers = (
         []
@@ -55,6 +56,7 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
         "target": target,
         "schedule": schedule,
         "layers": layers,
+        "nodes": [] if result.model is None else node_documents(result.model.graph),
         "notes": list(result.notes),
         "error": error_document(error_of(result.problems)) if result.problems else None,
     }
@@ -63,9 +65,14 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
 def _print_check(result: CheckResult, path: Path, target: str) -> None:
     from snncc.plugins import find_target
     from snncc.reporting.chip import use_table
+    from snncc.reporting.graph import node_table, real_edge_notes
     from snncc.reporting.numbers import plural
 
-    for line in (*(result.model.notes if result.model else ()), *result.notes):
+    if result.model is not None:
+        print_table(node_table(result.model.graph))
+        for line in (*result.model.notes, *real_edge_notes(result.model.graph)):
+            note(f"note: {line}")
+    for line in result.notes:
         note(f"note: {line}")
     if result.lowered is None:
         from snncc.errors import error_of

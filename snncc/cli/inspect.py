@@ -13,7 +13,6 @@ from snncc.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from snncc.ir.graph import Graph
-    from snncc.reporting.tables import Table
 
 FAMILIES = ("float", "integer", "spike")
 
@@ -40,9 +39,10 @@ def inspect(graph: str | None, table: bool, as_json: bool, **source: Any) -> int
 
 def _print(graph: Graph, table: bool) -> None:
     from snncc.ir.text import to_text
+    from snncc.reporting.graph import node_table
 
     if table:
-        print_table(_table(graph))
+        print_table(node_table(graph))
     else:
         say(to_text(graph))
 
@@ -67,35 +67,15 @@ def _model_graphs(path: Path, load: Any, wanted: str | None) -> tuple[list[Graph
     return [model.graph], model.notes
 
 
-def _table(graph: Graph) -> Table:
-    from snncc.reporting.tables import Table, columns
-
-    rows = tuple(
-        (n.name, n.kind, " ".join(n.inputs), str(graph.types[n.name]), n.source) for n in graph.nodes
-    )
-    return Table(
-        f"{graph.family} graph {graph.name}", columns("value", "kind", "reads", "type", "module"), rows
-    )
-
-
 def _document(graph: Graph) -> dict[str, Any]:
     from snncc.ir.text import to_text
+    from snncc.reporting.graph import node_documents
 
-    nodes = [
-        {
-            "name": n.name,
-            "kind": n.kind,
-            "inputs": list(n.inputs),
-            "type": str(graph.types[n.name]),
-            "source": n.source,
-        }
-        for n in graph.nodes
-    ]
     return {
         "name": graph.name,
         "family": str(graph.family),
         "steps": graph.steps,
         "micro_steps": graph.micro_steps,
-        "nodes": nodes,
+        "nodes": node_documents(graph),
         "text": to_text(graph),
     }

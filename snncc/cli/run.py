@@ -165,8 +165,7 @@ def report(artifact: Path, html: Path, data: Path | None, workers: int, force: b
     opened, samples = _open(artifact, data)
     from snncc import api
 
-    # The samples run twice: once against the integers, once for the cost.
-    with progress("report", 2 * len(samples)) as advance:
+    with progress("report", len(samples)) as advance:
         written = api.report(opened, html, data=samples, workers=workers, progress=advance, force=force)
     if as_json:
         print_json(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import drive, rest_drive, signed_part, start_potential, weighted_inputs
+from snncc.equivalence.ranges import drive, rest_drive, signed_part, start_range, weighted_inputs
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
 from snncc.ir.nodes import Neuron, Node, Output
@@ -56,7 +56,7 @@ def _counts(graph: Graph, neuron: Neuron, known: dict[str, Interval], capped: bo
     _, weighted, sources = weighted_inputs(graph, neuron)
     least = {name: known[name][0] for name in sources}
     most = {name: known[name][1] for name in sources}
-    start = start_potential(neuron, rest_drive(graph, neuron))
+    start, _ = start_range(neuron, rest_drive(graph, neuron), 1)
     theta = neuron.threshold
     assert isinstance(theta, int)
     positive_most = drive(graph, neuron, most, signed_part(1))

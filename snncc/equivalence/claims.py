@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.equivalence.certificate import LayerRange
-from snncc.equivalence.ranges import drive, extremes, start_potential, type_extremes, weighted_inputs
+from snncc.equivalence.ranges import drive, extremes, start_range, type_extremes, weighted_inputs
 from snncc.equivalence.verify import in_chunks
 from snncc.ir.const import Const, number_array
 from snncc.ir.graph import Graph
@@ -24,7 +24,7 @@ class LayerSums:
     """Extreme input sums of one neuron layer, over every order of its events.
 
     Attributes:
-        start_low, start_high: membrane before the first event, over the layer's neurons.
+        start_low, start_high: membrane without any event, over the layer's neurons and timesteps.
         observed: least and largest prefix of input sums on the calibration inputs (low ≤ 0 ≤ high).
         all_inputs: the same over every input that the types allow.
         ties: calibration values exactly between two counts.
@@ -46,13 +46,13 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
     values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}
     for neuron in neurons:
         seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
-        start = start_potential(neuron, seen.rest)
         # What a neuron with memory holds is at most the sum of all timesteps.
         steps = 1 if neuron.is_stateless else graph.steps
+        low, high = start_range(neuron, seen.rest, steps)
         yield LayerSums(
             neuron=neuron,
-            start_low=int(start.min()),
-            start_high=int(start.max()),
+            start_low=int(low.min()),
+            start_high=int(high.max()),
             observed=(int(seen.low.min()) * steps, int(seen.high.max()) * steps),
             all_inputs=(int(possible.low.min()) * steps, int(possible.high.max()) * steps),
             ties=_ties(graph, neuron, values),

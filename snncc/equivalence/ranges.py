@@ -108,14 +108,25 @@ def type_extremes(graph: Graph, neuron: Node) -> Extremes:
     return extremes(graph, neuron, values)
 
 
-def start_potential(neuron: Neuron | WindowNeuron, rest: Array) -> Array:
-    """Membrane before the first event of a timestep: initial value, biases and pre-charge, [1, *shape].
+def start_range(neuron: Neuron | WindowNeuron, rest: Array, steps: int) -> tuple[Array, Array]:
+    """Least and largest membrane without any event, over ``steps`` timesteps, [1, *shape] each.
 
-    A stateful neuron's residue of earlier timesteps is not in it.
+    ``rest`` is the drive without spikes. A neuron with memory collects its biases timestep after
+    timestep and starts each from what the last one left: its initial value, what a reset put
+    there, or the rest below the pre-charge that subtraction leaves. Leak only shrinks it.
     """
     rank = rest.ndim
-    start: Array = rest + number_array(neuron.bias, rank) + number_array(neuron.v_init, rank)
-    return start + precharge(neuron)
+    bias: Array = rest + number_array(neuron.bias, rank)
+    first: Array = bias + number_array(neuron.v_init, rank)
+    charge = precharge(neuron)
+    if steps == 1:
+        return first + charge, first + charge
+    left = [-charge, 0, neuron.v_init, neuron.reset_to, neuron.v_min or 0]
+    before = [number_array(value, rank) + np.zeros_like(bias) for value in left]
+    collected = [np.zeros_like(bias), bias, bias * steps]
+    low = np.minimum.reduce(collected) + np.minimum.reduce(before) + min(charge, 0)
+    high = np.maximum.reduce(collected) + np.maximum.reduce(before) + max(charge, 0)
+    return low, high
 
 
 def precharge(neuron: Neuron | WindowNeuron) -> int:

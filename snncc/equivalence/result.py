@@ -97,6 +97,8 @@ class Verification(_Model):
         pair: the two executors that were compared.
         order: order in which input events were played.
         agreement: share of samples in which spikes and integers decide alike.
+        not_compared: host regions: their float arithmetic runs once, in the reference interpreter, and
+            its spikes feed both sides.
         proven: whether the certificate holds for all inputs (else for the calibrated ranges,
             which were checked on every sample here).
     """
@@ -113,6 +115,7 @@ class Verification(_Model):
     excursions: tuple[Excursion, ...]
     proven: bool
     order: str
+    not_compared: tuple[str, ...] = ()
     shuffled: OtherOrder | None = None
     bounds: tuple[LayerBounds, ...] = ()
 

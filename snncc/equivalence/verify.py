@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +18,10 @@ from snncc.equivalence.result import (
     OtherOrder,
     Verification,
 )
+from snncc.errors import fail
+from snncc.ir.graph import Graph
 from snncc.ir.interp import Run, run
+from snncc.ir.nodes import Decode, OverTime
 from snncc.mapping.mapped import Mapped, Schedule
 from snncc.simulation import Activity
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 SHUFFLE_SEED = 1
-_CHUNK = 128
+CHUNK = 128  # samples that are computed at once
 
 
 def verify_artifact(
@@ -46,11 +49,13 @@ def verify_artifact(
         spikes: its activity on ``data``.
         other_order: the same with shuffled input events, for a free schedule.
     """
-    mapped = artifact.mapped
-    integer = in_chunks(artifact.integer_graph, data.x)
+    mapped, graph = artifact.mapped, artifact.integer_graph
+    # What the host computes before the first spike is computed once and given to both sides.
+    integer = in_chunks(graph, data.x, host=artifact.host_spikes(data.x))
     real = in_chunks(artifact.float_graph, data.x, keep=())
     layers = tuple(_match(mapped, integer, spikes))
     excursions = tuple(_excursions(spikes))
+    _keep_the_proof(artifact, excursions)
     exact = mapped.schedule is Schedule.EXACT
     equal = all(layer.mismatches == 0 for layer in layers)
     return Verification(
@@ -61,40 +66,44 @@ def verify_artifact(
         samples=len(data),
         layers=layers,
         accuracy=Accuracy(
-            float=accuracy(real.result, data.y),
-            integer=accuracy(integer.result, data.y),
-            spikes=accuracy(spikes.result, data.y),
+            float=accuracy(artifact.float_graph, real.result, data.y),
+            integer=accuracy(graph, integer.result, data.y),
+            spikes=accuracy(graph, spikes.result, data.y),
         ),
-        agreement=float((decisions(integer.result) == decisions(spikes.result)).mean()),
+        agreement=float((decisions(graph, integer.result) == decisions(graph, spikes.result)).mean()),
         first_divergence=None if equal else _first(mapped, integer, spikes),
         excursions=excursions,
         proven=exact and artifact.certificate.proven,
         order=mapped.order,
+        not_compared=artifact.host_names,
         bounds=() if exact else tuple(_bounds(artifact, data, spikes)),
-        shuffled=None if other_order is None else _shuffled(mapped, data, integer, other_order),
+        shuffled=None if other_order is None else _shuffled(artifact, data, integer, other_order),
     )
 
 
-def in_chunks(graph: Any, x: Array, keep: tuple[str, ...] | None = None) -> Run:
+def in_chunks(
+    graph: Graph, x: Array, keep: tuple[str, ...] | None = None, host: Mapping[str, Array] | None = None
+) -> Run:
     """:func:`snncc.ir.interp.run` in pieces that bound memory."""
-    runs = [run(graph, x[i : i + _CHUNK], keep) for i in range(0, len(x), _CHUNK)]
+    runs = []
+    for i in range(0, len(x), CHUNK):
+        part = {name: v[i : i + CHUNK] for name, v in (host or {}).items()}
+        runs.append(run(graph, x[i : i + CHUNK], keep, part))
     values = {name: np.concatenate([r.values[name] for r in runs]) for name in runs[0].values}
     return Run(values, np.concatenate([r.result for r in runs]))
 
 
-def decisions(result: Array) -> Array:
-    """Largest class score of each sample; scores of several timesteps add up."""
-    flat = (
-        result.reshape(len(result), -1)
-        if result.ndim <= 2
-        else result.reshape(len(result), -1, result.shape[-1]).sum(axis=1)
-    )
-    return np.asarray(flat.argmax(axis=1))
+def decisions(graph: Graph, result: Array) -> Array:
+    """Largest class score of each sample, over the flattened result; scores of several timesteps add up."""
+    output = graph.output
+    per_step = graph.steps > 1 and output.over_time is OverTime.NONE and output.decode is not Decode.MEMBRANE
+    scores = result.sum(axis=1) if per_step else result
+    return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
 
 
-def accuracy(result: Array, labels: Array | None) -> float | None:
+def accuracy(graph: Graph, result: Array, labels: Array | None) -> float | None:
     """Share of samples [N, ...] decided as labelled."""
-    return None if labels is None else float((decisions(result) == labels).mean())
+    return None if labels is None else float((decisions(graph, result) == labels).mean())
 
 
 def _values(mapped: Mapped, integer: Run, spikes: Activity) -> list[tuple[Any, Array, Array]]:
@@ -131,12 +140,23 @@ def _first(mapped: Mapped, integer: Run, spikes: Activity) -> Divergence:
             return Divergence(
                 layer=piece.name,
                 sample=at[0],
-                timestep=at[1],
+                timestep=mapped.steps - 1 if piece.is_readout else at[1],
                 neuron=at[2:],
                 integer=int(want[at]),
                 spikes=int(got[at]),
             )
     raise AssertionError("no divergence to report")
+
+
+def _keep_the_proof(artifact: Artifact, excursions: tuple[Excursion, ...]) -> None:
+    """No sample may leave a range that the certificate calls proven."""
+    proven = {r.layer for r in artifact.certificate.ranges if r.proven}
+    for left in excursions:
+        if left.layer in proven:
+            where = f"%{left.layer}"
+            raise fail(
+                "SNNC-X001", where, "a sample left a range that was called proven", got=left.first_sample
+            )
 
 
 def _excursions(spikes: Activity) -> list[Excursion]:
@@ -153,15 +173,16 @@ def _excursions(spikes: Activity) -> list[Excursion]:
     ]
 
 
-def _shuffled(mapped: Mapped, data: Dataset, integer: Run, other: Activity) -> OtherOrder:
-    layers = tuple(_match(mapped, integer, other))
-    return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=accuracy(other.result, data.y))
+def _shuffled(artifact: Artifact, data: Dataset, integer: Run, other: Activity) -> OtherOrder:
+    layers = tuple(_match(artifact.mapped, integer, other))
+    right = accuracy(artifact.integer_graph, other.result, data.y)
+    return OtherOrder(seed=SHUFFLE_SEED, layers=layers, accuracy=right)
 
 
 def _bounds(artifact: Artifact, data: Dataset, spikes: Activity) -> Iterator[LayerBounds]:
     """Interval bounds of a free-running network, and whether the measured counts keep them."""
     capped = all(piece.capped for piece in artifact.mapped.pieces)
-    chunks = [data.x[i : i + _CHUNK] for i in range(0, len(data), _CHUNK)]
+    chunks = [data.x[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
     found = [free_bounds(artifact.integer_graph, x, capped) for x in chunks]
     for name in found[0]:
         low, high = (np.concatenate([f[name][end] for f in found]) for end in (0, 1))

@@ -33,21 +33,14 @@ class _Synapse:
     neuron: WindowNeuron
 
 
-def run_free(
-    graph: Graph,
-    x: Array,
-    names: tuple[str, ...],
-    evaluate: Evaluate,
-    host_values: Callable[[Graph, Array], dict[str, Array]],
-) -> dict[str, Array]:
-    """Counts (readouts: membranes) [N, 1, *shape] of the named nodes, sample by sample."""
-    per_step = host_values(graph, x)
+def run_free(graph: Graph, per_step: dict[str, Array], evaluate: Evaluate) -> dict[str, Array]:
+    """Counts (readouts: membranes) [N, 1, *shape] of every neuron node, sample by sample.
+
+    ``per_step`` holds the values of the input and the host region.
+    """
     machine = _Machine(graph, evaluate)
-    samples = [machine.play(per_step[machine.encode.inputs[0]][n, 0]) for n in range(x.shape[0])]
-    values = {name: np.stack([s[name] for s in samples])[:, None] for name in machine.neurons}
-    output = graph.output
-    values |= per_step | {output.name: values[output.inputs[0]]}
-    return {name: values[name] for name in names}
+    samples = [machine.play(counts[0]) for counts in per_step[machine.encode.inputs[0]]]
+    return {name: np.stack([s[name] for s in samples])[:, None] for name in machine.neurons}
 
 
 def event_order(counts: Array) -> Iterator[int]:

@@ -1,13 +1,12 @@
 """Reference semantics: executes float, integer and spike graphs in numpy.
 
 This module *defines* what a graph means; engines are compared with it. It is written to be read,
-not to be fast, though convolutions run as matrix products. Integer sums are exact: they are
-computed in the narrowest float type that holds every partial sum exactly, never rounded.
+not to be fast. Nodes without state stand in :mod:`snncc.ir.evaluation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,41 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
-from snncc.ir.const import Const, Number, number_array
+from snncc.ir.const import Number, number_array
+from snncc.ir.evaluation import evaluate as evaluate
 from snncc.ir.free import run_free
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import (
-    Add,
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
     Decode,
     Delay,
     Encode,
     HostRegion,
     Input,
-    Linear,
-    Mean,
     Neuron,
     Node,
     Output,
     OverTime,
-    Permute,
     Release,
     Reset,
-    Reshape,
     Rounding,
-    Scale,
-    SumPool2d,
     SynapseOrder,
     WindowNeuron,
 )
 from snncc.ir.types import Current, Family
 
 Array = NDArray[Any]
-
-# Matrix products work on this many elements of unfolded input at a time (64 MiB of float64).
-_UNFOLD_ELEMENTS = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -66,13 +53,16 @@ class Run:
     result: Array
 
 
-def run(graph: Graph, x: Array, keep: tuple[str, ...] | None = None) -> Run:
+def run(
+    graph: Graph, x: Array, keep: tuple[str, ...] | None = None, host: Mapping[str, Array] | None = None
+) -> Run:
     """Execute ``graph`` on a batch.
 
     Args:
         graph: of any family.
         x: inputs [N, T, *shape]; whole numbers where the input is spikes.
         keep: names of the values to return; by default all neurons and the output.
+        host: what the host regions delivered, [N, T, *shape] by name, where that is known already.
 
     Returns:
         The values and the decoded result.
@@ -91,7 +81,7 @@ def run(graph: Graph, x: Array, keep: tuple[str, ...] | None = None) -> Run:
     names = keep if keep is not None else tuple(n.name for n in graph.neurons)
     names = tuple(dict.fromkeys((*names, graph.output.name)))
     execute = _run_spikes if graph.family is Family.SPIKE else _run_steps
-    values = execute(graph, x, names)
+    values = execute(graph, x, names, host or {})
     return Run(values, decode(graph.output, values[graph.output.name]))
 
 
@@ -113,21 +103,25 @@ def decode(output: Output, value: Array) -> Array:
 
 @dataclass
 class _State:
-    """Membrane, synapse, pending reset or delay line of one node."""
+    """Membrane, synapse, pending reset, delay line or (host regions) inner states of one node."""
 
     v: Any = 0
     i: Any = 0
     fired: Any = 0
     line: list[Array] = field(default_factory=list)
+    inner: dict[str, _State] = field(default_factory=dict)
 
 
-def _run_steps(graph: Graph, x: Array, names: tuple[str, ...]) -> dict[str, Array]:
+def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str, Array]) -> dict[str, Array]:
     state = {n.name: _State() for n in graph.nodes}
     kept: dict[str, list[Array]] = {name: [] for name in names}
     for t in range(graph.steps):
         env: dict[str, Array] = {}
         for node in graph.nodes:
-            env[node.name] = _step(node, graph, env, x[:, t], state[node.name])
+            known = host.get(node.name)
+            env[node.name] = (
+                _step(node, graph, env, x[:, t], state[node.name]) if known is None else known[:, t]
+            )
         for node in graph.nodes:
             if isinstance(node, Delay):
                 state[node.name].line.append(env[node.inputs[0]])
@@ -159,12 +153,10 @@ def _step(node: Node, graph: Graph, env: dict[str, Array], x: Array, state: _Sta
 
 def _host_step(node: HostRegion, x: Array, family: Family, state: _State) -> Array:
     """One timestep of the host's body; its neurons keep their state from step to step."""
-    if not state.line:
-        state.i = {n.name: _State() for n in node.body.nodes}
     env: dict[str, Array] = {}
     for inner in node.body.nodes:
-        env[inner.name] = _step(inner, node.body, env, x, state.i[inner.name])
-    state.line = [x]
+        own = state.inner.setdefault(inner.name, _State())
+        env[inner.name] = _step(inner, node.body, env, x, own)
     out = env[node.body.output.name]
     return out if family is Family.FLOAT else np.rint(out).astype(np.int64)
 
@@ -251,105 +243,36 @@ def _reset(node: Neuron, u: Array, n: Any, num: Callable[[Number], Any]) -> Arra
             return u
 
 
-# ---- memoryless nodes, shared by all families ---------------------------------------------------
-
-
-def evaluate(node: Node, args: list[Array]) -> Array:
-    """Result [N, *shape] of a node without state."""
-    x = args[0]
-    match node:
-        case Linear():
-            return _add_bias(exact_product(x, node.weight.array.T, node.weight), node.bias)
-        case Conv2d():
-            return _add_bias(_conv2d(node, x), node.bias, axis=1)
-        case BatchNorm():
-            mean, var, gamma, beta = (
-                number_array(c, x.ndim) for c in (node.mean, node.var, node.gamma, node.beta)
-            )
-            return np.asarray((x - mean) / np.sqrt(var + np.float32(node.eps)) * gamma + beta)
-        case Scale():
-            return np.asarray(x * number_array(node.factor, x.ndim))
-        case Add():
-            return np.asarray(sum(args[1:], x))
-        case AvgPool2d():
-            return np.asarray(_sum_windows(node, x) / np.float32(node.kernel[0] * node.kernel[1]))
-        case SumPool2d():
-            return _sum_windows(node, x)
-        case Mean():
-            mean = x.mean(axis=(2, 3), keepdims=True, dtype=x.dtype)
-            return np.asarray(mean if node.keepdim else mean[:, :, 0, 0])
-        case Reshape():
-            return x.reshape(x.shape[0], *node.shape)
-        case Permute():
-            return x.transpose(0, *(a + 1 for a in node.axes))
-        case _:
-            raise AssertionError(f"{node.kind} has state")
-
-
-def _add_bias(y: Array, bias: Const | None, axis: int = -1) -> Array:
-    if bias is None:
-        return y
-    shape = [1] * y.ndim
-    shape[axis] = -1
-    return np.asarray(y + bias.array.reshape(shape).astype(y.dtype))
-
-
-def exact_product(x: Array, matrix: Array, weight: Const) -> Array:
-    """``x @ matrix``; for integers without any rounding.
-
-    ``weight`` is the constant that ``matrix`` was made of; its first axis is the output.
-    """
-    if not weight.is_integer:
-        return np.asarray(x @ matrix)
-    flat = weight.array.reshape(weight.shape[0], -1).astype(np.int64)
-    largest = int(np.abs(x).max(initial=0)) * int(np.abs(flat).sum(axis=1).max(initial=0))
-    # Every partial sum is a whole number below 2^24 (2^53), which the float type holds exactly.
-    dtype = np.float32 if largest < 2**24 else np.float64 if largest < 2**53 else np.int64
-    return np.asarray(x.astype(dtype) @ matrix.astype(dtype)).astype(np.int64)
-
-
-def _windows(
-    x: Array,
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int] = (1, 1),
-) -> Array:
-    """View [N, C, OH, OW, kh, kw] of the padded input's receptive fields."""
-    (ph, pw), (kh, kw), (dh, dw) = padding, kernel, dilation
-    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw))) if ph or pw else x
-    span = (dh * (kh - 1) + 1, dw * (kw - 1) + 1)
-    view = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
-    return np.asarray(view[:, :, :: stride[0], :: stride[1], ::dh, ::dw])
-
-
-def _conv2d(node: Conv2d, x: Array) -> Array:
-    out, inner, kh, kw = node.weight.shape
-    groups = node.groups
-    per_sample = max(1, x[0].size * kh * kw) if len(x) else 1
-    chunk = max(1, _UNFOLD_ELEMENTS // per_sample)
-    weight = node.weight.array.reshape(groups, out // groups, inner * kh * kw)
-    parts = []
-    for start in range(0, max(len(x), 1), chunk):
-        view = _windows(x[start : start + chunk], (kh, kw), node.stride, node.padding, node.dilation)
-        n, _, oh, ow = view.shape[:4]
-        columns = view.reshape(n, groups, inner, oh, ow, kh, kw).transpose(0, 1, 3, 4, 2, 5, 6)
-        columns = columns.reshape(n, groups, oh * ow, inner * kh * kw)
-        y = exact_product(columns, weight.transpose(0, 2, 1), node.weight)
-        parts.append(y.transpose(0, 1, 3, 2).reshape(n, out, oh, ow))
-    return np.concatenate(parts)
-
-
-def _sum_windows(node: AvgPool2d | SumPool2d, x: Array) -> Array:
-    return np.asarray(_windows(x, node.kernel, node.stride, node.padding).sum(axis=(4, 5), dtype=x.dtype))
-
-
 # ---- spike graphs ---------------------------------------------------------------------------------
 
 
-def _run_spikes(graph: Graph, x: Array, names: tuple[str, ...]) -> dict[str, Array]:
+def _run_spikes(
+    graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str, Array]
+) -> dict[str, Array]:
+    per_step = {graph.input.name: x, **host} if host else host_values(graph, x)
     free = any(isinstance(n, WindowNeuron) and n.release is Release.FREE for n in graph.nodes)
-    return run_free(graph, x, names, evaluate, host_values) if free else _run_windows(graph, x, names)
+    values = run_free(graph, per_step, evaluate) if free else _run_windows(graph, per_step)
+    values |= per_step
+    for node in graph.nodes:
+        # What stands behind the last neuron only rearranges its counts.
+        if node.name not in values and node.name in _ending(graph):
+            parts = values[node.inputs[0]]
+            shape = (*parts.shape[:2], *graph.types[node.name].shape)
+            flat = parts.reshape(-1, *parts.shape[2:])
+            values[node.name] = (
+                flat.reshape(shape) if isinstance(node, Output) else evaluate(node, [flat]).reshape(shape)
+            )
+    return {name: values[name] for name in names}
+
+
+def _ending(graph: Graph) -> set[str]:
+    """The output and the views between it and the last neuron."""
+    node: Node = graph.output
+    found = set()
+    while not isinstance(node, WindowNeuron):
+        found.add(node.name)
+        node = graph.by_name[node.inputs[0]]
+    return found
 
 
 def host_values(graph: Graph, x: Array) -> dict[str, Array]:
@@ -371,10 +294,9 @@ class _Window:
     n: Array
 
 
-def _run_windows(graph: Graph, x: Array, names: tuple[str, ...]) -> dict[str, Array]:
-    """Clocked micro-steps: every neuron fires inside its own window only."""
-    period, steps, samples = graph.micro_steps, graph.steps, x.shape[0]
-    per_step = host_values(graph, x)
+def _run_windows(graph: Graph, per_step: dict[str, Array]) -> dict[str, Array]:
+    """Clocked micro-steps: every neuron fires inside its own window only. Counts [N, T, *shape]."""
+    period, steps, samples = graph.micro_steps, graph.steps, len(per_step[graph.input.name])
     windows = [n for n in graph.nodes if isinstance(n, WindowNeuron)]
     state = {}
     for node in windows:
@@ -392,10 +314,7 @@ def _run_windows(graph: Graph, x: Array, names: tuple[str, ...]) -> dict[str, Ar
             line.append(env[source])
         for node in windows:
             state[node.name].a += env[node.inputs[0]]
-    per_step |= counts
-    output = graph.output
-    per_step[output.name] = per_step[output.inputs[0]]
-    return {name: per_step[name] for name in names}
+    return counts
 
 
 def _micro_step(

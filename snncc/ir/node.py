@@ -13,6 +13,8 @@ ALL = frozenset(Family)
 FLOAT_ONLY = frozenset({Family.FLOAT})
 SPIKE_ONLY = frozenset({Family.SPIKE})
 
+Pair = tuple[int, int]
+
 
 class Rounding(StrEnum):
     """How the membrane over the threshold becomes a spike count."""
@@ -87,10 +89,14 @@ class Node:
         raise NotImplementedError
 
 
+def describe(node: Node) -> str:
+    """A node's place for error messages: its name and the module it came from."""
+    return f"%{node.name}" + (f" ({node.source})" if node.source else "")
+
+
 def ill_formed(node: Node, what: str, got: Any = None, limit: Any = None) -> Exception:
     """The error for a node that its inputs or attributes do not fit."""
-    where = f"%{node.name}" + (f" ({node.source})" if node.source else "")
-    return fail("SNNC-M010", where, f"{node.kind}: {what}", got=got, limit=limit)
+    return fail("SNNC-M010", describe(node), f"{node.kind}: {what}", got=got, limit=limit)
 
 
 def want(ok: bool, node: Node, what: str, got: Any = None, limit: Any = None) -> None:
@@ -103,3 +109,15 @@ def only(node: Node, args: tuple[ValueType, ...]) -> ValueType:
     """The one input of a node that takes one."""
     want(len(args) == 1, node, "takes one input", len(args))
     return args[0]
+
+
+def two(node: Node, args: tuple[ValueType, ...]) -> tuple[ValueType, ValueType]:
+    """The two inputs of a node that takes two."""
+    want(len(args) == 2, node, "takes two inputs", len(args))
+    return args[0], args[1]
+
+
+def feature_axes(node: Node, axes: tuple[int, ...], x: ValueType) -> None:
+    """Raise unless ``axes`` are different feature axes of ``x``."""
+    ok = bool(axes) and len(set(axes)) == len(axes) and all(0 <= a < len(x.shape) for a in axes)
+    want(ok, node, "axes must be different feature axes", axes, f"0..{len(x.shape) - 1}")

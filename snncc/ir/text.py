@@ -50,13 +50,19 @@ def _graph_lines(graph: Graph, indent: str) -> list[str]:
 
 
 def _attributes(node: Node) -> str:
-    shown = []
+    shown = [f"{key}={text}" for key, text in attributes(node).items()]
+    return f" {{{', '.join(shown)}}}" if shown else ""
+
+
+def attributes(node: Node) -> dict[str, str]:
+    """Literals of the attributes that are not at their default, in order."""
+    shown = {}
     for f in fields(node):
         value = getattr(node, f.name)
         if f.name in _SKIPPED or (f.default is not MISSING and _same(value, f.default)):
             continue
-        shown.append(f"{f.name}={_literal(value)}")
-    return f" {{{', '.join(shown)}}}" if shown else ""
+        shown[f.name] = _literal(value)
+    return shown
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -250,9 +256,8 @@ def _fits(value: Any, hint: Any) -> bool:
         args = get_args(hint)
         if not isinstance(value, tuple):
             return False
-        return (len(args) == 2 and args[1] is Ellipsis) or (
-            len(value) == len(args) and all(type(v) is int for v in value)
-        )
+        sized = len(value) == len(args) or args[1:] == (Ellipsis,)
+        return sized and all(type(v) is int for v in value)
     options = get_args(hint) or (hint,)
     return any(type(value) is o for o in options)
 

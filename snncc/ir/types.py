@@ -57,3 +57,10 @@ class Current:
 
 
 ValueType = Spikes | Current
+
+
+def reshaped(value: ValueType, shape: tuple[int, ...]) -> ValueType:
+    """The same kind of value with other features."""
+    if isinstance(value, Spikes):
+        return Spikes(shape, value.levels, value.signed, value.unit)
+    return Current(shape, value.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 Pair = tuple[int, int]
 Shape3 = tuple[int, int, int]
@@ -39,6 +39,22 @@ class VSC(BaseModel):
     dilation: Pair = (1, 1)
     groups: int = 1
     pool: Pair = (1, 1)
+
+    @model_validator(mode="after")
+    def _positive(self) -> VSC:
+        sizes = (
+            *self.source_shape,
+            *self.target_shape,
+            *self.kernel,
+            *self.stride,
+            *self.dilation,
+            *self.pool,
+        )
+        if min(*sizes, self.groups) < 1 or min(self.padding) < 0:
+            raise ValueError("sizes must be positive and padding not negative")
+        if self.source_shape[0] % self.groups or self.target_shape[0] % self.groups:
+            raise ValueError("groups must divide the channels")
+        return self
 
     @property
     def pooled_shape(self) -> Shape3:

@@ -78,7 +78,6 @@ def map_graph(
             continue
         pieces.append(_piece(graph, neuron, connections, state_bits, tensors))
     raise_all(problems)
-    output = graph.output
     mapped = Mapped(
         target=target,
         schedule=schedule,
@@ -87,9 +86,7 @@ def map_graph(
         micro_steps=graph.micro_steps,
         input=_input_port(graph),
         pieces=tuple(pieces),
-        output=OutputPort(
-            piece=output.inputs[0], decode=output.decode, over_time=output.over_time, scale=output.scale
-        ),
+        output=_output_port(graph, tensors),
     )
     return mapped, tensors
 
@@ -153,6 +150,26 @@ def _input_port(graph: Graph) -> InputPort:
     kind = graph.types[encode.inputs[0]]
     assert isinstance(kind, Spikes)
     return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels)
+
+
+def _output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
+    output, views = graph.output, list[Node]()
+    last = graph.by_name[output.inputs[0]]
+    while not isinstance(last, WindowNeuron):
+        views.insert(0, last)
+        last = graph.by_name[last.inputs[0]]
+    order = Const(_flat_order(graph, tuple(views), graph.types[last.name].shape).astype(np.int32))
+    moved = bool((order.array != np.arange(order.array.size)).any())
+    if moved:
+        tensors[order.digest] = order.array
+    return OutputPort(
+        piece=last.name,
+        decode=output.decode,
+        over_time=output.over_time,
+        scale=output.scale,
+        shape=graph.types[output.name].shape,
+        order=order.digest if moved else None,
+    )
 
 
 def _connections(

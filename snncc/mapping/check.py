@@ -34,6 +34,7 @@ def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSp
         yield _bad(mapped.output.piece, "the output names no piece")
     if chip.cores:
         yield from _core_problems(mapped, chip)
+        yield from _route_problems(mapped)
 
 
 def _bad(where: str, what: str, got: object = None, limit: object = None) -> Problem:
@@ -107,9 +108,13 @@ def _start(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, int]
 def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterator[Problem]:
     low, high = _start(piece, tensors)
     word = 2 ** (piece.state_bits - 1)
+    if piece.admitted is None:
+        yield _bad(piece.name, "admits no range of input sums in a gated schedule")
+        return
     if piece.is_readout:
-        if not (-word <= low and high < word):
-            yield _bad(piece.name, "initial potential leaves the word", got=(low, high))
+        # Its threshold stands at the largest word and must not be reached either.
+        if low + piece.admitted[0] < -word or high + piece.admitted[1] >= word - 1:
+            yield _bad(piece.name, "an allowed sum leaves a readout's word", got=piece.admitted)
         return
     gate = piece.gate
     if gate is None:
@@ -122,13 +127,14 @@ def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterato
             got=gate.step,
             limit=min(127, piece.threshold),
         )
-    if low - gate.lift + gate.low < -word:
-        yield _bad(piece.name, "an allowed sum leaves the word", got=low - gate.lift + gate.low, limit=-word)
-    if high - gate.lift + gate.high >= piece.threshold:
+    if low - gate.lift + piece.admitted[0] < -word:
+        got = low - gate.lift + piece.admitted[0]
+        yield _bad(piece.name, "an allowed sum leaves the word", got=got, limit=-word)
+    if high - gate.lift + piece.admitted[1] >= piece.threshold:
         yield _bad(
             piece.name,
             "an allowed sum fires before the release",
-            got=high - gate.lift + gate.high,
+            got=high - gate.lift + piece.admitted[1],
             limit=piece.threshold - 1,
         )
     if piece.threshold - 1 + gate.step >= word:
@@ -145,6 +151,14 @@ def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterato
             yield _bad(
                 piece.name, "a control event has no address", got=(min(sites), max(sites)), limit=size - 1
             )
+
+
+def _route_problems(mapped: Mapped) -> Iterator[Problem]:
+    """A core has one destination entry for a core it feeds: two equal connections would become one."""
+    for piece in mapped.pieces:
+        routes = [(c.source, c.address.pool) for c in piece.connections]
+        if len(set(routes)) != len(routes):
+            yield _bad(piece.name, "one source reaches it through several connections", got=routes)
 
 
 def _core_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:

@@ -58,15 +58,12 @@ class Gate(_Model):
     Attributes:
         feature: index of the extra input feature.
         tap: kernel position (y, x) that holds ``step`` for every output feature.
-        low, high: range of input sums (any order of events) for which the schedule is made.
     """
 
     feature: int
     tap: Pair
     step: int
     rounds: int
-    low: int
-    high: int
 
     @property
     def lift(self) -> int:
@@ -86,6 +83,8 @@ class Piece(_Model):
         core: core that holds it; None on a chip without cores.
         window: largest count (0: readout). ``capped``: whether the chip enforces it.
         state_bits: width of the membrane in bits, two's complement.
+        admitted: range of input sums, over any order of events, for which the schedule is made;
+            a sample that leaves it is an excursion. None where nothing depends on it.
     """
 
     name: str
@@ -106,6 +105,7 @@ class Piece(_Model):
     reset_to: int = 0
     v_min: int | None = None
     state_bits: int = 32
+    admitted: tuple[int, int] | None = None
     gate: Gate | None = None
 
     @property
@@ -122,12 +122,20 @@ class InputPort(_Model):
 
 
 class OutputPort(_Model):
-    """Where and how the result is read."""
+    """Where and how the result is read.
+
+    Attributes:
+        shape: of the result of one timestep.
+        order: digest of the flat index, into the piece's map [C, H, W], of each of its elements;
+            None if they stand in that order.
+    """
 
     piece: str
     decode: Decode
     over_time: OverTime
     scale: float
+    shape: tuple[int, ...]
+    order: str | None = None
 
 
 class Mapped(_Model):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from snncc.errors import SnnccError
+from snncc.errors import SnnccError, raise_all
 from snncc.ir.graph import Graph
+from snncc.ir.node import describe as describe
+from snncc.passes.lowerable import unlowerable
 
 
 class Semantics(StrEnum):
@@ -71,8 +73,10 @@ class Pipeline:
         """Result of all passes.
 
         Raises:
+            ModelError: SNNC-M012 for every node that no pass lowers.
             SnnccError: of the failing pass, with a note that names it and those before it.
         """
+        raise_all(unlowerable(graph))
         done: list[str] = []
         for one in self.passes:
             try:
@@ -86,8 +90,3 @@ class Pipeline:
             graph = after
             done.append(one.name)
         return graph
-
-
-def describe(value: Any) -> str:
-    """A node's place for error messages: its name and the module it came from."""
-    return f"%{value.name}" + (f" ({value.source})" if value.source else "")

@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.equivalence.ranges import start_potential, type_extremes
-from snncc.ir import Const, Graph, Neuron
+from snncc.ir import Graph, Neuron, Node
 from snncc.passes.base import Semantics
+
+# Stands for "no clip" until bound-counts knows what can really be reached.
+UNBOUNDED = 1 << 30
 
 
 @dataclass(frozen=True)
 class DropClip:
-    """Replaces n = clip(round(u/θ), 0, D) by max(0, round(u/θ)).
+    """Replaces n = clip(round(u/θ), 0, D) by max(0, round(u/θ)) in every neuron that fires.
 
-    ``max_spikes`` becomes the largest count that the types of the inputs allow, so that it bounds
-    without clipping. Counts above D change what the next layer sees, hence approximate.
+    Counts above D change what the next layer sees, hence approximate. Runs on the float graph,
+    before quantization, so that weight scales are chosen for the sums that will really come.
     """
 
     name: ClassVar[str] = "drop-clip"
@@ -23,15 +25,10 @@ class DropClip:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        for neuron in [n for n in graph.nodes if isinstance(n, Neuron)]:
-            if not neuron.is_readout:
-                unclipped = replace(neuron, max_spikes=max(1, _largest_count(graph, neuron)))
-                graph = graph.rewrite(lambda n, new=unclipped: new if n.name == new.name else None)  # type: ignore[misc]
-        return graph
+        return graph.rewrite(_unclipped)
 
 
-def _largest_count(graph: Graph, neuron: Neuron) -> int:
-    found = type_extremes(graph, neuron)
-    assert not isinstance(neuron.threshold, Const)
-    top = int((start_potential(neuron, found.rest) + found.high).max())
-    return top // int(neuron.threshold)
+def _unclipped(node: Node) -> Node | None:
+    if not isinstance(node, Neuron) or node.is_readout:
+        return None
+    return replace(node, max_spikes=UNBOUNDED)

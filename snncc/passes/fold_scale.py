@@ -58,6 +58,11 @@ class FoldScale:
                 removed[node.name] = node.inputs[0]
                 factor[node.name] = factor[node.inputs[0]] * float(node.factor)
                 continue
+            if isinstance(node, Add) and len(set(node.inputs)) == 1:
+                # A value added to itself is a scale, too: no chip sends an event twice.
+                removed[node.name] = node.inputs[0]
+                factor[node.name] = factor[node.inputs[0]] * len(node.inputs)
+                continue
             incoming = _common_factor(node, factor)
             for new, out in _folded(graph, node, incoming):
                 nodes.append(new)

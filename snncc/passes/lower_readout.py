@@ -31,7 +31,7 @@ class LowerReadout:
 
     A result that is a current (class scores of a linear layer) becomes the membrane potential of
     neurons that integrate and never fire, over all timesteps where the result is their sum or
-    mean; a result that is spikes is counted. Views between the last neuron and the output go.
+    mean; a result that is spikes is counted.
     A neuron fed by spikes without weights gets identity weights.
     """
 
@@ -45,18 +45,20 @@ class LowerReadout:
 
 def _with_readout(graph: Graph) -> Graph:
     output = graph.output
+    views: list[Node] = []
     last = graph.by_name[output.inputs[0]]
     while isinstance(last, Reshape | Permute):
+        views.append(last)
         last = graph.by_name[last.inputs[0]]
     if isinstance(last, Neuron):
         decode = Decode.MEMBRANE if last.is_readout else Decode.COUNT
-        return _replace_output(graph, (replace(output, inputs=(last.name,), decode=decode),))
+        return graph.rewrite(lambda n: replace(output, decode=decode) if n.name == output.name else None)
     if isinstance(graph.types[last.name], Spikes):
         raise fail(
             "SNNC-M012",
             describe(last),
             "the result is spikes that several addresses share",
-            hint="end the model with a neuron or a linear layer",
+            hint="ending the model with a neuron or a linear layer",
         )
     if graph.steps > 1 and output.over_time is OverTime.NONE:
         raise fail(
@@ -73,21 +75,19 @@ def _with_readout(graph: Graph) -> Graph:
         decay=0 if graph.steps == 1 else 1,
     )
     scale = output.scale / graph.steps if output.over_time is OverTime.MEAN else output.scale
-    end = replace(
-        output, inputs=(readout.name,), decode=Decode.MEMBRANE, over_time=OverTime.NONE, scale=scale
-    )
-    return _replace_output(graph, (readout, end))
+    end = replace(output, decode=Decode.MEMBRANE, over_time=OverTime.NONE, scale=scale)
+    return _read_through(graph, last, readout, {n.name for n in views}, end)
 
 
-def _replace_output(graph: Graph, ending: tuple[Node, ...]) -> Graph:
-    """``graph`` with another ending, without the views that nothing reads any more."""
-    nodes = [*graph.nodes[:-1], *ending]
-    while True:
-        read = {name for n in nodes for name in n.inputs} | {ending[-1].name}
-        alive = [n for n in nodes if n.name in read or not isinstance(n, Reshape | Permute)]
-        if len(alive) == len(nodes):
-            return replace(graph, nodes=tuple(nodes))
-        nodes = alive
+def _read_through(graph: Graph, last: Node, readout: Neuron, views: set[str], end: Node) -> Graph:
+    """``graph`` with ``readout`` between ``last`` and the views and output behind it."""
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        node = end if node.name == end.name else node
+        if node.name in views or node.name == end.name:
+            node = replace(node, inputs=tuple(readout.name if i == last.name else i for i in node.inputs))
+        nodes += [node, readout] if node.name == last.name else [node]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _with_identities(graph: Graph) -> Graph:

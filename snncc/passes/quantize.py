@@ -29,6 +29,7 @@ from snncc.ir import (
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
 from snncc.passes.base import Semantics, describe
+from snncc.passes.lowerable import unlowerable
 
 Array = NDArray[Any]
 Weighted = Linear | Conv2d
@@ -94,7 +95,7 @@ class Quantize:
                 new[neuron.name] = _integer_neuron(neuron, scale)
                 scale_of[neuron.name] = scale
         raise_all(problems)
-        integer = (_finish(new.get(n.name, n), scale_of) for n in graph.nodes)
+        integer = (_finish(graph, new.get(n.name, n), scale_of) for n in graph.nodes)
         return replace(graph, family=Family.INTEGER, nodes=tuple(integer))
 
     def _scale(
@@ -140,7 +141,7 @@ class Quantize:
             fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
             spans.append(
                 (float(high) - float(low)) * steps * self.margin
-                + 2 * float(np.abs(fixed).max(initial=0)) * scale
+                + 2 * float(np.abs(fixed).max(initial=0)) * steps * scale
             )
         return max(spans)
 
@@ -168,6 +169,7 @@ def _unsupported(graph: Graph) -> Iterator[Problem]:
     def no(node: Node, what: str, hint: str) -> Problem:
         return problem("SNNC-M012", describe(node), what, hint=hint)
 
+    yield from unlowerable(graph)
     driving = {w.name for n in _neurons(graph) for w in weighted_inputs(graph, n)[1]}
     for node in graph.nodes:
         if isinstance(node, Weighted) and node.name not in driving:
@@ -249,8 +251,11 @@ def _fixed_decay(node: Neuron) -> tuple[int, int]:
     return int(np.rint(node.decay * 2**DECAY_BITS)), DECAY_BITS
 
 
-def _finish(node: Node, scale_of: dict[str, float]) -> Node:
+def _finish(graph: Graph, node: Node, scale_of: dict[str, float]) -> Node:
     """The output's unit: a readout's membrane is s times the trained value."""
-    if isinstance(node, Output) and node.decode is Decode.MEMBRANE:
-        return replace(node, scale=node.scale / scale_of[node.inputs[0]])
-    return node
+    if not isinstance(node, Output) or node.decode is not Decode.MEMBRANE:
+        return node
+    last = graph.by_name[node.inputs[0]]
+    while last.name not in scale_of:
+        last = graph.by_name[last.inputs[0]]
+    return replace(node, scale=node.scale / scale_of[last.name])

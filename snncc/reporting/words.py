@@ -46,6 +46,9 @@ def _headline(result: Verification) -> str:
 def _details(result: Verification, origin: str) -> list[str]:
     details = [f"Compared: {result.pair[0]} with {result.pair[1]}."]
     details += [f"Data: {origin}."] if origin else []
+    if result.not_compared:
+        names = ", ".join(f"%{name}" for name in result.not_compared)
+        details.append(f"Not compared: the host's part {names}; it is computed once and feeds both sides.")
     if is_calibration(origin):
         details.append(
             "These inputs chose the weight scales and ranges, so they say nothing about unseen data; "

@@ -2,7 +2,7 @@
 
 spikingjelly is not installed here. The classes below bear its names and follow the equations of
 its documentation (charge, fire, reset of IFNode, LIFNode, ParametricLIFNode); the real package is
-checked by tests/oracles/check_spikingjelly.py.
+checked by tests/oracles. Neurons of a user's own and the traps of names: test_torch_neurons_traps.py.
 """
 
 import copy
@@ -239,11 +239,12 @@ def test_a_class_with_the_same_short_name_is_no_neuron_of_ours():
         def forward(self, x):
             return (x >= 1).float()
 
+    LIFNode = bear(LIFNode, "models", "LIFNode")
     with pytest.raises(ModelError) as caught:
         snncc_torch.capture(nn.Sequential(nn.Linear(3, 2), LIFNode()).eval(), torch.zeros(1, 3))
     assert str(caught.value) == (
         "[SNNC-M005] 1: LIFNode fires or rounds (ge) and is no neuron that snncc knows. Try "
-        "snncc_torch.nn.SFA, IF or LIF, or spikingjelly's IFNode, LIFNode or ParametricLIFNode."
+        'snncc.register_neuron("models.LIFNode", snncc_torch.sfa_neurons.sfa(1, rounding="floor")).'
     )
 
 

@@ -14,7 +14,8 @@ from snncc.equivalence.layerwise import compare_layers
 from snncc.ir import Graph, Neuron, parse, to_text
 from snncc.ir.interp import run
 from snncc.passes.base import Pass
-from snncc.passes.drop_clip import DropClip
+from snncc.passes.bound_counts import BoundCounts
+from snncc.passes.drop_clip import UNBOUNDED, DropClip
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
@@ -29,8 +30,9 @@ RELAXED = settings(
 FLOAT_PASSES: tuple[Pass, ...] = (FoldConvBN(), LowerReadout(), FoldScale(), SplitHost())
 
 
-def integers(graph: Graph, calibration: np.ndarray, state_bits: int = 32) -> Graph:
-    for one in (*FLOAT_PASSES, Quantize(calibration=calibration, state_bits=state_bits)):
+def integers(graph: Graph, calibration: np.ndarray, state_bits: int = 32, clip: bool = True) -> Graph:
+    dropped = () if clip else (DropClip(),)
+    for one in (*FLOAT_PASSES, *dropped, Quantize(calibration=calibration, state_bits=state_bits)):
         graph = one.run(graph)
     return graph
 
@@ -59,13 +61,20 @@ def test_float_passes_keep_every_layer_within_the_float_rule(graph: Graph, seed:
 @given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16), st.booleans())
 def test_windows_of_spikes_count_the_integers(graph: Graph, seed: int, clip: bool) -> None:
     x = random_inputs(graph, 5, seed)
-    integer = integers(graph, x)
-    if not clip and graph.steps == 1:
-        integer = DropClip().run(integer)
+    integer = BoundCounts().run(integers(graph, x, clip=clip or graph.steps > 1))
     expected, got = run(integer, x), run(ExpandSFA().run(integer), x)
     assert expected.values.keys() == got.values.keys()
     for name, want in expected.values.items():
         assert np.array_equal(want, got.values[name]), name
+
+
+@RELAXED
+@given(stateful_graphs(), st.integers(0, 2**16))
+def test_bounds_of_neurons_with_memory_never_bind(graph: Graph, seed: int) -> None:
+    x = random_inputs(graph, 5, seed)
+    unbounded = integers(graph, x, clip=False)
+    a, b = run(unbounded, x), run(BoundCounts().run(unbounded), x)
+    assert all(np.array_equal(a.values[k], b.values[k]) for k in a.values)
 
 
 @RELAXED
@@ -79,9 +88,11 @@ def test_single_step_changes_no_count(graph: Graph, seed: int) -> None:
 
 @RELAXED
 @given(sfa_graphs(), st.integers(0, 2**16))
-def test_dropping_the_clip_is_clipping_at_a_bound_that_never_binds(graph: Graph, seed: int) -> None:
+def test_bound_counts_never_binds(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 5, seed)
-    unclipped = DropClip().run(integers(graph, x))
+    unbounded = integers(graph, x, clip=False)
+    unclipped = BoundCounts().run(unbounded)
+    assert max(n.max_spikes for n in unclipped.neurons if isinstance(n, Neuron)) < UNBOUNDED
     wider = unclipped.rewrite(
         lambda n: (
             replace(n, max_spikes=n.max_spikes + 1000) if isinstance(n, Neuron) and n.max_spikes else None

@@ -200,7 +200,13 @@ class Net:
             micro_steps=self.period,
             input=InputPort(shape=self.shape, levels=self.levels),
             pieces=tuple(self.pieces),
-            output=OutputPort(piece=self.pieces[-1].name, decode=decode, over_time=over, scale=0.5),
+            output=OutputPort(
+                piece=self.pieces[-1].name,
+                decode=decode,
+                over_time=over,
+                scale=0.5,
+                shape=self.graph().types["out"].shape,
+            ),
         )
 
     def data(self, samples: int = 3, density: float = 0.5) -> Any:
@@ -231,9 +237,12 @@ def gate_pieces(mapped: Mapped, low: int, high: int) -> Mapped:
         rounds = -(-(high + 1) // step)
         tap = tuple(a.padding) if max(a.padding) else (0, 0)
         gate = Gate(
-            feature=a.source_shape[0], tap=(tap[0], tap[1]), step=step, rounds=rounds, low=low, high=high
+            feature=a.source_shape[0],
+            tap=(tap[0], tap[1]),
+            step=step,
+            rounds=rounds,
         )
-        pieces.append(piece.model_copy(update={"gate": gate}))
+        pieces.append(piece.model_copy(update={"gate": gate, "admitted": (low, high)}))
     return mapped.model_copy(update={"pieces": tuple(pieces), "engine": Engine.GATED})
 
 

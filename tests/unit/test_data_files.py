@@ -27,7 +27,7 @@ GOOD = np.ones((5, 2, 3, 4), np.uint8)
 @pytest.mark.parametrize(
     ("arrays", "levels", "messages"),
     [
-        ({"y": np.arange(5)}, 4, ["[SNNC-D002] F: has no array `x`, got y."]),
+        ({"y": np.arange(5)}, 4, ["[SNNC-D002] F: has no array `x`. Try np.savez(path, x=inputs, y=classes)."]),
         ({"x": GOOD[:, :, :2]}, 4, ["[SNNC-D004] F: x: has the wrong shape, got [5, 2, 2, 4], limit [N, 2, 3, 4] or [N, 1, 2, 3, 4], N ≥ 1."]),
         ({"x": GOOD[:0]}, 4, ["[SNNC-D004] F: x: has the wrong shape, got [0, 2, 3, 4], limit [N, 2, 3, 4] or [N, 1, 2, 3, 4], N ≥ 1."]),
         ({"x": GOOD > 0}, 4, ["[SNNC-D003] F: x: must hold numbers, got bool, limit integers or floats."]),

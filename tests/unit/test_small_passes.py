@@ -27,11 +27,11 @@ from snncc.ir import (
     Scale,
     SumPool2d,
 )
+from snncc.ir.costs import host_macs
 from snncc.ir.interp import run
 from snncc.passes.base import Pipeline
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
-from snncc.passes.host_cost import host_macs
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.quantize import Quantize
 from snncc.passes.single_step import SingleStep

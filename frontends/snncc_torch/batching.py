@@ -1,0 +1,49 @@
+"""Whether the samples of a batch see each other, which no module compiled one by one may do.
+
+In QKFormer-like models a multi-step neuron gets [T·B, ...] and integrates over the batch as if it
+were time (``facts/frontends.md`` §3). At batch 1, at which modules are captured, that is a correct
+neuron; at a larger one the module itself computes something else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from snncc_torch.comparing import record
+
+# Float rounding moves results by some 1e-7 of their scale, real mixing by per cents.
+NOISE = 1e-4
+
+
+def batch_note(module: nn.Module, pair: Tensor, axis: int) -> str | None:
+    """What to tell the user if a sample's result depends on the batch around it.
+
+    Args:
+        module: in evaluation mode; only copies of it run.
+        pair: an input of batch 2.
+        axis: its batch axis.
+    """
+    alone = [record(module, set(), pair.narrow(axis, i, 1)).result for i in (0, 1)]
+    try:
+        together = record(module, set(), pair).result
+    except Exception:  # user code with batch 1 written into it: nothing to compare
+        return "the module does not run at batch 2; captured at batch 1"
+    difference = _difference(together, alone)
+    if difference is None or difference <= NOISE:
+        return None
+    return (
+        "samples of a batch influence each other in the module (time runs through the batch): the results "
+        f"at batch 2 differ by {difference:.1%} of their scale from those at batch 1, which was captured"
+    )
+
+
+def _difference(together: NDArray[np.float32], alone: list[NDArray[np.float32]]) -> float | None:
+    """Largest difference over the scale; None where the result has no batch axis."""
+    for axis, (n, m) in enumerate(zip(together.shape, alone[0].shape, strict=False)):
+        if n == 2 * m:
+            parts = np.split(together, 2, axis)
+            scale = float(np.abs(together).max()) + float(np.finfo(np.float32).tiny)
+            return max(float(np.abs(p - a).max()) / scale for p, a in zip(parts, alone, strict=True))
+    return None

@@ -1,0 +1,30 @@
+"""The neurons of :mod:`snncc_torch.nn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snncc_torch.registry import NeuronSpec, Recogniser
+
+
+def _sfa(module: Any) -> NeuronSpec:
+    levels = int(module.D)
+    scale = 1.0 / levels if module.normalize else 1.0
+    return NeuronSpec(layout="none", max_spikes=levels, rounding="half_even", output_scale=scale)
+
+
+def _integrator(module: Any) -> NeuronSpec:
+    decay, gain = module.factors()
+    hard = module.v_reset is not None
+    rest = float(module.v_reset) if hard else 0.0
+    return NeuronSpec(
+        layout="multi" if module.step_mode == "m" else "single", threshold=float(module.v_threshold),
+        decay=decay, gain=gain, reset="value" if hard else "subtract", reset_to=rest, v_init=rest,
+    )  # fmt: skip
+
+
+NEURONS: dict[str, Recogniser] = {
+    "snncc_torch.nn.SFA": _sfa,
+    "snncc_torch.nn.IF": _integrator,
+    "snncc_torch.nn.LIF": _integrator,
+}

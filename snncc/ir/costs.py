@@ -1,0 +1,99 @@
+"""Parameters and dense operations of a graph, node by node, by the declared type of the operands.
+
+Operations are those of a dense execution, padding taps included, biases excluded, a sample with
+all its timesteps: half of what ``torch.utils.flop_counter`` counts. Whether one is an accumulate
+or a real multiply (MAC) follows from the types alone, never from values (DESIGN §4).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import StrEnum
+
+from snncc.ir.const import Const
+from snncc.ir.graph import Graph
+from snncc.ir.node import Node
+from snncc.ir.nodes import HostRegion
+from snncc.ir.synapses import Conv2d, ConvTranspose2d, Linear, MatMul
+from snncc.ir.types import Spikes, ValueType
+
+
+class Operand(StrEnum):
+    """What the moving operand of a weighted node is."""
+
+    BINARY = "binary spikes"  # an operation is one accumulate
+    COUNTS = "spike counts"  # one accumulate a unit spike
+    REAL = "real values"  # an operation is a multiply-accumulate
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """One node.
+
+    Attributes:
+        name: of the node.
+        source: path of the module it came from.
+        parameters: stored numbers (weights, biases, statistics).
+        operations: dense multiply-accumulates a sample; 0 for nodes that multiply nothing.
+        operand: what decides whether they are accumulates; None without operations.
+        on_host: whether it stands in a host region.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    operations: int
+    operand: Operand | None
+    on_host: bool
+
+
+def node_costs(graph: Graph) -> tuple[NodeCost, ...]:
+    """Costs of every node of a graph and of its host regions, in order."""
+    return tuple(_costs(graph, graph.steps, on_host=False))
+
+
+def host_macs(graph: Graph) -> int:
+    """Multiply-accumulates a sample that the graph's host regions compute."""
+    return sum(c.operations for c in node_costs(graph) if c.on_host)
+
+
+def _costs(graph: Graph, steps: int, on_host: bool) -> Iterator[NodeCost]:
+    for node in graph.nodes:
+        if isinstance(node, HostRegion):
+            yield from _costs(node.body, steps, on_host=True)
+            continue
+        args = [graph.types[name] for name in node.inputs]
+        operations = steps * _operations(node, args, graph.types[node.name])
+        operand = _operand(args) if operations else None
+        yield NodeCost(node.name, node.source, _parameters(node), operations, operand, on_host)
+
+
+def _parameters(node: Node) -> int:
+    values = (getattr(node, f.name) for f in fields(node))
+    return sum(v.array.size for v in values if isinstance(v, Const))
+
+
+def _operations(node: Node, args: list[ValueType], result: ValueType) -> int:
+    """Multiply-accumulates of one timestep."""
+    match node:
+        case Linear():
+            return math.prod(result.shape) * node.weight.shape[1]
+        case Conv2d():
+            return math.prod(result.shape) * math.prod(node.weight.shape[1:])
+        case ConvTranspose2d():
+            # Every input meets every tap of its group, also those that the padding cuts off.
+            return math.prod(args[0].shape) * math.prod(node.weight.shape[1:])
+        case MatMul():
+            return math.prod(result.shape) * args[0].shape[-1]
+        case _:
+            return 0
+
+
+def _operand(args: list[ValueType]) -> Operand:
+    """One spike operand is enough for accumulates: the other is then what is added up."""
+    levels = [a.levels for a in args if isinstance(a, Spikes)]
+    if not levels:
+        return Operand.REAL
+    return Operand.BINARY if min(levels) == 1 else Operand.COUNTS

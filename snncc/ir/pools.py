@@ -1,0 +1,139 @@
+"""Nodes that reduce or repeat feature axes: pooling, sums, means, upsampling."""
+
+# ruff: noqa: D102 - infer is documented by Node
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from snncc.ir.node import FLOAT_ONLY, Node, Pair, feature_axes, only, want
+from snncc.ir.synapses import window_count
+from snncc.ir.types import Current, Spikes, ValueType, reshaped
+
+
+def _pooled(
+    node: AvgPool2d | SumPool2d | MaxPool2d, x: ValueType, dilation: Pair = (1, 1)
+) -> tuple[int, ...]:
+    want(len(x.shape) == 3, node, "input must be [C, H, W]", x.shape)
+    want(
+        min(*node.kernel, *node.stride, *dilation) >= 1 and min(node.padding) >= 0,
+        node,
+        "kernel, stride and dilation must be positive, padding not negative",
+    )
+    want(
+        all(2 * p <= k for p, k in zip(node.padding, node.kernel, strict=True)),
+        node,
+        "padding must not exceed half the kernel",
+        node.padding,
+    )
+    size = tuple(
+        window_count(n, k, s, p, d)
+        for n, k, s, p, d in zip(x.shape[1:], node.kernel, node.stride, node.padding, dilation, strict=True)
+    )
+    want(min(size) >= 1, node, "window is larger than the input", node.kernel, x.shape[1:])
+    return (x.shape[0], *size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvgPool2d(Node):
+    """Mean over windows; padding counts as zeros (torch's ``count_include_pad=True``)."""
+
+    kind = "avg_pool2d"
+    families = FLOAT_ONLY
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        shape, taps = _pooled(self, x), math.prod(self.kernel)
+        if isinstance(x, Spikes):
+            return Spikes(shape, x.levels * taps, x.signed, x.unit / taps)
+        return Current(shape, x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumPool2d(Node):
+    """Sum over windows: for spikes, events whose address is divided by the stride."""
+
+    kind = "sum_pool2d"
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        shape = _pooled(self, x)
+        if isinstance(x, Spikes):
+            return Spikes(shape, x.levels * math.prod(self.kernel), x.signed, x.unit)
+        return Current(shape, x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool2d(Node):
+    """Maximum over windows; padding never wins."""
+
+    kind = "max_pool2d"
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        return reshaped(x, _pooled(self, x, self.dilation))
+
+
+def _reduced(node: Mean | Sum, args: tuple[ValueType, ...]) -> tuple[ValueType, tuple[int, ...], int]:
+    """The input, the result's shape, and how many elements become one."""
+    x = only(node, args)
+    feature_axes(node, node.axes, x)
+    kept = tuple(
+        1 if a in node.axes else n for a, n in enumerate(x.shape) if node.keepdim or a not in node.axes
+    )
+    return x, kept, math.prod(x.shape[a] for a in node.axes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean(Node):
+    """Mean over feature axes; by default both spatial axes of [C, H, W]."""
+
+    kind = "mean"
+    families = FLOAT_ONLY
+    axes: tuple[int, ...] = (1, 2)
+    keepdim: bool = False
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x, shape, taps = _reduced(self, args)
+        if isinstance(x, Spikes):
+            return Spikes(shape, x.levels * taps, x.signed, x.unit / taps)
+        return Current(shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum(Node):
+    """Sum over feature axes; spikes stay spikes, whose levels grow with the number summed."""
+
+    kind = "sum"
+    axes: tuple[int, ...]
+    keepdim: bool = False
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x, shape, taps = _reduced(self, args)
+        if isinstance(x, Spikes):
+            return Spikes(shape, x.levels * taps, x.signed, x.unit)
+        return Current(shape, x.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upsample(Node):
+    """Nearest-neighbour upsampling: every element of [C, H, W] repeated ``factor`` times a side."""
+
+    kind = "upsample"
+    factor: Pair
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        want(len(x.shape) == 3, self, "input must be [C, H, W]", x.shape)
+        want(min(self.factor) >= 1, self, "factor must be positive", self.factor)
+        return reshaped(x, (x.shape[0], x.shape[1] * self.factor[0], x.shape[2] * self.factor[1]))
