@@ -26,7 +26,7 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize(("name", "mode"), itertools.product(MAKERS, "ms"))
+@pytest.mark.parametrize(("name", "mode"), list(itertools.product(MAKERS, "ms")))
 def test_a_saved_module_is_the_captured_one(name, mode, tmp_path):
     module = oracle_models.small_cnn(MAKERS[name])
     functional.set_step_mode(module, mode)
