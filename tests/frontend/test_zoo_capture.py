@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from snncc.ir import Graph, Linear, Spikes
 from snncc.ir.costs import Operand, node_costs
 from snncc.model import Model
 from snncc_torch import capture
 from snncc_torch.zoo import REDUCED, reduced
-from torch.utils.flop_counter import FlopCounterMode
 
 # Models whose layers all run once a timestep, so that the dense counts must agree to the last one.
 # Elsewhere a stem or head runs once for all timesteps and the graph counts it T times.
