@@ -182,7 +182,7 @@ def settled(value: Value) -> Value:
 
 def float_const(tensor: Tensor) -> Const:
     """A constant of the IR."""
-    return Const(tensor.detach().cpu().numpy().astype(np.float32))
+    return Const(tensor.detach().cpu().numpy().astype(np.float32, copy=False))
 
 
 def module_of(node: fx.Node) -> tuple[str, str]:

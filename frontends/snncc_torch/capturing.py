@@ -36,7 +36,7 @@ from snncc.model import Comparison, Model
 from snncc_torch import fallback, sinabs_neurons
 from snncc_torch.aten import Importer, SiteInfo, import_nodes
 from snncc_torch.batching import batch_note
-from snncc_torch.comparing import compare
+from snncc_torch.comparing import compare, working_copy
 from snncc_torch.handlers import HANDLERS
 from snncc_torch.layout import Value
 from snncc_torch.ops import swap
@@ -197,7 +197,7 @@ def _export(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form, notes
 
     def opaque() -> nn.Module:
         memo: dict[int, Any] = {}
-        fresh = copy.deepcopy(module, memo)
+        fresh = working_copy(module, memo)
         sinabs_neurons.simplify(fresh)
         return _Root(swap(fresh, {id(memo[id(n)]): i for i, n in enumerate(neurons)}))
 
@@ -350,7 +350,7 @@ def _changed_by_a_run(
     torch.export drops such assignments without a word, so that only a run shows them.
     """
     memo: dict[int, Any] = {}
-    fresh = copy.deepcopy(module, memo)
+    fresh = working_copy(module, memo)
     known = {id(part) for n in neurons for part in nn.Module.modules(memo[id(n)])}
     before = {id(m): _tensors_of(m) for m in nn.Module.modules(fresh)}
     with torch.no_grad():

@@ -46,9 +46,16 @@ class Recording:
     outputs: dict[str, list[Array]]
 
 
+def working_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A copy to run or to rebuild, with state of its own; it shares the parameters of ``module``."""
+    memo = {} if memo is None else memo
+    memo.update({id(p): p for p in nn.Module.parameters(module)})
+    return copy.deepcopy(module, memo)
+
+
 def record(module: nn.Module, paths: set[str], x: Tensor, layers: frozenset[str] = frozenset()) -> Recording:
     """Run a fresh copy of ``module`` on ``x`` and record its neurons, and the results of ``layers``."""
-    fresh = copy.deepcopy(module)
+    fresh = working_copy(module)
     reset_state(fresh)
     calls: dict[str, list[tuple[Array, Array]]] = {path: [] for path in paths}
 
@@ -140,7 +147,7 @@ def _compare_one(
                 values[node.name], sizes[node.name] = x.astype(np.float32), np.abs(x).astype(np.float32)
             case Neuron():
                 shape = graph.types[node.name].shape
-                drive, fired = (_per_step(a, graph.steps, shape) for a in recorded[node.name])
+                drive, fired = (_per_step(a, graph.steps, shape) for a in recorded.pop(node.name))
                 mine, bound = values[node.inputs[0]], RELATIVE * sizes[node.inputs[0]]
                 yield from _differs(where, "input", mine, drive, bound, tally)
                 followed = follow(node, mine, fired=fired, bound=bound)
@@ -168,7 +175,7 @@ def _compare_one(
 
 def _layer_result(node: Node, recording: Recording, mine: Array) -> Array | None:
     """What the module computed whose only node this is, if it ran once and delivers the same elements."""
-    found = recording.outputs.get(node.name, [])
+    found = recording.outputs.pop(node.name, [])
     if node.name != node.source or len(found) != 1:
         return None
     once = found[0].size == mine[0].size

@@ -520,7 +520,8 @@ def test_axes_of_the_size_of_time_are_told_apart(steps):
 def test_time_and_batch_split_off_again_leave_no_axis_behind():
     """[T·B, N, C] to [T, B, N, heads, d]: the batch must not stay as a feature of size 1."""
     module = Forward(
-        lambda m, x: m.fire(x.flatten(0, 1).reshape(T, 1, 4, 2, 3).transpose(2, 3)), fire=IF(v_threshold=0.3)
+        lambda m, x: m.fire(x.flatten(0, 1).reshape(T, x.shape[1], 4, 2, 3).transpose(2, 3)),
+        fire=IF(v_threshold=0.3),
     )
     model = checked(module, (T, 1, 4, 6))
     assert [model.graph.types[n.name].shape for n in model.graph.nodes[1:3]] == [(4, 2, 3), (2, 4, 3)]

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import time
 
 import pytest
 import torch
@@ -56,17 +55,12 @@ def test_every_neuron_fires_and_not_always(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_small_and_quick(name):
+def test_reduced_models_are_small(name):
     module, x = zoo.reduced(name)
     assert x.shape[:-3] in {(1,), (3, 1)}
     assert 1_000 < sum(p.numel() for p in module.parameters()) < 100_000
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        with torch.no_grad():
-            assert module(x).shape == (1, 10)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.2
+    with torch.no_grad():
+        assert module(x).shape == (1, 10)
 
 
 @pytest.mark.parametrize("name", NAMES)
