@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.equivalence.ranges import weighted_inputs
-from snncc.ir.const import Const, number_array
+from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import Run, evaluate, neuron_step, run
-from snncc.ir.nodes import BatchNorm, Conv2d, HostRegion, Input, Linear, Neuron, Node, Rounding, Scale
+from snncc.ir.magnitude import absolute
+from snncc.ir.nodes import Conv2d, HostRegion, Input, Linear, Neuron, Rounding
 from snncc.ir.types import Spikes
 
 Array = NDArray[Any]
@@ -120,32 +121,14 @@ def _drive(graph: Graph, neuron: Neuron, values: dict[str, Array]) -> tuple[Arra
     for node in weighted_inputs(graph, neuron)[0]:
         if isinstance(node, Linear | Conv2d):
             x = values[node.inputs[0]]
-            env[node.name] = evaluate(node, [x]), evaluate(_absolute(node), [np.abs(x)])
+            env[node.name] = evaluate(node, [x]), evaluate(absolute(node), [np.abs(x)])
         else:
             args = [env[i] for i in node.inputs]
             env[node.name] = (
                 evaluate(node, [a for a, _ in args]),
-                evaluate(_absolute(node), [b for _, b in args]),
+                evaluate(absolute(node), [b for _, b in args]),
             )
     return env[neuron.inputs[0]]
-
-
-def _absolute(node: Node) -> Node:
-    """The node whose result bounds the magnitude of every partial sum."""
-    match node:
-        case Linear() | Conv2d():
-            bias = None if node.bias is None else Const(np.abs(node.bias.array))
-            return replace(node, weight=Const(np.abs(node.weight.array)), bias=bias)
-        case BatchNorm():
-            parts = {f: Const(np.abs(getattr(node, f).array)) for f in ("gamma", "beta")}
-            return replace(node, mean=Const(-np.abs(node.mean.array)), **parts)  # type: ignore[arg-type]
-        case Scale():
-            factor = node.factor
-            return replace(
-                node, factor=Const(np.abs(factor.array)) if isinstance(factor, Const) else abs(factor)
-            )
-        case _:
-            return node
 
 
 def _normalized(drive: Array, neuron: Neuron) -> Array:
