@@ -213,7 +213,8 @@ def speck_graphs(draw: st.DrawFn) -> Graph:
     if end != "map":
         weight = b.weights(5, b.shape[0])
         b.add(Linear(name="fc", inputs=(b.last,), source="fc", weight=weight, bias=b.vector(5, -0.5, 0.5)))
-    elif with_what != "nothing" or isinstance(b.nodes[-2], AvgPool2d):
+    elif not isinstance(next(n for n in reversed(b.nodes) if not isinstance(n, Permute | Reshape)), Neuron):
+        # A result is counted at neurons; sums of several need weights behind them.
         b.add(Linear(name="fc", inputs=(b.last,), source="fc", weight=b.weights(5, b.shape[0])))
     if end == "spiking":
         b.sfa("n4", d, normalized)
