@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,9 +245,14 @@ class _Session:
     workers: int
     progress: Progress | None
 
+    @cached_property
+    def host(self) -> dict[str, Array]:
+        """Spikes of the host's part; whatever runs here is given these."""
+        return self.artifact.host_spikes(self.data.x)
+
     def execute(self, shuffle: int | None = None) -> Activity:
         opened, simulator = self.artifact, plugins.find_simulator()
-        counts = opened.spike_inputs(self.data.x)
+        counts = opened.spike_inputs(self.data.x, self.host)
         progress = self.progress if shuffle is None else None
         return simulator.execute(
             opened.mapped, opened.tensors, counts, shuffle=shuffle, workers=self.workers, progress=progress
@@ -255,7 +261,8 @@ class _Session:
     def verification(self, spikes: Activity) -> Verification:
         free = self.artifact.mapped.schedule is Schedule.FREE
         other = self.execute(SHUFFLE_SEED) if free else None
-        return verify_artifact(self.artifact, self.data, plugins.find_simulator().name, spikes, other)
+        name = plugins.find_simulator().name
+        return verify_artifact(self.artifact, self.data, self.host, name, spikes, other)
 
     def simulation(self, spikes: Activity) -> Simulation:
         opened = self.artifact

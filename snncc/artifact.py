@@ -30,7 +30,7 @@ from snncc.ir.text import parse, to_text
 from snncc.lowering import Lowered
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
-from snncc.model import Comparison, Model
+from snncc.model import Model
 from snncc.plugins import find_target
 from snncc.safeio import parse_tensors
 
@@ -87,10 +87,10 @@ class Artifact:
         parts = [host_values(self.integer_graph, x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
         return {name: np.concatenate([p[name] for p in parts]) for name in self.host_names}
 
-    def spike_inputs(self, x: Array) -> Array:
-        """Spike counts [N, T, C, H, W] that enter the chip for inputs [N, T, *shape]."""
+    def spike_inputs(self, x: Array, host: Mapping[str, Array]) -> Array:
+        """Spike counts [N, T, C, H, W] that enter the chip, for inputs and what the host made of them."""
         encode = next(n for n in self.spike_graph.nodes if isinstance(n, Encode))
-        counts = (self.host_spikes(x) or {self.integer_graph.input.name: x})[encode.inputs[0]]
+        counts = {self.integer_graph.input.name: x, **host}[encode.inputs[0]]
         return counts.reshape(len(x), self.spike_graph.steps, *self.mapped.input.shape)
 
     @property
@@ -300,11 +300,3 @@ def _read_member(folder: Path, name: str, digest: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != digest:
         raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compiling again")
     return data
-
-
-def comparison_of(manifest: Manifest) -> Comparison | None:
-    """The capture comparison that the manifest records."""
-    c = manifest.comparison
-    if c is None:
-        return None
-    return Comparison(int(c["inputs"]), int(c["layers"]), c["worst"], int(c["flips"]), c["end_to_end"])

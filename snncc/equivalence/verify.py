@@ -36,7 +36,12 @@ CHUNK = 128  # samples that are computed at once
 
 
 def verify_artifact(
-    artifact: Artifact, data: Dataset, executor: str, spikes: Activity, other_order: Activity | None
+    artifact: Artifact,
+    data: Dataset,
+    host: Mapping[str, Array],
+    executor: str,
+    spikes: Activity,
+    other_order: Activity | None,
 ) -> Verification:
     """Compare the integer graph with what the mapped network of the artifact did.
 
@@ -45,13 +50,13 @@ def verify_artifact(
     Args:
         artifact: the compiled network.
         data: inputs.
+        host: spikes of the host's part, from which both sides start.
         executor: name of what executed ``mapped.json``.
         spikes: its activity on ``data``.
         other_order: the same with shuffled input events, for a free schedule.
     """
     mapped, graph = artifact.mapped, artifact.integer_graph
-    # What the host computes before the first spike is computed once and given to both sides.
-    integer = in_chunks(graph, data.x, host=artifact.host_spikes(data.x))
+    integer = in_chunks(graph, data.x, host=host)
     real = in_chunks(artifact.float_graph, data.x, keep=())
     layers = tuple(_match(mapped, integer, spikes))
     excursions = tuple(_excursions(spikes))
