@@ -10,38 +10,16 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from snncc.errors import problem, raise_all
-
-Grade = Literal["measured", "vendor", "fitted", "simulated", "assumed"]
+from snncc.hw.mesh import Bound, Mesh
+from snncc.hw.quantity import Quantity as Quantity
+from snncc.hw.timing import MeshCosts
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Quantity(_Model):
-    """A physical constant; the unit stands in the name of the field that holds it.
-
-    Attributes:
-        value: best estimate.
-        low, high: band that the sources support.
-        source: where it was published or how it was derived.
-        grade: what kind of evidence that is.
-    """
-
-    value: float
-    low: float
-    high: float
-    source: str
-    grade: Grade
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Quantity:
-        if not 0 <= self.low <= self.value <= self.high:
-            raise ValueError("needs 0 <= low <= value <= high")
-        return self
 
 
 class CoreSpec(_Model):
@@ -112,6 +90,9 @@ class _ChipFile(_Model):
     limits: Limits
     abilities: Abilities
     costs: Costs
+    mesh: Mesh | None = None
+    core: dict[str, Bound] = Field(default={})
+    mesh_costs: MeshCosts | None = None
     core_kinds: tuple[CoreKind, ...] = ()
     errata: tuple[str, ...] = ()
     not_modelled: tuple[str, ...] = Field(default=())
@@ -123,7 +104,10 @@ class ChipSpec(_Model):
 
     Attributes:
         name: as users say it.
-        cores: one entry a core, by id; empty for an ideal chip without limits.
+        cores: one entry a core, by id; empty for an ideal chip without limits, and for a mesh.
+        mesh: how the cores of a many-core chip hang together.
+        core: limits of each core of a mesh by resource; the backend says which resources it counts.
+        mesh_costs: time and energy constants of a mesh.
         errata: known faults of the silicon that users should hear of.
         not_modelled: what the energy and latency figures leave out.
         references: abbreviations in sources, and the publications that they stand for.
@@ -138,6 +122,9 @@ class ChipSpec(_Model):
     errata: tuple[str, ...]
     not_modelled: tuple[str, ...]
     references: tuple[tuple[str, str], ...] = ()
+    mesh: Mesh | None = None
+    core: dict[str, Bound] = Field(default={})
+    mesh_costs: MeshCosts | None = None
 
 
 def load_chip(path: Path) -> ChipSpec:
@@ -188,6 +175,9 @@ def load_chip(path: Path) -> ChipSpec:
         errata=file.errata,
         not_modelled=file.not_modelled,
         references=file.references,
+        mesh=file.mesh,
+        core=file.core,
+        mesh_costs=file.mesh_costs,
     )
 
 

@@ -80,9 +80,15 @@ class Piece(_Model):
     Attributes:
         name: the neuron node's name in the spike graph.
         layer: path of the module it came from.
-        core: core that holds it; None on a chip without cores.
+        core: core that holds it whole; None on a chip without cores, or where tiles hold it.
         window: largest count (0: readout). ``capped``: whether the chip enforces it.
+        gain: what a unit of input adds to the membrane (Loihi: 64, the weight of its fraction bits).
+        synapse_decay: numerator of the synaptic current's leak, over 2^``synapse_bits``; 0: no memory.
+        graded: fires once a window, at its first micro-step, one event that carries the count.
+        streams: integrates and fires in every micro-step of its window (the clocked free schedule).
         state_bits: width of the membrane in bits, two's complement.
+        input_bits: width of the accumulator that adds up one micro-step's synapses; None: as wide
+            as the membrane. A sample whose sums leave it is an excursion.
         admitted: range of input sums, over any order of events, for which the schedule is made;
             a sample that leaves it is an excursion. None where nothing depends on it.
     """
@@ -95,6 +101,11 @@ class Piece(_Model):
     threshold: int
     window: int
     capped: bool
+    gain: int = 1
+    synapse_decay: int = 0
+    synapse_bits: int = 0
+    graded: bool = False
+    streams: bool = False
     phase: int = 0
     precharge: int = 0
     bias: int | str = 0
@@ -105,6 +116,7 @@ class Piece(_Model):
     reset_to: int = 0
     v_min: int | None = None
     state_bits: int = 32
+    input_bits: int | None = None
     admitted: tuple[int, int] | None = None
     gate: Gate | None = None
 
@@ -114,11 +126,36 @@ class Piece(_Model):
         return self.window == 0
 
 
+class Tile(_Model):
+    """A block of a piece's neurons that one core holds (chips that split layers over cores).
+
+    Attributes:
+        piece: its name.
+        core: number of the core, counted over all chips: chip = core // cores of a chip.
+        low, high: first (channel, y, x), and the one behind the last along each axis.
+    """
+
+    piece: str
+    core: int
+    low: Shape3
+    high: Shape3
+
+    @property
+    def shape(self) -> Shape3:
+        """(C, H, W) of the block."""
+        return self.high[0] - self.low[0], self.high[1] - self.low[1], self.high[2] - self.low[2]
+
+
 class InputPort(_Model):
-    """What arrives: spike counts 0..levels of a map; (C,) features are (C, 1, 1)."""
+    """What arrives: spike counts 0..levels of a map; (C,) features are (C, 1, 1).
+
+    ``graded``: a count arrives as one event that carries it, at the window's first micro-step, not
+    as single events in its first micro-steps.
+    """
 
     shape: Shape3
     levels: int
+    graded: bool = False
 
 
 class OutputPort(_Model):
@@ -143,6 +180,7 @@ class Mapped(_Model):
 
     Attributes:
         micro_steps: period of a timestep in micro-steps.
+        tiles: where the pieces' neurons stand, on chips that split layers; every neuron in one tile.
         order: order in which input events are played.
     """
 
@@ -155,4 +193,5 @@ class Mapped(_Model):
     input: InputPort
     pieces: tuple[Piece, ...]
     output: OutputPort
+    tiles: tuple[Tile, ...] = ()
     order: str = "micro-step, y, x, channel"

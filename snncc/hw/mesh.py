@@ -1,0 +1,50 @@
+"""Chips whose cores stand on a mesh of routers: geometry and what one core holds."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from snncc.hw.quantity import Grade
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Bound(_Model):
+    """A limit with its source.
+
+    Attributes:
+        limit: largest allowed number.
+        source: where it was published or how it was derived.
+        grade: what kind of evidence that is.
+    """
+
+    limit: int
+    source: str
+    grade: Grade
+
+
+class Mesh(_Model):
+    """Cores of a chip hang on a grid of routers with XY routing; chips stand in a row.
+
+    Core ``i`` of a chip hangs on router ``i // cores_per_router``, which stands at
+    ``(router % columns, router // columns)``.
+    """
+
+    source: str
+    chips: int
+    columns: int
+    rows: int
+    cores_per_router: int
+
+    @property
+    def cores_per_chip(self) -> int:
+        """Cores of one chip."""
+        return self.columns * self.rows * self.cores_per_router
+
+    def position(self, core: int) -> tuple[int, int]:
+        """(x, y) of a core's router; chip c stands ``c * columns`` to the right."""
+        chip, local = divmod(core, self.cores_per_chip)
+        y, x = divmod(local // self.cores_per_router, self.columns)
+        return chip * self.columns + x, y

@@ -1,0 +1,34 @@
+"""Physical constants with source, grade and band."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Grade = Literal["measured", "vendor", "fitted", "simulated", "assumed"]
+
+
+class Quantity(BaseModel):
+    """A physical constant; the unit stands in the name of the field that holds it.
+
+    Attributes:
+        value: best estimate.
+        low, high: band that the sources support.
+        source: where it was published or how it was derived.
+        grade: what kind of evidence that is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    value: float
+    low: float
+    high: float
+    source: str
+    grade: Grade
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Quantity:
+        if not 0 <= self.low <= self.value <= self.high:
+            raise ValueError("needs 0 <= low <= value <= high")
+        return self
