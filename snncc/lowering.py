@@ -20,10 +20,12 @@ class Options:
     Attributes:
         schedule: ``exact`` or ``free``.
         verify_each: run every pass's input and output on the calibration inputs.
+        graded: counts travel as one event that carries them, where the chip has such events.
     """
 
     schedule: Schedule = Schedule.EXACT
     verify_each: bool = False
+    graded: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ of the drives lies on ties and thresholds (dyadic weights).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -26,11 +26,13 @@ from snncc.ir import (
     Neuron,
     Node,
     Output,
+    OverTime,
     Permute,
     Reset,
     Reshape,
     Rounding,
     Scale,
+    SynapseOrder,
 )
 
 
@@ -253,6 +255,43 @@ def stateful_graphs(draw: st.DrawFn) -> Graph:
     b.add(Linear(name="fc", inputs=(b.last,), weight=b.weights(4, b.shape[0])))
     b.add(Neuron(name="last", inputs=("fc",), decay=1.0))
     return b.graph()
+
+
+@st.composite
+def lif_graphs(draw: st.DrawFn) -> Graph:
+    """Binary neurons with reset to zero, leak and synaptic current: what Loihi's own neuron computes."""
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        draw(st.sampled_from([(1, 4, 6), (2, 5, 3)])),
+        1,
+        steps=draw(st.integers(1, 5)),
+        dyadic=draw(st.booleans()),
+    )
+    layers = draw(st.integers(1, 3))
+    for i in range(layers):
+        fade = draw(st.sampled_from([None, None, 0.25, 0.75]))
+        b.conv(f"c{i}", b.last, 3, (3, 3), padding=(1, 1))
+        if fade is not None:
+            # A bias in front of a synapse with memory has no integer form.
+            b.nodes[-1] = replace(b.nodes[-1], bias=None)  # type: ignore[call-arg]
+        b.add(
+            Neuron(
+                name=f"n{i}",
+                inputs=(b.last,),
+                decay=draw(st.sampled_from([0, 0.5, 1.0, 0.875])),
+                synapse_decay=fade,
+                synapse_order=draw(st.sampled_from(list(SynapseOrder))),
+                reset=Reset.VALUE,
+                strict=draw(st.booleans()),
+            )
+        )
+    b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
+    b.add(Linear(name="fc", inputs=(b.last,), weight=b.weights(4, b.shape[0])))
+    if draw(st.booleans()):
+        b.add(Neuron(name="last", inputs=("fc",), decay=0.75, reset=Reset.VALUE))
+        return b.graph()
+    graph = b.graph()
+    return graph.rewrite(lambda n: replace(n, over_time=OverTime.SUM) if isinstance(n, Output) else None)
 
 
 def random_inputs(graph: Graph, samples: int, seed: int) -> np.ndarray:

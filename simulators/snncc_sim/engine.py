@@ -20,10 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
-from snncc.ir.interp import decode
-from snncc.ir.nodes import Output
-from snncc.mapping.mapped import Engine, Mapped, OutputPort
-from snncc.simulation import Activity, LayerActivity, Progress
+from snncc.mapping.mapped import Engine, Mapped
+from snncc.simulation import Activity, LayerActivity, Progress, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program
 
@@ -157,9 +155,9 @@ class _Machine:
     def _clocked(self, x: Array, counts: Array, stats: Array) -> None:
         p = self.program
         scratch = np.zeros(p.neurons, np.int64 if p.wide else np.int32)
-        period = p.mapped.micro_steps
+        rhythm = (p.mapped.micro_steps, p.mapped.input.graded)
         kernels.run_clocked(
-            p.pieces, self._net(), p.v_init, p.bias, x, period, p.depths, p.sizes, scratch, counts, stats
+            p.pieces, self._net(), p.v_init, p.bias, x, rhythm, p.depths, p.sizes, scratch, counts, stats
         )
 
     def _events(self, x: Array, first: int, counts: Array, stats: Array) -> None:
@@ -193,16 +191,6 @@ class _Machine:
                 got = f"{mine.min()}..{mine.max()}"
                 raise fail("SNNC-C009", piece.name, "initial membrane", got=got, limit=f"{-word}..{word - 1}")
         return start
-
-
-def _decoded(port: OutputPort, counts: Array, tensors: Mapping[str, Array]) -> Array:
-    """The network's result, as the interpreter decodes it."""
-    node = Output(
-        name="output", inputs=(port.piece,), decode=port.decode, over_time=port.over_time, scale=port.scale
-    )
-    flat = counts.astype(np.int64).reshape(*counts.shape[:2], int(np.prod(counts.shape[2:])))
-    ordered = flat if port.order is None else flat[..., tensors[port.order]]
-    return decode(node, ordered.reshape(*counts.shape[:2], *port.shape))
 
 
 def _updates(mapped: Mapped, samples: int) -> list[int]:
@@ -244,5 +232,5 @@ def _activity(
     by_connection = {
         p.name: tuple(int(n) for n in arrived[i, : len(p.connections)]) for i, p in enumerate(mapped.pieces)
     }
-    result = _decoded(mapped.output, counts[mapped.output.piece], tensors)
+    result = decoded(mapped.output, counts[mapped.output.piece], tensors)
     return Activity(samples, counts, tuple(layers), result, per_sample, by_connection)

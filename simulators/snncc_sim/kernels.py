@@ -39,6 +39,15 @@ def _add(v, weights, base, word, length):
         vs[j] += ws[j]
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _add_times(v, weights, base, word, length, n):
+    """Add a run of weights ``n`` times: what one graded event delivers."""
+    vs = v[base : base + length]
+    ws = weights[word : word + length]
+    for j in range(length):
+        vs[j] += n * ws[j]
+
+
 @njit(nogil=True, cache=True)
 def _add_size(v, weights, base, word, length):
     """Add the magnitudes of a run of weights to a run of accumulators."""
@@ -102,8 +111,8 @@ def _count(c, pointers, y, x, stats):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _scatter(c, p, event, net, a, stats):
-    """Add what one event delivers through a connection to the accumulators ``a``."""
+def _scatter(c, p, event, count, net, a, stats):
+    """Add what one event, which carries ``count``, delivers through a connection to the accumulators."""
     _, pointers, outputs, taps, weights = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
@@ -118,7 +127,11 @@ def _scatter(c, p, event, net, a, stats):
         kernel_row = (channel * c.kernel_y + taps[i]) * c.kernel_x
         for j in range(first, end):
             base = p.start + (row + outputs[j]) * p.channels + group
-            _add(a, weights, base, c.weights + (kernel_row + taps[j]) * c.fan, length)
+            word = c.weights + (kernel_row + taps[j]) * c.fan
+            if count == 1:
+                _add(a, weights, base, word, length)
+            else:
+                _add_times(a, weights, base, word, length, count)
 
 
 @njit(nogil=True, cache=True)
@@ -320,32 +333,43 @@ def run_events(pieces, net, start, events, offsets, at_once, budget, counts, sta
 
 
 @njit(nogil=True, cache=True)
-def _encode(x, d, ring, base, previous, waiting):
-    """Input events of micro-step ``d`` of a timestep (an integer n is a spike in steps 0..n-1)."""
+def _encode(x, d, graded, ring, carried, base, previous, waiting):
+    """Input events of micro-step ``d`` of a timestep: spikes in steps 0..n-1, or one event of n."""
     n = 0
     if d == 0:
         for i in range(x.size):
             if x[i] > 0:
                 ring[base + n] = i
+                carried[base + n] = x[i] if graded else 1
                 n += 1
+        return n
+    if graded:
         return n
     for j in range(waiting):
         i = ring[previous + j]
         if x[i] > d:
             ring[base + n] = i
+            carried[base + n] = 1
             n += 1
     return n
 
 
 @njit(nogil=True, cache=True)
-def _charge(p, v, a, bias, counts, stats):
+def _charge(p, v, a, current, bias, counts, stats):
     """Start of a window: decay, then add what collected since the last one."""
     decay, bits, low, high, precharge = p.decay, p.decay_bits, p.low, p.high, p.precharge
+    gain, fade, fade_bits = p.gain, p.synapse_decay, p.synapse_bits
     saturations = 0
     for i in range(p.start, p.start + p.size):
         u = v[i]
         u = (u * decay) >> bits if u >= 0 else -((-u * decay) >> bits)
-        u += a[i] + bias[i] + precharge
+        drive = gain * np.int64(a[i])
+        if fade > 0:
+            s = current[i]
+            drive += (s * fade) >> fade_bits if s >= 0 else -((-s * fade) >> fade_bits)
+            saturations += drive > high or drive < low
+            current[i] = drive
+        u += drive + bias[i] + precharge
         a[i] = 0
         saturations += u > high or u < low
         v[i] = min(max(u, low), high)
@@ -356,7 +380,45 @@ def _charge(p, v, a, bias, counts, stats):
 
 
 @njit(nogil=True, cache=True)
-def _fire_window(p, d, v, counts, ring, base, previous, waiting):
+def _fire_graded(p, v, counts, ring, carried, base):
+    """Events of a window whose neurons send their count at once."""
+    n, threshold, window = 0, p.threshold, p.window
+    loss = 0 if p.reset == 2 else threshold
+    for j in range(p.size):
+        count = min(v[p.start + j] // threshold, window)
+        if count > 0:
+            v[p.start + j] -= count * loss
+            counts[p.start + j] += count
+            ring[base + n], carried[base + n] = j, count
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _stream(p, k, v, a, bias, counts, ring, carried, base, stats):
+    """A micro-step of the clocked free schedule: add what arrived, fire once where at threshold."""
+    n, first = 0, k == p.phase
+    for j in range(p.size):
+        i = p.start + j
+        u = v[i] + p.gain * np.int64(a[i])
+        a[i] = 0
+        if first:
+            u += bias[i] + p.precharge
+        stats[SATURATIONS] += u > p.high or u < p.low
+        u = min(max(u, p.low), p.high)
+        if p.window == 0:
+            counts[i] = u
+        elif u >= p.threshold and counts[i] < p.limit:
+            u -= p.threshold
+            counts[i] += 1
+            ring[base + n], carried[base + n] = j, 1
+            n += 1
+        v[i] = u
+    return n
+
+
+@njit(nogil=True, cache=True)
+def _fire_window(p, d, v, counts, ring, carried, base, previous, waiting):
     """Spikes of one micro-step of a window; only who fired in the last can fire in this."""
     n, threshold = 0, p.threshold
     loss = 0 if p.reset == 2 else threshold
@@ -366,7 +428,7 @@ def _fire_window(p, d, v, counts, ring, base, previous, waiting):
         if vs[i] >= threshold:
             vs[i] -= loss
             sent[i] += 1
-            ring[base + n] = i
+            ring[base + n], carried[base + n] = i, 1
             n += 1
     return n
 
@@ -383,25 +445,48 @@ def _close(p, v, counts):
 
 
 @njit(nogil=True, cache=True)
-def _window(p, k, period, steps, v, a, bias, counts, ring, base, previous, waiting, stats):
-    """Micro-step ``k`` of a piece: number of spikes it left at ``base`` of the ring."""
+def _window(p, k, period, steps, state, bias, counts, ring, carried, waits, stats):
+    """Micro-step ``k`` of a piece: number of events it left at ``base`` of the ring.
+
+    ``waits``: base of this micro-step's events, that of the last one's, and their number.
+    """
+    v, a, current = state
+    base, previous, waiting = waits
     if k < p.phase:
         return 0
+    if p.streams:
+        return _stream(p, k, v, a, bias, counts[0], ring, carried, base, stats)
     t, d = divmod(k - p.phase, period)
     if t >= steps:
         return 0
     if d == 0:
-        _charge(p, v, a, bias, counts[t], stats)
+        _charge(p, v, a, current, bias, counts[t], stats)
     if p.window == 0:
         return 0
-    n = _fire_window(p, d, v, counts[t], ring, base, previous, waiting) if d < p.window else 0
+    n = 0
+    if p.graded:
+        n = _fire_graded(p, v, counts[t], ring, carried, base) if d == 0 else 0
+    elif d < p.window:
+        n = _fire_window(p, d, v, counts[t], ring, carried, base, previous, waiting)
     if d == period - 1:
         _close(p, v, counts[t])
     return n
 
 
 @njit(nogil=True, cache=True)
-def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, stats):
+def _collect(p, arrived, a, stats):
+    """Move what one micro-step delivered to the accumulators; sums outside the admitted range."""
+    outside = 0
+    for i in range(p.start, p.start + p.size):
+        s = arrived[i]
+        outside += s < p.sum_low or s > p.sum_high
+        a[i] += s
+        arrived[i] = 0
+    stats[SATURATIONS] += outside
+
+
+@njit(nogil=True, cache=True)
+def run_clocked(pieces, net, v_init, bias, x, rhythm, depths, sizes, a, counts, stats):
     """Clocked execution of a batch of samples.
 
     Args:
@@ -410,7 +495,7 @@ def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, 
         v_init: membranes before the first window, int64.
         bias: what every window adds, int64.
         x: int32 input counts [samples, steps, addresses].
-        period: micro-steps of a timestep.
+        rhythm: micro-steps of a timestep; whether the input's counts arrive as single events.
         depths: micro-steps for which each source's spikes are kept.
         sizes: addresses of each source.
         a: accumulators per neuron, int32 or int64: scratch.
@@ -418,10 +503,12 @@ def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, 
         stats: int64 [samples, pieces, STATS + connections of a piece], result.
     """
     connections, steps = net[0], x.shape[1]
+    period, graded = rhythm
     starts = np.zeros(sizes.size + 1, np.int64)
     for source in range(sizes.size):
         starts[source + 1] = starts[source] + sizes[source] * depths[source]
-    ring = np.empty(starts[-1], np.int32)
+    ring, carried = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    arrived, current = np.zeros_like(a), np.zeros_like(v_init)
     lengths = np.zeros((sizes.size, depths.max()), np.int64)
     end = steps * period
     for i in range(pieces.size):
@@ -429,6 +516,8 @@ def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, 
     for s in range(x.shape[0]):
         v = v_init.copy()
         a[:] = 0
+        current[:] = 0
+        state = (v, a, current)
         for k in range(end):
             for source in range(sizes.size):
                 slot, last = k % depths[source], (k - 1) % depths[source]
@@ -437,14 +526,16 @@ def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, 
                 waiting = lengths[source, last]
                 if source == 0:
                     t, d = divmod(k, period)
-                    n = _encode(x[s, t], d, ring, base, previous, waiting) if t < steps else 0
+                    n = 0
+                    if t < steps:
+                        n = _encode(x[s, t], d, graded, ring, carried, base, previous, waiting)
                 else:
                     p, row = pieces[source - 1], stats[s, source - 1]
-                    n = _window(
-                        p, k, period, steps, v, a, bias, counts[s], ring, base, previous, waiting, row
-                    )
+                    waits = (base, previous, waiting)
+                    n = _window(p, k, period, steps, state, bias, counts[s], ring, carried, waits, row)
                 lengths[source, slot] = n
             for i in range(pieces.size):
+                into = arrived if pieces[i].inspected else a
                 for m in range(pieces[i].first, pieces[i].end):
                     c = connections[m]
                     if k < c.delay:
@@ -452,7 +543,9 @@ def run_clocked(pieces, net, v_init, bias, x, period, depths, sizes, a, counts, 
                     slot = (k - c.delay) % depths[c.source]
                     base = starts[c.source] + slot * sizes[c.source]
                     for e in range(base, base + lengths[c.source, slot]):
-                        _scatter(c, pieces[i], np.int64(ring[e]), net, a, stats[s, i])
+                        _scatter(c, pieces[i], np.int64(ring[e]), carried[e], net, into, stats[s, i])
+                if pieces[i].inspected:
+                    _collect(pieces[i], arrived, a, stats[s, i])
         for i in range(pieces.size):
             if stats[s, i, SATURATIONS] > 0:
                 stats[s, i, OUTSIDE] = 1

@@ -35,6 +35,7 @@ PIECE = np.dtype(
             "first", "end",  # its rows of the connection table
             "fire_at", "threshold", "window", "limit",  # limit: largest count, enforced
             "phase", "precharge", "decay", "decay_bits", "reset", "reset_to", "v_min",
+            "gain", "synapse_decay", "synapse_bits", "graded", "streams",
             "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
             "gated", "step", "rounds", "tap_y", "tap_x", "inspected", "sum_low", "sum_high",
             "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
@@ -210,7 +211,9 @@ class _Builder:
         for c in piece.connections:
             magnitude = np.abs(self._weight(c, piece.name).astype(np.int64)).sum(axis=(1, 2, 3))
             total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1]
-        return total * max(self.mapped.micro_steps, piece.phase)
+        levels = max(self.mapped.input.levels, *(p.window for p in self.mapped.pieces), 1)
+        carried = levels if self.mapped.input.graded or any(p.graded for p in self.mapped.pieces) else 1
+        return total * carried * max(self.mapped.micro_steps, piece.phase)
 
     def _store(self, c: Connection, where: str) -> int:
         """Offset of the connection's weights in the common array."""
@@ -260,7 +263,10 @@ class _Builder:
         row["start"], row["first"], row["end"] = start, first, end
         row["channels"], row["height"], row["width"] = piece.shape
         row["size"] = int(np.prod(piece.shape))
-        for name in ("threshold", "window", "phase", "precharge", "decay", "decay_bits", "reset_to"):
+        for name in (
+            "threshold", "window", "phase", "precharge", "decay", "decay_bits", "reset_to", "gain",
+            "synapse_decay", "synapse_bits", "graded", "streams",
+        ):  # fmt: skip
             row[name] = getattr(piece, name)
         row["fire_at"] = NEVER if piece.is_readout else piece.threshold
         row["limit"] = piece.window if piece.capped else NEVER
@@ -273,11 +279,10 @@ class _Builder:
             row["low"] = piece.v_min
             # The gated schedule is made for sums that no floor cuts: reaching one is an excursion.
             row["count_low"] = self.mapped.engine is Engine.GATED
-        if self.mapped.engine is Engine.GATED:
-            if piece.admitted is not None:
-                row["inspected"], (row["sum_low"], row["sum_high"]) = 1, piece.admitted
-            if piece.gate is not None:
-                self._gate(row, piece)
+        if self.mapped.engine is not Engine.EVENT and piece.admitted is not None:
+            row["inspected"], (row["sum_low"], row["sum_high"]) = 1, piece.admitted
+        if self.mapped.engine is Engine.GATED and piece.gate is not None:
+            self._gate(row, piece)
 
     def _gate(self, row: Any, piece: Piece) -> None:
         gate = piece.gate

@@ -45,11 +45,12 @@ class Approximation(_Model):
 
 
 class LayerRange(_Model):
-    """Range of one layer's membrane over every order of its input events.
+    """Range of one layer's membrane, or accumulator, over every order of its input events.
 
     Attributes:
         layer: the neuron node.
-        bits: width of the chip's membrane word.
+        quantity: what the range is of.
+        bits: width of the chip's word for it.
         word_low, word_high: what that word holds, less what the schedule itself needs.
         all_inputs: bounds over every input that the types allow.
         observed: bounds over the calibration inputs.
@@ -61,6 +62,7 @@ class LayerRange(_Model):
     """
 
     layer: str
+    quantity: str = "membrane"
     bits: int
     word_low: int
     word_high: int

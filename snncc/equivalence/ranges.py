@@ -58,7 +58,9 @@ def drive(
     values: Mapping[str, Array],
     change: Callable[[Linear | Conv2d], Linear | Conv2d],
 ) -> Array:
-    """What the neuron receives, [N, *shape], when ``change`` is applied to the weighted nodes.
+    """What the neuron's membrane receives, [N, *shape], when ``change`` is applied to the weighted nodes.
+
+    With the neuron's gain, in units of its membrane.
 
     ``values`` holds the spike values [N, *shape] that the weighted nodes read.
     """
@@ -68,7 +70,9 @@ def drive(
             env[node.name] = evaluate(change(node), [values[node.inputs[0]]])
         else:
             env[node.name] = evaluate(node, [env[i] for i in node.inputs])
-    return env[neuron.inputs[0]]
+    received = env[neuron.inputs[0]]
+    gain = getattr(neuron, "gain", 1)
+    return received * number_array(gain, received.ndim) if isinstance(gain, Const) or gain != 1 else received
 
 
 def signed_part(sign: int) -> Callable[[Linear | Conv2d], Linear | Conv2d]:

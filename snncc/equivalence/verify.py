@@ -155,7 +155,8 @@ def _first(mapped: Mapped, integer: Run, spikes: Activity) -> Divergence:
 
 def _keep_the_proof(artifact: Artifact, excursions: tuple[Excursion, ...]) -> None:
     """No sample may leave a range that the certificate calls proven."""
-    proven = {r.layer for r in artifact.certificate.ranges if r.proven}
+    ranges = artifact.certificate.ranges
+    proven = {r.layer for r in ranges} - {r.layer for r in ranges if not r.proven}
     for left in excursions:
         if left.layer in proven:
             where = f"%{left.layer}"

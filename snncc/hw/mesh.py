@@ -30,6 +30,9 @@ class Mesh(_Model):
 
     Core ``i`` of a chip hangs on router ``i // cores_per_router``, which stands at
     ``(router % columns, router // columns)``.
+
+    Attributes:
+        chip_crossing: links that a step to the next chip counts as in placement, on top of its own.
     """
 
     source: str
@@ -37,6 +40,7 @@ class Mesh(_Model):
     columns: int
     rows: int
     cores_per_router: int
+    chip_crossing: Bound | None = None
 
     @property
     def cores_per_chip(self) -> int:

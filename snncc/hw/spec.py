@@ -62,7 +62,11 @@ class Limits(_Model):
 
 
 class Abilities(_Model):
-    """What the chip's neurons and schedule can do. ``source`` covers all."""
+    """What the chip's neurons and schedule can do. ``source`` covers all.
+
+    ``custom_neurons``: neuron models are programs (Loihi 2), not one circuit. ``graded_events``:
+    an event can carry a count.
+    """
 
     source: str
     clocked: bool
@@ -71,6 +75,9 @@ class Abilities(_Model):
     second_accumulator: bool
     clips_counts: bool
     reads_membranes: bool
+    synaptic_current: bool = False
+    custom_neurons: bool = False
+    graded_events: bool = False
 
 
 class Costs(_Model):

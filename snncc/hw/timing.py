@@ -17,6 +17,9 @@ class MeshCosts(BaseModel):
             only leaks. spike_out: one packet sent to one core.
         hop_x, hop_y: one packet over one link between routers.
         barrier: end of a step, of one chip.
+        step_time_min_ns: shortest step, barrier included; chips of fixed rounds know nothing else.
+        active_power_mw: of the working chip, everything included. It makes an energy of its own that
+            is never added to energies by operation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,3 +42,4 @@ class MeshCosts(BaseModel):
     hop_x_energy_pj: Quantity | None = None
     hop_y_energy_pj: Quantity | None = None
     barrier_energy_pj: Quantity | None = None
+    active_power_mw: Quantity | None = None

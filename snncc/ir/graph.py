@@ -188,10 +188,10 @@ def _integer_problems(
         real = real or (isinstance(value, float) and f.name != "output_scale")
         if real:
             yield problem("SNNC-M010", where, f"{f.name} must be an integer here", got=value)
-    if isinstance(node, Neuron) and (node.gain != 1 or node.output_scale != 1):
-        yield problem(
-            "SNNC-M010", where, "gain and output_scale must be 1 here", got=(node.gain, node.output_scale)
-        )
+    if isinstance(node, Neuron) and node.output_scale != 1:
+        yield problem("SNNC-M010", where, "output_scale must be 1 here", got=node.output_scale)
+    if isinstance(node, Neuron | WindowNeuron) and not (isinstance(node.gain, int) and node.gain >= 1):
+        yield problem("SNNC-M010", where, "gain must be a positive integer here", got=node.gain)
     if isinstance(result, Spikes) and result.unit != 1.0:
         yield problem("SNNC-M010", where, "spikes carry whole counts here", got=f"unit {result.unit}")
     if isinstance(result, Current) and result.dtype != "i32":

@@ -170,11 +170,11 @@ def neuron_step(node: Neuron, x: Array, state: Any) -> Array:
     if np.isscalar(state.v):
         state.v = np.zeros_like(x) + num(node.v_init)
     threshold = num(node.threshold)
-    u = (
-        _decay(node, state.v, num(node.decay))
-        + _synapse(node, x, state, num) * num(node.gain)
-        + num(node.bias)
-    )
+    if np.issubdtype(x.dtype, np.integer):
+        drive = _synapse(node, x * node.gain, state, num)
+    else:
+        drive = _synapse(node, x, state, num) * num(node.gain)
+    u = _decay(node, state.v, num(node.decay)) + drive + num(node.bias)
     if node.is_readout:
         state.v = u
         return np.asarray(u)
@@ -188,23 +188,29 @@ def neuron_step(node: Neuron, x: Array, state: Any) -> Array:
 
 
 def _decay(node: Neuron | WindowNeuron, v: Array, decay: Any) -> Array:
+    return _leak(v, decay, node.decay_bits)
+
+
+def _leak(v: Array, factor: Any, bits: int) -> Array:
+    """``factor·v``; of integers the fixed-point product, rounded toward zero."""
     if not np.issubdtype(v.dtype, np.integer):
-        return np.asarray(decay * v)
-    return np.asarray(np.sign(v) * ((np.abs(v) * decay) >> node.decay_bits))
+        return np.asarray(factor * v)
+    return np.asarray(np.sign(v) * ((np.abs(v) * factor) >> bits))
 
 
 def _synapse(node: Neuron, x: Array, state: Any, num: Callable[[Number], Any]) -> Array:
     if node.synapse_decay is None:
         return x
-    d, i = num(node.synapse_decay), state.i
+    d, bits = num(node.synapse_decay), node.synapse_bits
+    i = np.zeros_like(x) if np.isscalar(state.i) else state.i
     match node.synapse_order:
         case SynapseOrder.ADD_READ_DECAY:
             read = i + x
-            state.i = read * d
+            state.i = _leak(read, d, bits)
         case SynapseOrder.DECAY_ADD_READ:
-            read = state.i = d * i + x
+            read = state.i = _leak(i, d, bits) + x
         case SynapseOrder.ADD_DECAY_READ:
-            read = state.i = d * (i + x)
+            read = state.i = _leak(i + x, d, bits)
     return np.asarray(read)
 
 
@@ -287,10 +293,11 @@ def host_values(graph: Graph, x: Array) -> dict[str, Array]:
 
 @dataclass
 class _Window:
-    """A window neuron's membrane ``v``, second accumulator ``a`` and count ``n`` of this window."""
+    """A window neuron's membrane ``v``, accumulator ``a``, synaptic current ``i``, count ``n`` so far."""
 
     v: Array
     a: Array
+    i: Array
     n: Array
 
 
@@ -302,7 +309,7 @@ def _run_windows(graph: Graph, per_step: dict[str, Array]) -> dict[str, Array]:
     for node in windows:
         shape = (samples, *graph.types[node.name].shape)
         v = np.zeros(shape, np.int64) + number_array(node.v_init, len(shape))
-        state[node.name] = _Window(v, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        state[node.name] = _Window(v, *(np.zeros(shape, np.int64) for _ in range(3)))
     lines: dict[str, list[Array]] = {n.name: [] for n in graph.nodes if isinstance(n, Delay)}
     counts = {n.name: np.zeros((samples, steps, *graph.types[n.name].shape), np.int64) for n in windows}
     for k in range(max((n.phase for n in windows), default=0) + steps * period):
@@ -333,7 +340,7 @@ def _micro_step(
         t, d = divmod(k, graph.micro_steps)
         n = per_step[node.inputs[0]]
         env[node.name] = (
-            (n[:, t] > d).astype(np.int64) if t < graph.steps else np.zeros_like(n[:, 0], np.int64)
+            _train(n[:, t], d, node.graded) if t < graph.steps else np.zeros_like(n[:, 0], np.int64)
         )
     elif isinstance(node, WindowNeuron):
         env[node.name] = _window_step(node, k, graph, state[node.name], counts[node.name])
@@ -346,20 +353,33 @@ def _micro_step(
         env[node.name] = evaluate(node, [env[name] for name in node.inputs])
 
 
+def _train(n: Array, d: int, graded: bool) -> Array:
+    """What a count sends in micro-step ``d`` of its window."""
+    if graded:
+        return np.asarray(n if d == 0 else np.zeros_like(n), np.int64)
+    return np.asarray(n > d, np.int64)
+
+
 def _window_step(node: WindowNeuron, k: int, graph: Graph, s: _Window, counts: Array) -> Array:
+    if node.release is Release.STREAM:
+        return _stream_step(node, k, s, counts[:, 0])
     t, d = divmod(k - node.phase, graph.micro_steps)
     if not 0 <= t < graph.steps:
         return np.zeros_like(s.v)
     if d == 0:
         bias = number_array(node.bias, s.v.ndim)
-        s.v = _decay(node, s.v, node.decay) + s.a + bias + node.precharge
+        s.i = _leak(s.i, node.synapse_decay, node.synapse_bits) + node.gain * s.a
+        s.v = _decay(node, s.v, node.decay) + s.i + bias + node.precharge
         s.a = np.zeros_like(s.a)
         s.n = np.zeros_like(s.n)
     if node.is_readout:
         counts[:, t] = s.v
         return s.v
-    fires = (s.v >= node.threshold) & (d < node.window)
-    spikes: Array = fires.astype(np.int64)
+    spikes: Array
+    if node.graded:
+        spikes = np.clip(s.v // node.threshold, 0, node.window) * (d == 0)
+    else:
+        spikes = ((s.v >= node.threshold) & (d < node.window)).astype(np.int64)
     s.v = s.v - spikes * node.threshold if node.reset is not Reset.NONE else s.v
     s.n = s.n + spikes
     counts[:, t] += spikes
@@ -369,4 +389,23 @@ def _window_step(node: WindowNeuron, k: int, graph: Graph, s: _Window, counts: A
             s.v = np.where(s.n > 0, node.reset_to, s.v)
         if node.v_min is not None:
             s.v = np.maximum(s.v, node.v_min)
+    return spikes
+
+
+def _stream_step(node: WindowNeuron, k: int, s: _Window, counts: Array) -> Array:
+    """A neuron of the clocked free schedule; ``counts`` [N, *shape] of the only timestep."""
+    if k < node.phase:
+        return np.zeros_like(s.v)
+    if k == node.phase:
+        s.v = s.v + number_array(node.bias, s.v.ndim) + node.precharge
+    s.v = s.v + node.gain * s.a
+    s.a = np.zeros_like(s.a)
+    if node.is_readout:
+        counts[...] = s.v
+        return s.v
+    may = s.n < node.window if node.capped else True
+    spikes: Array = ((s.v >= node.threshold) & may).astype(np.int64)
+    s.v = s.v - spikes * node.threshold
+    s.n = s.n + spikes
+    counts += spikes
     return spikes

@@ -26,8 +26,9 @@ class Neuron(Node):
     with ``max_spikes`` 0 never fires and delivers its membrane (readout). ``decay`` 0 makes it
     stateless (SFA), 1 an integrate-and-fire neuron.
 
-    In integer graphs every number is an integer, ``gain`` and ``output_scale`` are 1, and the
-    decay is the fixed-point product ``trunc(v·decay / 2^decay_bits)``, rounded toward zero.
+    In integer graphs every number is an integer, ``output_scale`` is 1, both decays are fixed-point
+    products, as ``trunc(v·decay / 2^decay_bits)``, rounded toward zero, and ``gain`` acts on the
+    drive before the synapse (Loihi keeps six fraction bits behind the accumulator).
 
     Attributes:
         threshold: θ, one or per channel; positive.
@@ -47,6 +48,7 @@ class Neuron(Node):
     gain: Number = 1
     bias: Number = 0
     synapse_decay: Number | None = None
+    synapse_bits: int = 0
     synapse_order: SynapseOrder = SynapseOrder.DECAY_ADD_READ
     reset: Reset = Reset.SUBTRACT
     reset_by: Number | None = None
@@ -95,15 +97,19 @@ class Neuron(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(Node):
-    """Spike graphs only: an integer n becomes n single spikes at micro-steps 0..n-1 of the window."""
+    """Spike graphs only: an integer n becomes n single spikes at micro-steps 0..n-1 of the window.
+
+    With ``graded`` it becomes one event that carries n, at micro-step 0.
+    """
 
     kind = "encode"
     families = SPIKE_ONLY
+    graded: bool = False
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         x = only(self, args)
         want(isinstance(x, Spikes) and not x.signed, self, "takes unsigned spikes", x)
-        return Spikes(x.shape, 1)
+        return Spikes(x.shape, x.levels if self.graded and isinstance(x, Spikes) else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +119,17 @@ class WindowNeuron(Node):
     With ``release=window`` the input of timestep t collects in a second accumulator ``a``; at
     micro-step ``phase + t·period`` (period: the graph's ``micro_steps``)::
 
-        u = trunc(v·decay / 2^decay_bits) + a + bias + precharge;  a = 0
+        I = trunc(I·synapse_decay / 2^synapse_bits) + gain·a;  a = 0
+        u = trunc(v·decay / 2^decay_bits) + I + bias + precharge
 
     and then for ``window`` micro-steps, at most ``window`` spikes: fire if u ≥ θ, u -= θ. At the
     window's end v = u - precharge, or ``reset_to`` if it fired and resets to a value, then
-    ``v = max(v, v_min)``. The count of a window is clip(⌊(u₀)/θ⌋, 0, window) (DESIGN §5.4).
+    ``v = max(v, v_min)``. The count of a window is clip(⌊(u₀)/θ⌋, 0, window) (DESIGN §5.4). With
+    ``graded`` it leaves at once, as one event that carries it (Loihi 2).
+
+    With ``release=stream`` (clocked chips, one timestep) the membrane starts at ``v_init + bias +
+    precharge`` and in every micro-step from ``phase`` to the end adds what arrived and fires once
+    if it is at or over θ, at most ``window`` times if ``capped``.
 
     With ``release=free`` the membrane starts at ``v_init + bias + precharge`` and fires once in
     every update that leaves it at or over θ, as an event-driven chip does, at most ``window``
@@ -133,6 +145,10 @@ class WindowNeuron(Node):
     families = SPIKE_ONLY
     threshold: int
     window: int
+    gain: int = 1
+    synapse_decay: int = 0
+    synapse_bits: int = 0
+    graded: bool = False
     phase: int = 0
     precharge: int = 0
     bias: Number = 0
@@ -154,7 +170,9 @@ class WindowNeuron(Node):
         x = only(self, args)
         want(self.threshold >= 1, self, "threshold must be at least 1", self.threshold)
         want(self.window >= 0 and self.phase >= 0, self, "window and phase must not be negative")
-        return Current(x.shape, "i32") if self.is_readout else Spikes(x.shape, 1)
+        if self.is_readout:
+            return Current(x.shape, "i32")
+        return Spikes(x.shape, self.window if self.graded else 1)
 
 
 @dataclass(frozen=True, kw_only=True)

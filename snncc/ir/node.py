@@ -60,7 +60,8 @@ class Release(StrEnum):
     """When a neuron of a spike graph may fire."""
 
     WINDOW = "window"  # after the window of its inputs has ended (schedule `exact`)
-    FREE = "free"  # whenever its membrane reaches the threshold (schedule `free`)
+    FREE = "free"  # whenever its membrane reaches the threshold (schedule `free`, event-driven chips)
+    STREAM = "stream"  # in every micro-step, on what arrived until then (schedule `free`, clocked chips)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from snncc.ir import (
     Node,
     Number,
     Permute,
+    Release,
     Reshape,
     Spikes,
     SumPool2d,
@@ -107,6 +108,11 @@ def _piece(
         threshold=node.threshold,
         window=node.window,
         capped=node.capped,
+        gain=node.gain,
+        synapse_decay=node.synapse_decay,
+        synapse_bits=node.synapse_bits,
+        graded=node.graded,
+        streams=node.release is Release.STREAM,
         phase=node.phase,
         precharge=node.precharge,
         bias=_stored(node.bias, tensors),
@@ -149,7 +155,8 @@ def _input_port(graph: Graph) -> InputPort:
     encode = next(n for n in graph.nodes if isinstance(n, Encode))
     kind = graph.types[encode.inputs[0]]
     assert isinstance(kind, Spikes)
-    return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels)
+    assert isinstance(encode, Encode)
+    return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels, graded=encode.graded)
 
 
 def _output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:

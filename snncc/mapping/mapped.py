@@ -87,10 +87,9 @@ class Piece(_Model):
         graded: fires once a window, at its first micro-step, one event that carries the count.
         streams: integrates and fires in every micro-step of its window (the clocked free schedule).
         state_bits: width of the membrane in bits, two's complement.
-        input_bits: width of the accumulator that adds up one micro-step's synapses; None: as wide
-            as the membrane. A sample whose sums leave it is an excursion.
-        admitted: range of input sums, over any order of events, for which the schedule is made;
-            a sample that leaves it is an excursion. None where nothing depends on it.
+        admitted: range of input sums for which the program is made: of one micro-step (clocked
+            engine), or over any order of events; a sample that leaves it is an excursion. None where
+            nothing depends on it.
     """
 
     name: str
@@ -116,7 +115,6 @@ class Piece(_Model):
     reset_to: int = 0
     v_min: int | None = None
     state_bits: int = 32
-    input_bits: int | None = None
     admitted: tuple[int, int] | None = None
     gate: Gate | None = None
 

@@ -47,11 +47,18 @@ class ExpandSFA:
     Attributes:
         schedule: which.
         capped: whether the chip holds a neuron back after its largest count (``free``).
+        clocked: whether ``free`` runs in micro-steps of a clocked chip, in place of event by event.
+        graded: whether a count travels as one event that carries it; P is then 2 (Loihi 2).
+        native: whether a network of single spikes updates every neuron in every micro-step (P = 1),
+            as chips do whose neurons integrate and fire in one step.
     """
 
     name: ClassVar[str] = "expand-sfa"
     schedule: Schedule = Schedule.EXACT
     capped: bool = True
+    clocked: bool = False
+    graded: bool = False
+    native: bool = False
 
     @property
     def preserves(self) -> Semantics:
@@ -69,8 +76,13 @@ class ExpandSFA:
                 limit="1",
                 hint="--schedule exact on a clocked target",
             )
-        levels = [t.levels for t in _trains(graph)]
-        return _Expansion(graph, self, max(levels, default=1) + 1).run()
+        return _Expansion(graph, self, self._period(graph)).run()
+
+    def _period(self, graph: Graph) -> int:
+        most = max((t.levels for t in _trains(graph)), default=1)
+        if self.native and most == 1 and self.schedule is Schedule.EXACT:
+            return 1
+        return 2 if self.graded else most + 1
 
 
 def _trains(graph: Graph) -> list[Spikes]:
@@ -84,8 +96,8 @@ class _Expansion:
 
     def __init__(self, graph: Graph, options: ExpandSFA, period: int) -> None:
         self.graph = graph
+        self.options = options
         self.exact = options.schedule is Schedule.EXACT
-        self.capped = options.capped
         self.period = period
         self.nodes: list[Node] = []
         self.types: dict[str, ValueType] = {}
@@ -135,8 +147,23 @@ class _Expansion:
                 known = [self.depth[i] for i in node.inputs if i in self.depth]
                 self._keep(renamed, max(known, default=0))
                 if isinstance(node, Input | HostRegion) and isinstance(self.graph.types[node.name], Spikes):
-                    self._keep(Encode(name=f"{node.name}.spikes", inputs=(node.name,), source=node.source), 0)
-                    self.names[node.name] = f"{node.name}.spikes"
+                    self._encode(node)
+
+    def _encode(self, node: Node) -> None:
+        name = f"{node.name}.spikes"
+        self._keep(Encode(name=name, inputs=(node.name,), source=node.source, graded=self.options.graded), 0)
+        self.names[node.name] = name
+
+    def _phase(self, depth: int) -> int:
+        """First micro-step in which a neuron of this depth acts."""
+        if self.exact:
+            return depth * self.period
+        return depth if self.options.clocked else 0
+
+    def _release(self) -> Release:
+        if self.exact:
+            return Release.WINDOW
+        return Release.STREAM if self.options.clocked else Release.FREE
 
     def _keep(self, node: Node, depth: int | None) -> None:
         self.nodes.append(node)
@@ -165,13 +192,19 @@ class _Expansion:
         assert isinstance(threshold, int)
         assert isinstance(reset_to, int)
         assert v_min is None or isinstance(v_min, int)
+        assert isinstance(node.gain, int)
+        assert node.synapse_decay is None or isinstance(node.synapse_decay, int)
         return WindowNeuron(
             name=node.name,
             inputs=(self.names[node.inputs[0]],),
             source=node.source,
             threshold=threshold,
             window=node.max_spikes,
-            phase=self.target[node.name] * self.period if self.exact else 0,
+            gain=node.gain,
+            synapse_decay=node.synapse_decay or 0,
+            synapse_bits=node.synapse_bits,
+            graded=self.options.graded and not node.is_readout,
+            phase=self._phase(self.target[node.name]),
             precharge=precharge(node),
             bias=_total_bias(self.graph, node),
             decay=decay,
@@ -180,8 +213,8 @@ class _Expansion:
             reset_to=reset_to,
             v_min=v_min,
             v_init=node.v_init,
-            release=Release.WINDOW if self.exact else Release.FREE,
-            capped=self.capped,
+            release=self._release(),
+            capped=self.options.capped,
         )
 
 

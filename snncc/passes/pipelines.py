@@ -21,6 +21,7 @@ from snncc.lowering import Options
 from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
 from snncc.passes.bound_counts import BoundCounts
+from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.fold_conv_bn import FoldConvBN
@@ -34,21 +35,32 @@ Array = NDArray[Any]
 
 
 def to_integers(
-    calibration: Array, *, bits: int, state_bits: int, clips_counts: bool = True
+    calibration: Array, chip: ChipSpec, own: tuple[Pass, ...] = (), sum_bits: int | None = None
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
-    ``clips_counts`` says whether the chip holds a neuron back after D spikes.
+    Args:
+        calibration: inputs [N, T, *shape].
+        chip: its widths and abilities.
+        own: the backend's passes, on the integer graph.
+        sum_bits: width of what adds up a window's inputs, where it is not the membrane's.
     """
     return (
         FoldConvBN(),
         LowerReadout(),
         FoldScale(),
         SplitHost(),
-        *(() if clips_counts else (DropClip(),)),
-        Quantize(calibration=calibration, bits=bits, state_bits=state_bits),
+        *(() if chip.limits.fan_out else (Distribute(),)),
+        *(() if chip.abilities.clips_counts else (DropClip(),)),
+        Quantize(
+            calibration=calibration,
+            bits=chip.limits.weight_bits,
+            state_bits=sum_bits or chip.limits.state_bits,
+            synapses=chip.abilities.synaptic_current,
+        ),
         SingleStep(),
         BoundCounts(),
+        *own,
     )
 
 
@@ -61,22 +73,27 @@ class Legalised:
     recorder: Recorder
 
 
-def legalise(model: Model, calibration: Array, options: Options, chip: ChipSpec) -> Legalised:
+def legalise(
+    model: Model,
+    calibration: Array,
+    options: Options,
+    chip: ChipSpec,
+    own: tuple[Pass, ...] = (),
+    expand: ExpandSFA | None = None,
+    sum_bits: int | None = None,
+) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under the chosen schedule.
+
+    ``own`` and ``sum_bits`` as in :func:`to_integers`; ``expand`` where the chip's schedule is not
+    the default one.
 
     Raises:
         ModelError: where a pass finds no exact lowering.
     """
-    clips = chip.abilities.clips_counts
     recorder = Recorder(calibration, model.labels, options.verify_each)
-    passes = to_integers(
-        calibration,
-        bits=chip.limits.weight_bits,
-        state_bits=chip.limits.state_bits,
-        clips_counts=clips,
-    )
-    integer = recorder.pipeline(passes).run(model.graph)
-    expand = ExpandSFA(schedule=options.schedule, capped=clips)
+    integer = recorder.pipeline(to_integers(calibration, chip, own, sum_bits)).run(model.graph)
+    if expand is None:
+        expand = ExpandSFA(schedule=options.schedule, capped=chip.abilities.clips_counts)
     return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder)
 
 
@@ -111,6 +128,10 @@ class Recorder:
         elif self.verify_each and one.preserves is Semantics.EXACT:
             note = self._check_exact(one, before, after)
         self.records.append(PassRecord(spec=spec(one), preserves=one.preserves.value, note=note))
+
+    def counts(self, graph: Graph) -> dict[str, Array]:
+        """Values of ``graph`` on the calibration inputs, [N, T, *shape] by node."""
+        return self._run(graph).values
 
     def _run(self, graph: Graph) -> Run:
         """Values on the calibration inputs; the last graph's are kept, for the next pass starts from it."""

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import extremes, weighted_inputs
+from snncc.equivalence.ranges import extremes, rest_drive, weighted_inputs
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Const,
@@ -25,6 +25,7 @@ from snncc.ir import (
     Output,
     Reset,
     Rounding,
+    SynapseOrder,
 )
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
@@ -54,6 +55,7 @@ class Quantize:
     Attributes:
         calibration: inputs [N, T, *shape].
         bits: weight width, two's complement, symmetric range.
+        synapses: whether the chip's neurons hold a synaptic current that fades.
         state_bits: accumulator width.
         margin: how much wider than on the calibration inputs the range may become.
     """
@@ -65,10 +67,12 @@ class Quantize:
     bits: int = 8
     state_bits: int = 32
     margin: float = 1.25
+    synapses: bool = False
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        raise_all(_unsupported(graph))
+        raise_all(_unsupported(graph, self.synapses))
+        graph = graph.rewrite(_synapse_first)
         keep = tuple(dict.fromkeys(name for n in _neurons(graph) for name in weighted_inputs(graph, n)[2]))
         values = {
             k: v.reshape(-1, *v.shape[2:]) for k, v in run(graph, self.calibration, keep).values.items()
@@ -165,7 +169,25 @@ def _layers(graph: Graph) -> Iterator[tuple[list[Neuron], list[Weighted]]]:
         yield [n for n in members if isinstance(n, Neuron)], [n for n in members if isinstance(n, Weighted)]
 
 
-def _unsupported(graph: Graph) -> Iterator[Problem]:
+def _synapse_first(node: Node) -> Node | None:
+    """The order in which integer synapses run: I = d·I + x, then read.
+
+    Norse's order reads the same values. Sinabs' reads d times them: its potentials are d times
+    those of a neuron with this order, exactly.
+    """
+    if not isinstance(node, Neuron) or node.synapse_decay is None:
+        return None
+    changes: dict[str, Any] = {"synapse_order": SynapseOrder.DECAY_ADD_READ}
+    if node.synapse_order is SynapseOrder.ADD_DECAY_READ:
+        d = float(node.synapse_decay)  # type: ignore[arg-type]  # one a layer: _unsupported has seen to it
+        for name in ("threshold", "bias", "reset_by", "reset_to", "v_min", "v_init"):
+            value = getattr(node, name)
+            if value is not None:
+                changes[name] = Const(value.array / np.float32(d)) if isinstance(value, Const) else value / d
+    return replace(node, **changes)
+
+
+def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
     def no(node: Node, what: str, hint: str) -> Problem:
         return problem("SNNC-M012", describe(node), what, hint=hint)
 
@@ -182,10 +204,20 @@ def _unsupported(graph: Graph) -> Iterator[Problem]:
             yield no(
                 node, "one threshold per channel", "one threshold for the layer (scale the weights instead)"
             )
-        if node.synapse_decay is not None:
+        if node.synapse_decay is not None and not synapses:
             yield no(
-                node, "a synapse with memory has no integer form yet", "a neuron without synaptic current"
+                node, "this chip's neurons have no synaptic current", "a neuron without synaptic current"
             )
+        elif node.synapse_decay is not None and rest_drive(graph, node).any():
+            yield no(
+                node,
+                "a bias that passes a synapse with memory has no integer form",
+                "bias=False in front of it",
+            )
+        elif isinstance(node.synapse_decay, Const) or node.synapse_decay == 0:
+            yield no(node, "one synaptic leak per channel has no integer form", "one leak for the layer")
+        elif node.synapse_order is SynapseOrder.ADD_DECAY_READ and node.synapse_decay and node.is_readout:
+            yield no(node, "a readout behind a synapse that decays first", "a readout without one")
         if node.reset_next:
             yield no(
                 node,
@@ -219,8 +251,13 @@ def _integer_weights(node: Weighted, scale: float, bits: int) -> Weighted:
 
 def _integer_neuron(node: Neuron, scale: float) -> Neuron:
     decay, bits = _fixed_decay(node)
+    fade, fade_bits = None, 0
+    if node.synapse_decay is not None:
+        fade, fade_bits = _fixed_decay(replace(node, decay=node.synapse_decay))
     return replace(
         node,
+        synapse_decay=fade,
+        synapse_bits=fade_bits,
         threshold=1 if node.is_readout else int(np.rint(_theta(node) * scale)),
         rounding=Rounding.HALF_UP if node.rounding is Rounding.HALF_EVEN else node.rounding,
         decay=decay,

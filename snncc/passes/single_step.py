@@ -15,8 +15,9 @@ from snncc.passes.base import Semantics
 class SingleStep:
     """In an integer graph of one timestep, drops what only a later one would see.
 
-    Leak acts on the initial potential alone and joins the bias; reset and lower clamp change
-    nothing that is read. What is left is the stateless neuron n = clip(round(u/θ), 0, D).
+    Leak acts on the initial potential alone and joins the bias; a synaptic current starts at
+    nothing; reset and lower clamp change nothing that is read. What is left is the stateless neuron
+    n = clip(round(u/θ), 0, D).
     """
 
     name: ClassVar[str] = "single-step"
@@ -38,6 +39,8 @@ def _memoryless(node: Node) -> Node | None:
         node,
         decay=0,
         decay_bits=0,
+        synapse_decay=None,
+        synapse_bits=0,
         bias=Const(bias.astype(np.int32)) if bias.ndim else int(bias),
         v_init=0,
         v_min=None,

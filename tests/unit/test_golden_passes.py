@@ -26,6 +26,7 @@ from snncc.ir import (
 from snncc.mapping.mapped import Schedule
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import to_integers
+from snncc_speck import SPECK2F
 
 
 def quarter(*shape: int) -> Const:
@@ -60,13 +61,15 @@ def network() -> Graph:
     )
 
 
+ABILITIES = SPECK2F.chip.abilities.model_copy(update={"clips_counts": True})
+CLIPPING = SPECK2F.chip.model_copy(update={"abilities": ABILITIES})
 CALIBRATION = (np.arange(3 * 2 * 6 * 4).reshape(3, 1, 2, 6, 4) * 7 % 17 / 2).astype(np.float32)
 
 
 def test_every_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     graph = network()
     golden("00-captured.snn", to_text(graph))
-    passes = (*to_integers(CALIBRATION, bits=8, state_bits=16, clips_counts=False), ExpandSFA())
+    passes = (*to_integers(CALIBRATION, SPECK2F.chip), ExpandSFA())
     for i, one in enumerate(passes, 1):
         graph = one.run(graph)
         golden(f"{i:02}-{one.name}.snn", to_text(graph))
@@ -75,7 +78,7 @@ def test_every_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -
 def test_free_schedule_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     graph = network()
     for one in (
-        *to_integers(CALIBRATION, bits=8, state_bits=16),
+        *to_integers(CALIBRATION, CLIPPING),
         ExpandSFA(schedule=Schedule.FREE, capped=False),
     ):
         graph = one.run(graph)

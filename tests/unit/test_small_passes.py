@@ -166,7 +166,7 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
     assert [str(p) for p in error.value.problems] == [
         "%a: weights whose sums no neuron integrates. Try a neuron between two layers of weights.",
         "%n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires.",
-        "%m: a synapse with memory has no integer form yet. Try a neuron without synaptic current.",
+        "%m: this chip's neurons have no synaptic current. Try a neuron without synaptic current.",
     ]
     assert error.value.__notes__ == ["in pass quantize after fold-conv-bn"]
 
