@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec
-from snncc.mapping.mapped import Mapped
+from snncc.ir.interp import decode
+from snncc.ir.nodes import Output
+from snncc.mapping.mapped import Mapped, OutputPort
 
 Array = NDArray[Any]
 Progress = Callable[[int], None]  # called with the number of samples just finished
@@ -55,6 +57,7 @@ class Activity:
         result: decoded result [N, ...].
         per_sample: per piece, synaptic operations of each sample: data and control, [N, 2] int64.
         connection_events: per piece, data events that arrived over each of its connections.
+        input: what was executed [N, T, C, H, W]; models of time by micro-step need it.
     """
 
     samples: int
@@ -63,6 +66,7 @@ class Activity:
     result: Array
     per_sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     connection_events: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    input: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,58 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What micro-steps waited for: a component of a core or link, and its share of all time."""
+
+    component: str
+    where: str
+    share: float
+
+
+@dataclass(frozen=True)
+class CoreUse:
+    """Shares of the time in which a core's units were busy: updating neurons, sending, receiving."""
+
+    core: int
+    update: float
+    send: float
+    receive: float
+
+
+@dataclass(frozen=True)
+class LinkUse:
+    """A link between routers: packets over it in all samples, and the share of the time it was busy."""
+
+    link: str
+    packets: int
+    share: float
+
+
+@dataclass(frozen=True)
+class MicroSteps:
+    """What the micro-steps of a mesh of cores take, barriers included.
+
+    Attributes:
+        mean_ns, longest_ns: of one micro-step.
+        packets, hops: over all samples.
+        queued_samples: samples whose every packet was played through every queue.
+        queueing: their time with queues, over the bound that the other samples are scaled from.
+        limits: what was waited for, by falling share; the shares add up to 1.
+        cores, links: how busy each one is that was used.
+    """
+
+    mean_ns: Estimate
+    longest_ns: Estimate
+    packets: int
+    hops: int
+    queued_samples: int
+    queueing: float
+    limits: tuple[Limit, ...]
+    cores: tuple[CoreUse, ...]
+    links: tuple[LinkUse, ...]
+
+
+@dataclass(frozen=True)
 class Latency:
     """Time from the first input event to the result.
 
@@ -232,6 +288,8 @@ class Latency:
         micro_steps: clocked chips: barrier-to-barrier steps a sample.
         mean_ns, max_ns: over the samples; None where the chip gives no time constants.
         constants: what was used.
+        cycles: clock cycles of the mean; None for chips without a clock.
+        steps: of a mesh of cores, what the micro-steps take; None elsewhere.
     """
 
     model: str
@@ -239,6 +297,8 @@ class Latency:
     mean_ns: Estimate | None
     max_ns: Estimate | None
     constants: tuple[Constant, ...] = ()
+    cycles: Estimate | None = None
+    steps: MicroSteps | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -272,6 +332,23 @@ class Cost:
             "latency": self.latency.as_dict(),
             "not_modelled": list(self.not_modelled),
         }
+
+
+def decoded(port: OutputPort, counts: Array, tensors: Mapping[str, Array]) -> Array:
+    """The network's result, as the interpreter decodes it, of its last piece's counts [N, T, C, H, W]."""
+    node = Output(
+        name="output", inputs=(port.piece,), decode=port.decode, over_time=port.over_time, scale=port.scale
+    )
+    flat = counts.astype(np.int64).reshape(*counts.shape[:2], int(np.prod(counts.shape[2:])))
+    ordered = flat if port.order is None else flat[..., tensors[port.order]]
+    return decode(node, ordered.reshape(*counts.shape[:2], *port.shape))
+
+
+def observed(mapped: Mapped, tensors: Mapping[str, Array], counts: Mapping[str, Array]) -> Activity:
+    """Activity of counts [N, T, C, H, W] a piece that something else executed: values, no operations."""
+    layers = tuple(LayerActivity(p.name) for p in mapped.pieces)
+    result = decoded(mapped.output, counts[mapped.output.piece], tensors)
+    return Activity(len(result), {p.name: counts[p.name] for p in mapped.pieces}, layers, result)
 
 
 class Simulator(Protocol):

@@ -6,7 +6,7 @@ Compiled kernels (numba) are imported when a network is executed, not with this 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class EventSimulator:
         """Run a batch: :func:`snncc_sim.engine.execute`."""
         from snncc_sim import engine
 
-        return engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)
+        done = engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)
+        return replace(done, input=x)
 
     def estimate(
         self,

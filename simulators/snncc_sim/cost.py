@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,25 @@ from snncc.simulation import (
     LayerCost,
     Operations,
 )
+from snncc_sim.mesh_energy import (
+    active_energy,
+    barrier_energy,
+    chips_used,
+    fixed_rounds,
+    mesh_constants,
+    mesh_gaps,
+    mesh_missing,
+    piece_energy,
+)
+
+if TYPE_CHECKING:
+    from snncc_sim.timing import Totals
 
 Array = NDArray[Any]
 Times = NDArray[np.float64]
 
 HOST = "host"  # name of the row of what the host computes
+BARRIERS = "micro-steps between barriers"
 
 _HOROWITZ = (
     "Horowitz, ISSCC 2014, 45 nm 0.9 V, 32-bit float {}; the SNN papers' rule, which publishes no band and "
@@ -59,16 +73,22 @@ def estimate(
         host_macs_per_sample: multiply-accumulates that the host does a sample before the first spike.
         tensors: the network's arrays by digest, to count stored weights.
     """
+    totals, meshed = _on_mesh(mapped, activity, chip)
     layers = [
-        _layer(mapped, piece, done, activity, chip, tensors)
+        _layer(mapped, piece, done, activity, chip, tensors, totals)
         for piece, done in zip(mapped.pieces, activity.layers, strict=True)
     ]
     if host_macs_per_sample:
         layers.insert(0, _host(host_macs_per_sample, activity.samples))
     total = sum((layer.operations for layer in layers), Operations())
-    latency = _latency(mapped, activity, chip)
-    profile = _chip_energy(layers, latency, chip)
-    energy = (_sum(layers, "paper45", (MAC_PJ, AC_PJ)), *([profile] if profile.components else []))
+    latency = meshed or _latency(mapped, activity, chip)
+    profile = _chip_energy(layers, latency, chip, mapped, totals is not None)
+    whole = active_energy(latency, chip)
+    energy = (
+        _sum(layers, "paper45", (MAC_PJ, AC_PJ)),
+        *([profile] if profile.components else []),
+        *([whole] if whole is not None else []),
+    )
     return Cost(
         activity.samples,
         tuple(layers),
@@ -77,8 +97,18 @@ def estimate(
         _rate(total, mapped, activity.samples),
         energy,
         latency,
-        (*chip.not_modelled, *(f"{chip.name}, {m}" for m in profile.missing), *_gaps(mapped, latency)),
+        (*chip.not_modelled, *(f"{chip.name}, {m}" for m in profile.missing), *_gaps(mapped, chip, latency)),
     )
+
+
+def _on_mesh(mapped: Mapped, activity: Activity, chip: ChipSpec) -> tuple[Totals | None, Latency | None]:
+    """Totals and latency of a network whose tiles stand on a mesh; nothing for any other."""
+    tiled = mapped.engine is Engine.CLOCKED and mapped.tiles
+    if not tiled or chip.mesh is None or activity.input is None:
+        return None, None
+    from snncc_sim.timing import mesh_run  # compiled kernels: not imported by other chips
+
+    return mesh_run(mapped, activity, chip)
 
 
 # ---- layers -----------------------------------------------------------------------------------------
@@ -91,6 +121,7 @@ def _layer(
     activity: Activity,
     chip: ChipSpec,
     tensors: Mapping[str, Array] | None,
+    totals: Totals | None,
 ) -> LayerCost:
     operations = Operations(
         events=done.events,
@@ -105,7 +136,11 @@ def _layer(
         early=done.early,
     )
     acs_paper = _acs_paper(piece, activity)
-    energy = (_paper45(acs_paper, 0), _synapses(operations, activity.samples, chip))
+    own = (
+        _synapses(operations, activity.samples, chip)
+        if totals is None
+        else piece_energy(totals.of(mapped, piece.name), activity.samples, chip)
+    )
     return LayerCost(
         piece.name,
         piece.layer,
@@ -115,7 +150,7 @@ def _layer(
         _rate(operations, mapped, activity.samples),
         _busy(piece, done, activity.samples, chip),
         None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections}),
-        energy,
+        (_paper45(acs_paper, 0), own),
     )
 
 
@@ -190,11 +225,19 @@ def _sum(layers: list[LayerCost], model: str, constants: tuple[Constant, ...]) -
     return Energy(model, tuple(Component(name, e) for name, e in parts.items()), constants)
 
 
-def _chip_energy(layers: list[LayerCost], latency: Latency, chip: ChipSpec) -> Energy:
-    """The chip's profile: the layers' synapses, and static and I/O power over the latency."""
+def _chip_energy(
+    layers: list[LayerCost], latency: Latency, chip: ChipSpec, mapped: Mapped, meshed: bool
+) -> Energy:
+    """The chip's profile: what its layers did, and static and I/O power over the latency."""
     energy = _sum(layers, chip.name, ())
-    parts, constants, missing = list(energy.components), [], []
-    if chip.costs.synop_energy_pj is None:
+    parts, constants, missing = list(energy.components), list[Constant](), list[str]()
+    if meshed:
+        constants += mesh_constants(chip)
+        missing += mesh_missing(chip)
+        parts += barrier_energy(mapped, latency, chip)
+    elif chip.mesh is not None:
+        missing.append("all components: they need tiles and the input that was executed")
+    elif chip.costs.synop_energy_pj is None:
         missing.append("synapses: the chip's description has no energy of a synaptic operation")
     else:
         constants.append(_constant("synop_energy_pj", chip.costs.synop_energy_pj))
@@ -208,7 +251,7 @@ def _chip_energy(layers: list[LayerCost], latency: Latency, chip: ChipSpec) -> E
             continue
         t = latency.mean_ns
         picojoules = Estimate(power.value * t.value, power.low * t.low, power.high * t.high)  # mW x ns
-        parts.append(Component(name, picojoules.times(1 / 1000)))
+        parts.append(Component(name, picojoules.times(chips_used(mapped, chip) / 1000)))
         constants.append(_constant(key, power))
     return replace(energy, components=tuple(parts), constants=tuple(constants), missing=tuple(missing))
 
@@ -223,7 +266,9 @@ def _synop_time(piece: Piece, chip: ChipSpec) -> Quantity | None:
 def _latency(mapped: Mapped, activity: Activity, chip: ChipSpec) -> Latency:
     if mapped.engine is Engine.CLOCKED:
         last = max((p.phase for p in mapped.pieces), default=0)
-        return Latency("micro-steps between barriers", last + mapped.steps * mapped.micro_steps, None, None)
+        steps = last + mapped.steps * mapped.micro_steps
+        rounds = chip.mesh_costs is not None and chip.mesh is None
+        return fixed_rounds(steps, chip) if rounds else Latency(BARRIERS, steps, None, None)
     gated = mapped.engine is Engine.GATED
     model = (
         "sequential phases: data of the first layers, then each layer's release against its readers' data"
@@ -296,11 +341,17 @@ def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: flo
     return np.asarray(np.max(list(work.values()), axis=0) + max(depth.values()) * hop)
 
 
-def _gaps(mapped: Mapped, latency: Latency) -> tuple[str, ...]:
+def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:
     """What these models leave out, beside what the chip's description says."""
     gaps = ["paper45: memory accesses, routing, neuron updates and static power"]
-    if latency.mean_ns is None:
+    if latency.steps is not None:
+        gaps += mesh_gaps(mapped, chip)
+    elif latency.mean_ns is None and chip.mesh is not None:
+        gaps.append("time in ns: it needs tiles, the input that was executed, and times of operations")
+    elif latency.mean_ns is None:
         gaps.append("time in ns: the chip's description has no time constants for this engine")
+    elif mapped.engine is Engine.CLOCKED:
+        gaps.append("whether the network fits: all cores are taken to end each micro-step in time")
     elif mapped.engine is Engine.GATED:
         gaps.append("overlap of a phase with the next; a merge's data count in the phase of its last source")
     else:

@@ -1,4 +1,4 @@
-"""The target ``sim``: an ideal clocked chip without limits."""
+"""Targets for simulation only: the ideal clocked chip ``sim``, and chips that differ in cost alone."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Schedule
 from snncc.model import Model
 from snncc.passes.pipelines import legalise
+from snncc.plugins import Executor
 
 
 @dataclass(frozen=True)
 class SimTarget:
-    """Lowers to windows of micro-steps (``exact``) or to free-running events (``free``)."""
+    """Lowers to windows of micro-steps (``exact``) or to free-running events (``free``).
 
-    name: str = "sim"
+    ``name`` is also that of the chip's description beside this file.
+    """
+
+    name: str
 
     @cached_property
     def chip(self) -> ChipSpec:
         """Its description."""
-        return load_chip(Path(__file__).with_name("sim.toml"))
+        return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
+
+    @property
+    def executors(self) -> Mapping[str, Executor]:
+        """None beside the simulator."""
+        return {}
 
     def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
         """See :class:`snncc.plugins.Target`.
@@ -77,7 +86,7 @@ class SimTarget:
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
-        """An ideal chip has no files of its own: ``mapped.json`` is its program."""
+        """A simulated chip has no files of its own: ``mapped.json`` is its program."""
         return {}
 
 
@@ -87,4 +96,5 @@ def _claim(exact: bool) -> str:
     return "none: a free-running network fires in the order its input arrives and is compared, not claimed"
 
 
-SIM = SimTarget()
+SIM = SimTarget("sim")
+TIANJIC = SimTarget("tianjic")

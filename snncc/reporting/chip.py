@@ -122,6 +122,9 @@ def _value(value: Any) -> str:
 def _constants(chip: ChipSpec) -> Iterator[tuple[str, Quantity | None, str]]:
     for key, value in chip.costs:
         yield key, value, ""
+    for key, value in chip.mesh_costs or ():
+        if value is not None or chip.mesh is not None:
+            yield key, value, ""
     times: dict[Quantity, list[CoreSpec]] = {}
     for core in chip.cores:
         if core.synop_time_ns is not None:

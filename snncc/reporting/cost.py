@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from snncc.reporting.numbers import band, count, percent, ratio
+from snncc.reporting.numbers import band, count, percent, plural, ratio
 from snncc.reporting.tables import Table, columns
 
 if TYPE_CHECKING:
-    from snncc.simulation import Constant, Cost, Energy, Estimate, LayerCost, Operations
+    from snncc.simulation import Constant, Cost, Energy, Estimate, LayerCost, MicroSteps, Operations
 
 NANO = 1e-9
 # Names of energy components as people say them; another model's own names pass unchanged.
@@ -20,6 +20,12 @@ COMPONENTS = {
     "control_synapses": "synaptic operations, control",
     "static": "static",
     "host_io": "host and I/O",
+    "axon_lookups": "look-ups of arriving packets",
+    "idle_neurons": "neurons that only leak",
+    "packets": "packets sent",
+    "hops_x": "hops along x",
+    "hops_y": "hops along y",
+    "active_power": "power of the working chip, everything included",
 }
 MODELS = {
     "paper45": "paper45: the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only"
@@ -137,7 +143,31 @@ def latency_table(cost: Cost) -> Table:
     if latency.micro_steps is not None:
         rows.append(("micro-steps", count(latency.micro_steps)))
     rows += [("mean", seconds(latency.mean_ns)), ("largest", seconds(latency.max_ns))]
+    if latency.cycles is not None:
+        c = latency.cycles
+        rows.append(("clock cycles", quantity(round(c.value), round(c.low), round(c.high), "")))
+    if latency.steps is not None:
+        rows += _micro_step_rows(latency.steps, max(cost.samples, 1))
     return Table("Latency of a sample", columns("figure", "value"), tuple(rows))
+
+
+def _micro_step_rows(steps: MicroSteps, samples: int) -> Iterator[tuple[str, str]]:
+    """What a mesh's micro-steps take, what they wait for, and who is busiest."""
+    yield "micro-step, mean", seconds(steps.mean_ns)
+    yield "micro-step, longest", seconds(steps.longest_ns)
+    yield "packets", f"{steps.packets / samples:,.0f} over {steps.hops / samples:,.0f} links"
+    queued = f"{plural(steps.queued_samples, 'sample')} played packet by packet"
+    yield "with queues", f"{steps.queueing:.3f} × the bound, {queued}"
+    for limit in steps.limits[:5]:
+        yield "waits for", f"{percent(limit.share)} {limit.component}, {limit.where}"
+    core = max(steps.cores, key=lambda c: max(c.update, c.send, c.receive), default=None)
+    if core is not None:
+        units = (("updating", core.update), ("sending", core.send), ("receiving", core.receive))
+        busy = ", ".join(f"{name} {percent(share)}" for name, share in units)
+        yield "busiest core", f"{core.core}: {busy}"
+    link = max(steps.links, key=lambda link: link.share, default=None)
+    if link is not None:
+        yield "busiest link", f"{link.link}: {percent(link.share)}"
 
 
 def _constant_rows(used_by: str, constants: Iterable[Constant]) -> Iterator[tuple[str, ...]]:

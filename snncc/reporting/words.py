@@ -59,7 +59,9 @@ def _details(result: Verification, origin: str) -> list[str]:
             "The free schedule promises no agreement with the trained integers; "
             "mismatch and accuracy are measured."
         )
-        details.append(f"Input events were played in the order {result.order}{_other_order(result)}.")
+        if result.shuffled is not None:
+            again = f"once more shuffled with seed {result.shuffled.seed}"
+            details.append(f"Input events were played in the order {result.order}, and {again}.")
     elif result.proven:
         details.append("The certificate holds for every input that the types allow.")
     else:
@@ -79,10 +81,6 @@ def _details(result: Verification, origin: str) -> list[str]:
 def is_calibration(origin: str) -> bool:
     """Whether data of this origin are the artifact's own calibration inputs."""
     return origin == "the artifact's calibration inputs"
-
-
-def _other_order(result: Verification) -> str:
-    return "" if result.shuffled is None else f", and once more shuffled with seed {result.shuffled.seed}"
 
 
 def _divergence(at: Divergence) -> str:
