@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint campaign oracles oracle-test clean
+.PHONY: demo test lint campaign oracles oracle-test lava-env lava-test clean
 .DELETE_ON_ERROR:
 
 test: .venv/ready
@@ -45,5 +45,18 @@ oracles: .venv-oracles/ready
 oracle-test: oracles
 	.venv-oracles/bin/python -m pytest -c tests/oracles/pytest.ini tests/oracles $(ARGS)
 
+# Lava's last release needs Python 3.10 and numpy below 2; snncc runs it out of process, see tests/lava/.
+LAVA_PYTHON ?= $(shell for p in python3.10 "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python; do "$$p" -c '' 2>/dev/null && echo "$$p" && break; done)
+LAVA_PIP := .venv-lava/bin/python -m pip --disable-pip-version-check --quiet
+lava-env: .venv-lava/ready
+.venv-lava/ready:
+	@test -n "$(LAVA_PYTHON)" && $(LAVA_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "Lava needs Python 3.10: make lava-env LAVA_PYTHON=/path/to/python3.10"; exit 1; }
+	$(LAVA_PYTHON) -m venv .venv-lava
+	$(LAVA_PIP) install lava-nc==0.10.0 numpy==1.26.4
+	touch $@
+
+lava-test: .venv/ready lava-env
+	$(BIN)/python -m pytest -c tests/lava/pytest.ini tests/lava $(ARGS)
+
 clean:
-	rm -rf .venv .venv-oracles build dist
+	rm -rf .venv .venv-oracles .venv-lava build dist

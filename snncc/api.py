@@ -21,10 +21,10 @@ from snncc.ir.graph import Graph
 from snncc.ir.types import Spikes
 from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
-from snncc.mapping.mapped import Schedule
+from snncc.mapping.mapped import Engine, Schedule
 from snncc.model import Model
 from snncc.plugins import LoadOptions, find_target
-from snncc.simulation import Activity, Progress
+from snncc.simulation import Activity, Progress, observed
 from snncc.simulation import Cost as Cost
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[M
 
 def _lower(model: Model, calibration: Dataset, target: str, options: Options) -> Lowered:
     chip = find_target(target)
+    if options.graded and not chip.chip.abilities.graded_events:
+        raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=target, hint="loihi2")
     lowered = chip.lower(model, calibration.x, options)
     check_mapped(lowered.mapped, lowered.tensors, chip.chip)
     return lowered
@@ -174,6 +176,7 @@ def compile(
     target: str,
     out: str | Path,
     schedule: str = "exact",
+    graded: bool = False,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
     verify_each: bool = False,
@@ -181,13 +184,15 @@ def compile(
 ) -> Artifact:
     """Compile a model file or captured model into an artifact folder, whole or not at all.
 
+    ``graded``: a count travels as one event that carries it (Loihi 2), not as so many spikes.
+
     Raises:
         SnnccError: with every problem found; nothing is written then.
     """
     refuse_existing(Path(out), force)  # before the work, not behind it
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
-    lowered = _lower(captured, data, target, Options(Schedule(schedule), verify_each))
+    lowered = _lower(captured, data, target, Options(Schedule(schedule), verify_each, graded))
     files = find_target(target).emit(lowered)
     return write_artifact(Path(out), captured, lowered, files, force=force)
 
@@ -197,6 +202,7 @@ def check(
     *,
     target: str,
     schedule: str = "exact",
+    graded: bool = False,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
 ) -> CheckResult:
@@ -215,7 +221,7 @@ def check(
         data = _largest_input(captured.graph)
         notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
     try:
-        lowered = _lower(captured, data, target, Options(Schedule(schedule)))
+        lowered = _lower(captured, data, target, Options(Schedule(schedule), graded=graded))
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
     return CheckResult(captured, lowered, (), notes)
@@ -258,11 +264,25 @@ class _Session:
             opened.mapped, opened.tensors, counts, shuffle=shuffle, workers=self.workers, progress=progress
         )
 
-    def verification(self, spikes: Activity) -> Verification:
-        free = self.artifact.mapped.schedule is Schedule.FREE
-        other = self.execute(SHUFFLE_SEED) if free else None
-        name = plugins.find_simulator().name
-        return verify_artifact(self.artifact, self.data, self.host, name, spikes, other)
+    def run_elsewhere(self, executor: str, python: str | None) -> Activity:
+        """The emitted program, run by another of the target's executors."""
+        opened = self.artifact
+        known = find_target(opened.mapped.target).executors
+        if executor not in known:
+            limit = ", ".join(["sim", *known])
+            raise fail(
+                "SNNC-U005", "--executor", f"{opened.mapped.target} has no such", got=executor, limit=limit
+            )
+        counts = opened.spike_inputs(self.data.x, self.host)
+        found = known[executor](opened.path / "target", counts, python)
+        return observed(opened.mapped, opened.tensors, found)
+
+    def verification(self, spikes: Activity, executor: str = "sim") -> Verification:
+        mapped = self.artifact.mapped
+        # Within a micro-step of a clocked chip there is no order that could matter.
+        ordered = mapped.schedule is Schedule.FREE and mapped.engine is not Engine.CLOCKED
+        other = self.execute(SHUFFLE_SEED) if ordered and executor == "sim" else None
+        return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other)
 
     def simulation(self, spikes: Activity) -> Simulation:
         opened = self.artifact
@@ -284,12 +304,26 @@ def verify(
     artifact: str | Path | Artifact,
     data: str | Path | Dataset,
     *,
+    executor: str = "sim",
+    python: str | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Verification:
-    """Compare the exported spikes with the integers, neuron by neuron."""
+    """Compare the exported spikes with the integers, neuron by neuron.
+
+    Args:
+        artifact: folder or opened artifact.
+        data: inputs, or a file of them.
+        executor: what produces the spikes: the simulator, or another of the target's executors
+            (``lava`` for Loihi).
+        python: interpreter of the environment that the executor needs.
+        workers: threads of the simulator.
+        progress: called with the number of samples just finished.
+    """
     session = _session(artifact, data, workers, progress)
-    return session.verification(session.execute())
+    if executor == "sim":
+        return session.verification(session.execute())
+    return session.verification(session.run_elsewhere(executor, python), executor)
 
 
 def simulate(

@@ -198,9 +198,8 @@ def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
     if model.labels is not None:
         calibration["y"] = np.ascontiguousarray(model.labels)
     for layer in lowered.certificate.ranges:
-        calibration[f"range/{layer.layer}"] = np.array(
-            [layer.observed, layer.allowed, layer.all_inputs], np.int64
-        )
+        key = layer.layer if layer.quantity == "membrane" else f"{layer.layer}/{layer.quantity}"
+        calibration[f"range/{key}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
     return {
         **{name: to_text(graph).encode() for name, graph in graphs.items()},
         "mapped.json": lowered.mapped.model_dump_json(indent=1).encode(),

@@ -7,6 +7,7 @@ A message reads *where: what is wrong, got X, limit Y. Try Z.* An exception carr
     SnnccError
       ModelError       exit 1   the model cannot be compiled as it is
       DataError        exit 1   the data given to a command do not fit the model
+      ToolError        exit 1   an optional tool outside snncc is missing or fails
       UsageError       exit 2   a wrong option, path or name
       CapacityError    exit 3   the network does not fit the chip
       EquivalenceError exit 4   the spikes do not compute the integers
@@ -80,6 +81,12 @@ class ModelError(SnnccError):
 
 class DataError(SnnccError):
     """The data given to a command do not fit the model."""
+
+    exit_code = 1
+
+
+class ToolError(SnnccError):
+    """An optional tool outside snncc is missing or fails."""
 
     exit_code = 1
 
@@ -174,6 +181,8 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-C010": CodeInfo(CapacityError, "the chip has no such neuron", "The neuron needs leak between timesteps, hard reset, or a second accumulator that this chip has not."),
     "SNNC-C011": CodeInfo(CapacityError, "gate cannot reach", "In the gated schedule one control event must reach every output site through one tap; with this kernel, stride and padding some sites cannot be reached."),
     "SNNC-C012": CodeInfo(CapacityError, "connection the chip cannot make", "The layer's inputs cannot be joined as this chip joins them (on Speck: spikes of equal shape that go through the same kernel)."),
+    "SNNC-C013": CodeInfo(CapacityError, "one neuron exceeds a core", "Layers are cut into blocks until every block fits a core of the chip. Here a block of a single neuron is still too large: its inputs, their synapses, or the cores that it must reach are more than one core holds. The message names the resource; `snncc targets` lists the limits with their sources."),
+    "SNNC-C014": CodeInfo(CapacityError, "too many cores", "Cut into blocks that fit, the network takes more cores than all chips of the system have. The message names the layers with the most blocks."),
     # equivalence
     "SNNC-Q001": CodeInfo(EquivalenceError, "spikes differ from integers", "The spike counts of the exported network are not the integers of the legalised integer graph. `first_divergence` gives sample, layer and neuron."),
     "SNNC-Q002": CodeInfo(EquivalenceError, "calibrated range left", "The certificate of some layer holds on the calibration inputs only, and a sample left the range for which the schedule was made. Compile again with calibration inputs that cover the data."),
@@ -181,6 +190,13 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-S001": CodeInfo(UnsafeFileError, "pickle that runs code", "The file's pickle stream calls something else than torch's tensor rebuilders. It was not loaded."),
     "SNNC-S002": CodeInfo(UnsafeFileError, "file exceeds a limit", "Sizes are bounded before anything is allocated; the file declares more than that."),
     "SNNC-S003": CodeInfo(UnsafeFileError, "path leaves the folder", "A name inside the file is absolute, contains `..`, or is a link."),
+    # tools
+    "SNNC-T001": CodeInfo(ToolError, "no Lava environment", "Lava needs Python 3.10 and numpy below 2, so it runs in an environment of its own. `make lava-env` makes `.venv-lava`; another one is named by the variable SNNCC_LAVA_PYTHON, which holds the path of its interpreter. Compiling, verifying and simulating need no Lava."),
+    "SNNC-T002": CodeInfo(ToolError, "wrong versions in the Lava environment", "Networks are made for lava-nc 0.10, the last release, which needs numpy below 2. `make lava-env` installs both."),
+    "SNNC-T003": CodeInfo(ToolError, "Lava run failed", "A process of the Lava run ended with an error; the message holds the end of its traceback. Nothing of the run is left, neither processes nor shared memory."),
+    "SNNC-T004": CodeInfo(ToolError, "Lava run out of time", "The run did not end within its time limit and was given up. Lava simulates slowly (its convolution computes every pair of channels by itself), and it hangs where one of its processes waits for another."),
+    "SNNC-T005": CodeInfo(ToolError, "Lava run without a result", "The run ended as if all were well, but left no results file."),
+    "SNNC-T006": CodeInfo(ToolError, "network refused", "The Lava folder contradicts itself (a population that no connection reaches, arrays that are missing or of another shape), or the inputs do not fit it. Lava itself would run such a network and deliver zeros. Compile again."),
     # ours
     "SNNC-X001": CodeInfo(InternalError, "internal error", "This is a bug of snncc. Please report it with the command and the message."),
 }  # fmt: skip
@@ -190,6 +206,7 @@ _PRECEDENCE: tuple[type[SnnccError], ...] = (
     InternalError,
     UnsafeFileError,
     UsageError,
+    ToolError,
     ModelError,
     DataError,
     CapacityError,

@@ -51,11 +51,33 @@ class Frontend(Protocol):
         ...
 
 
+class Executor(Protocol):
+    """Runs the emitted program of an artifact outside of snncc."""
+
+    def __call__(self, folder: Path, x: NDArray[Any], python: str | None) -> Mapping[str, NDArray[Any]]:
+        """Counts [N, T, C, H, W] of every piece (a readout's membranes).
+
+        Args:
+            folder: the artifact's ``target/``.
+            x: input counts [N, T, C, H, W].
+            python: interpreter of the environment it needs; None to look for one.
+
+        Raises:
+            ToolError: if that environment is missing or the run fails.
+        """
+        ...
+
+
 class Target(Protocol):
     """A chip that networks are compiled for."""
 
     name: str
     chip: ChipSpec
+
+    @property
+    def executors(self) -> Mapping[str, Executor]:
+        """What else can run its artifacts, beside the simulator, by the name users give it."""
+        ...
 
     def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
         """Integer graph, spike graph and mapped network of a float graph.

@@ -21,6 +21,7 @@ from snncc.mapping.mapped import Engine, Mapped, Schedule
 from snncc.mapping.place import place
 from snncc.model import Model
 from snncc.passes.pipelines import legalise
+from snncc.plugins import Executor
 from snncc_speck.emit import chip_files
 from snncc_speck.gate import gate_network, ungated
 from snncc_speck.limits import limit_problems, needs
@@ -45,6 +46,11 @@ class SpeckTarget:
     def chip(self) -> ChipSpec:
         """Its description."""
         return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
+
+    @property
+    def executors(self) -> Mapping[str, Executor]:
+        """None beside the simulator."""
+        return {}
 
     def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
         """See :class:`snncc.plugins.Target`.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @command("check")
 @model_options
 @target_options
-def check(target: str, schedule: str, calib: Path | None, as_json: bool, **source: Any) -> int:
+def check(target: str, schedule: str, graded: bool, calib: Path | None, as_json: bool, **source: Any) -> int:
     """Say at once everything that stands between MODEL and a chip; nothing is written.
 
     Exit code 0 if it fits, else that of the most basic problem: 1 for the model, 2 for usage,
@@ -30,7 +30,7 @@ def check(target: str, schedule: str, calib: Path | None, as_json: bool, **sourc
     from snncc.errors import error_of
 
     with busy(f"checking {path}"):
-        result = api.check(path, target=target, schedule=schedule, calib=calib, load=load)
+        result = api.check(path, target=target, schedule=schedule, graded=graded, calib=calib, load=load)
     error = error_of(result.problems) if result.problems else None
     if as_json:
         print_json(_check_document(result, path, target, schedule))
@@ -100,6 +100,7 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
 def compile_(
     target: str,
     schedule: str,
+    graded: bool,
     calib: Path | None,
     out: Path,
     force: bool,
@@ -117,6 +118,7 @@ def compile_(
             target=target,
             out=out,
             schedule=schedule,
+            graded=graded,
             calib=calib,
             load=load,
             verify_each=verify_each,

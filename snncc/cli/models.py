@@ -64,6 +64,7 @@ _TARGET_OPTIONS = (
         show_default=True,
         help="What the spikes promise.",
     ),
+    click.option("--graded", is_flag=True, help="One event carries a whole count (Loihi 2)."),
     click.option(
         "--calib", type=FILE, metavar="X.NPZ", help="Calibration inputs, in place of those in the model."
     ),

@@ -61,21 +61,41 @@ def _open(path: Path, data: Path | None) -> tuple[Artifact, Dataset]:
 @artifact_argument
 @data_option(required=True)
 @workers_option
-def verify(artifact: Path, data: Path, workers: int, as_json: bool) -> int:
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help="The first N inputs only.")
+@click.option(
+    "--executor",
+    default="sim",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the exported program; `lava` runs a Loihi artifact in Lava.",
+)
+@click.option("--lava-python", metavar="PATH", help="Python of the Lava environment (SNNCC_LAVA_PYTHON).")
+def verify(
+    artifact: Path,
+    data: Path,
+    workers: int,
+    samples: int | None,
+    executor: str,
+    lava_python: str | None,
+    as_json: bool,
+) -> int:
     """Compare the spikes of the artifact DIR with the trained integers, neuron by neuron.
 
     Exit code 4 if they differ, if a sample left the range for which the schedule was made, or if
     the schedule is `free`, which promises nothing.
     """
-    opened, samples = _open(artifact, data)
+    opened, inputs = _open(artifact, data)
+    inputs = inputs if samples is None else inputs.first(samples)
     from snncc import api
 
-    with progress("verify", len(samples)) as advance:
-        result = api.verify(opened, samples, workers=workers, progress=advance)
+    with progress("verify", len(inputs)) as advance:
+        result = api.verify(
+            opened, inputs, executor=executor, python=lava_python, workers=workers, progress=advance
+        )
     if as_json:
-        print_json(result.model_dump(mode="json") | {"artifact": str(artifact), "data": samples.origin})
+        print_json(result.model_dump(mode="json") | {"artifact": str(artifact), "data": inputs.origin})
     else:
-        _print_verification(result, str(artifact), samples.origin)
+        _print_verification(result, str(artifact), inputs.origin)
     return 0 if result.equivalent else NOT_EQUIVALENT
 
 

@@ -1,0 +1,261 @@
+"""Independent checker for Loihi: counts every core's use again from the tiles and connections alone.
+
+Shares no code with the partitioner: positions are enumerated from the inputs' side and from the
+tiles as they stand, which need not be a regular grid. A violation found here is our bug.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.errors import Problem, problem
+from snncc.hw.spec import ChipSpec
+from snncc.mapping.address import VSC
+from snncc.mapping.check_tiles import tile_violations
+from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
+
+Tensors = Mapping[str, NDArray[Any]]
+_WIDEST_MAP = 256
+
+
+def violations(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
+    """Every rule (SNNC-X001) that the network with its tiles breaks on a Loihi chip."""
+    broken = list(tile_violations(mapped, chip))
+    yield from broken
+    for piece in mapped.pieces:
+        yield from _connection_problems(piece, chip)
+        yield from _accumulator_problems(mapped, piece, tensors, chip)
+    if broken:  # what a core takes is defined for whole covers only
+        return
+    for tile, used in core_use(mapped, chip).items():
+        for resource, n in used.items():
+            if n > chip.core[resource].limit:
+                where = f"mapping of {tile.piece} on core {tile.core}"
+                yield problem(
+                    "SNNC-X001", where, f"too many {resource}", got=n, limit=chip.core[resource].limit
+                )
+
+
+def cautions(mapped: Mapped, chip: ChipSpec) -> tuple[str, ...]:
+    """What a user should know of a network that keeps all rules."""
+    if chip.name != "loihi2":
+        return ()
+    return tuple(
+        f"%{p.name}: a convolution over a map {c.address.source_shape[2]} wide; Intel's compiler warns that "
+        f"spikes of x = {_WIDEST_MAP}·n - 1 and its neighbours may be dropped"
+        for p in mapped.pieces
+        for c in p.connections
+        if c.address.source_shape[2] > _WIDEST_MAP and not _whole(c.address)
+    )
+
+
+def core_use(mapped: Mapped, chip: ChipSpec) -> dict[Tile, dict[str, int]]:
+    """What each tile takes of its core, by resource of the chip's ``core`` table."""
+    count = {"loihi1": _use1, "loihi2": _use2}[chip.name]
+    tiles: dict[str, list[Tile]] = {}
+    for t in mapped.tiles:
+        tiles.setdefault(t.piece, []).append(t)
+    readers: dict[str, list[tuple[Piece, Connection]]] = {p.name: [] for p in mapped.pieces}
+    for p in mapped.pieces:
+        for c in p.connections:
+            if c.source != INPUT:
+                readers[c.source].append((p, c))
+    pieces = {p.name: p for p in mapped.pieces}
+    return {
+        t: count(pieces[t.piece], t, tiles, readers[t.piece], t.piece == mapped.output.piece)
+        for t in mapped.tiles
+    }
+
+
+def _bad(where: str, what: str, got: object = None, limit: object = None) -> Problem:
+    return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
+
+
+def _connection_problems(piece: Piece, chip: ChipSpec) -> Iterator[Problem]:
+    longest = chip.core["delay"].limit
+    for c in piece.connections:
+        if c.delay > longest:
+            yield _bad(
+                piece.name, "spikes wait longer than the chip can hold them", got=c.delay, limit=longest
+            )
+        if c.address.pool != (1, 1):
+            yield _bad(piece.name, "a connection pools, which this chip cannot", got=c.address.pool)
+
+
+def _accumulator_problems(
+    mapped: Mapped, piece: Piece, tensors: Tensors, chip: ChipSpec
+) -> Iterator[Problem]:
+    """The sums of one micro-step stay in the accumulator, or a range that does is enforced."""
+    top = 2 ** (chip.core["accumulator_bits"].limit - 1)
+    by_name = {p.name: p for p in mapped.pieces}
+    low = high = 0
+    for c in piece.connections:
+        weight = tensors[c.weight].astype(np.int64)
+        weight = weight.reshape(weight.shape[0], -1)
+        if c.source == INPUT:
+            largest = mapped.input.levels if mapped.input.graded else 1
+        else:
+            largest = max(1, by_name[c.source].window) if by_name[c.source].graded else 1
+        low += largest * int(np.minimum(weight, 0).sum(axis=1).min())
+        high += largest * int(np.maximum(weight, 0).sum(axis=1).max())
+    if piece.admitted is not None:
+        low, high = max(low, piece.admitted[0]), min(high, piece.admitted[1])
+    # A gain of 2 or 128 says that the chip stores every weight doubled.
+    stored = piece.gain // 64 if piece.gain % 64 == 0 else piece.gain
+    if low * stored < -top or high * stored >= top:
+        yield _bad(
+            piece.name,
+            "sums of one micro-step leave the accumulator",
+            got=(low * stored, high * stored),
+            limit=top - 1,
+        )
+
+
+def _whole(a: VSC) -> bool:
+    """A linear layer: the kernel is the source's map, no output shares it."""
+    _, h, w = a.source_shape
+    return (a.kernel, a.padding, a.target_shape[1:], a.groups) == ((h, w), (0, 0), (1, 1), 1)
+
+
+@cache
+def _pattern(a: VSC, axis: int, low: int, high: int) -> dict[int, tuple[tuple[int, int], ...]]:
+    """(output, tap) pairs of each source position that reaches outputs [low, high), from the first output."""
+    found = {}
+    for position in range(a.source_shape[1 + axis]):
+        hits = []
+        for tap in range(a.kernel[axis]):
+            out, rest = divmod(position + a.padding[axis] - tap * a.dilation[axis], a.stride[axis])
+            if rest == 0 and low <= out < high:
+                hits.append((out, tap))
+        if hits:
+            first = min(hits)[0]
+            found[position] = tuple(sorted((out - first, tap) for out, tap in hits))
+    return found
+
+
+def _patterns(a: VSC, tile: Tile) -> tuple[dict[int, Any], dict[int, Any]]:
+    return _pattern(a, 0, tile.low[1], tile.high[1]), _pattern(a, 1, tile.low[2], tile.high[2])
+
+
+@cache
+def _groups(channels: int, groups: int, low: int, high: int) -> Counter[int]:
+    """How many of the channels [low, high) belong to each convolution group."""
+    return Counter(c // (channels // groups) for c in range(low, high))
+
+
+def _groups_of(a: VSC, tile: Tile, *, as_source: bool) -> Counter[int]:
+    channels = a.source_shape[0] if as_source else a.target_shape[0]
+    return _groups(channels, a.groups, tile.low[0], tile.high[0])
+
+
+def _sites_between(a: VSC, source: Tile, reader: Tile) -> int:
+    """Positions (y, x) of a source's tile from which a spike reaches a reader's tile."""
+    ys, xs = _patterns(a, reader)
+    rows = sum(source.low[1] <= y < source.high[1] for y in ys)
+    return rows * sum(source.low[2] <= x < source.high[2] for x in xs)
+
+
+def _words(bits: int) -> int:
+    return -(-bits // 64)
+
+
+def _binary_digits(n: int) -> list[int]:
+    return [1 << i for i, digit in enumerate(reversed(f"{n:b}")) if digit == "1"]
+
+
+def _neurons(tile: Tile) -> int:
+    return math.prod(tile.shape)
+
+
+def _use2(
+    piece: Piece,
+    tile: Tile,
+    tiles: Mapping[str, list[Tile]],
+    readers: list[tuple[Piece, Connection]],
+    host: bool,
+) -> dict[str, int]:
+    """Loihi 2: a list of 20-bit synapses an axon of a linear layer, a row of bytes a kernel tap and input."""
+    outputs = tile.shape[0]
+    used = dict.fromkeys(("axons_in", "synapse_words", "axon_map", "axon_memory"), 0)
+    used |= {"neurons": _neurons(tile), "neuron_groups": 1}
+    for a in (c.address for c in piece.connections):
+        if _whole(a):
+            used["axons_in"] += math.prod(a.source_shape)
+            used["synapse_words"] += math.prod(a.source_shape) * _words(outputs * 20 + 10)
+            continue
+        used["neuron_groups"] = len(_binary_digits(outputs))
+        used["axons_in"] += len(_binary_digits(outputs))
+        inputs = _groups(a.source_shape[0], a.groups, 0, a.source_shape[0])
+        for group, n in _groups_of(a, tile, as_source=False).items():
+            row = sum(_words(8 * part + 10) for part in _binary_digits(n))
+            used["synapse_words"] += inputs[group] * math.prod(a.kernel) * row
+    used["axon_map"] = _neurons(tile) if host else 0
+    for reader, c in readers:
+        if _whole(c.address):
+            used["axon_map"] += _neurons(tile)
+            continue
+        used["axon_map"] += tile.shape[1] * tile.shape[2] * len(_binary_digits(outputs))
+        mine = _groups_of(c.address, tile, as_source=True)
+        for other in tiles[reader.name]:
+            if mine.keys() & _groups_of(c.address, other, as_source=False).keys():
+                used["axon_memory"] += _sites_between(c.address, tile, other)
+    return used | {"memory_words": sum(used.values())}
+
+
+def _use1(
+    piece: Piece,
+    tile: Tile,
+    tiles: Mapping[str, list[Tile]],
+    readers: list[tuple[Piece, Connection]],
+    host: bool,
+) -> dict[str, int]:
+    """Loihi 1: lists of up to 64 synapses; a convolution has an axon a position and block of channels."""
+    used = {"neurons": _neurons(tile), "neuron_groups": 1, "axons_in": 0, "synapse_words": 0, "axons_out": 0}
+    for c in piece.connections:
+        a, delay = c.address, math.ceil(math.log2(c.delay + 1))
+        if _whole(a):
+            used["axons_in"] += math.prod(a.source_shape)
+            used["synapse_words"] += math.prod(a.source_shape) * _list_words(tile.shape[0], 8 + delay)
+            continue
+        index = math.ceil(math.log2(_neurons(tile)))
+        index = 0 if index == 0 else max(6, index)
+        ys, xs = _patterns(a, tile)
+        kinds = [(len(y), len(x)) for y in set(ys.values()) for x in set(xs.values())]
+        spans = (
+            {(0, a.source_shape[0])}
+            if c.source == INPUT
+            else {(t.low[0], t.high[0]) for t in tiles[c.source]}
+        )
+        targets = _groups_of(a, tile, as_source=False)
+        for low, high in spans:
+            for group, atoms in _groups(a.source_shape[0], a.groups, low, high).items():
+                if group not in targets:
+                    continue
+                used["axons_in"] += len(ys) * len(xs)
+                used["synapse_words"] += sum(
+                    _list_words(atoms * targets[group] * y * x, 8 + delay + index) for y, x in kinds
+                )
+    for reader, c in readers:
+        mine = _groups_of(c.address, tile, as_source=True)
+        for other in tiles[reader.name]:
+            if _whole(c.address):
+                used["axons_out"] += _neurons(tile)
+                continue
+            common = mine.keys() & _groups_of(c.address, other, as_source=False).keys()
+            used["axons_out"] += 2 * len(common) * _sites_between(c.address, tile, other)
+    return used
+
+
+def _list_words(synapses: int, bits: int) -> int:
+    words = 0
+    while synapses > 0:
+        words += _words(min(64, synapses) * bits + 10)
+        synapses -= 64
+    return words

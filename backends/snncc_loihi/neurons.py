@@ -1,0 +1,160 @@
+"""loihi-neurons: integer neurons in the units and with the comparison of Loihi's neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snncc.errors import Problem, problem, raise_all
+from snncc.ir import Const, Graph, Neuron, Node, Number, Reset, Rounding, Spikes
+from snncc.ir.node import describe
+from snncc.passes.base import Semantics
+
+# Stored weights are even (twice the integer graph's), the form in which Lava, brian2_loihi and the
+# chips agree on matrices of mixed sign; everything behind them is doubled.
+DOUBLED = 2
+# Loihi's stock neuron adds what the accumulator holds 6 bits higher.
+FRACTION = 64
+BIAS_MAX = 4095  # a 13-bit signed mantissa; its exponent 7 makes the unit one weight
+_POTENTIALS = ("threshold", "bias", "reset_to", "v_min", "v_init")
+
+
+@dataclass(frozen=True)
+class LoihiNeurons:
+    """Scales every neuron by what a unit of input adds to its membrane.
+
+    The chip's own neuron ("stock": leak, current, reset to zero) compares strictly, u > 64·vth.
+    Without a leak its membrane is always a multiple of 128, so that u ≥ θ is u > θ - 64, exactly;
+    with one the threshold stays and only u = θ itself is decided otherwise, and the six fraction
+    bits make the leak finer than in the integer graph before: approximate, hence measured. Its
+    leak cannot forget everything (12 bits): a neuron without memory keeps v/4096.
+    Neurons that are programs keep ≥ and are doubled only.
+
+    Attributes:
+        custom: whether the chip runs programs as neurons (Loihi 2).
+        threshold_max: largest threshold in the membrane's units.
+    """
+
+    name: ClassVar[str] = "loihi-neurons"
+    custom: bool
+    threshold_max: int
+
+    preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class.
+
+        Raises:
+            CapacityError: SNNC-C010 for neurons that the chip has not, SNNC-C009 for numbers
+                outside their fields.
+        """
+        neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
+        single = all_single(graph)
+        if not self.custom:
+            raise_all(p for n in neurons for p in _not_stock(graph, n))
+        once = graph.steps == 1
+        changed = {n.name: _in_units(n, single and _is_stock(n), once) for n in neurons}
+        raise_all(p for n in changed.values() for p in self._out_of_range(n))
+        return _rescaled(graph.rewrite(lambda n: changed.get(n.name)))
+
+    def _out_of_range(self, node: Neuron) -> Iterator[Problem]:
+        assert isinstance(node.threshold, int)
+        if not node.is_readout and node.threshold > self.threshold_max:
+            got, limit = node.threshold // _unit(node), self.threshold_max // _unit(node)
+            yield problem("SNNC-C009", describe(node), "threshold leaves its field", got=got, limit=limit)
+        most = int(np.abs(_values(node.bias)).max()) // _unit(node)
+        if _unit(node) == FRACTION * DOUBLED and most > BIAS_MAX:
+            yield problem(
+                "SNNC-C009", describe(node), "bias leaves its 13-bit mantissa", got=most, limit=BIAS_MAX
+            )
+
+
+def all_single(graph: Graph) -> bool:
+    """Whether no event of an integer graph counts more than one, so that neurons update step by step."""
+    kinds = [graph.types[n.name] for n in graph.nodes]
+    return all(k.levels == 1 for k in kinds if isinstance(k, Spikes))
+
+
+def is_stock(gain: int) -> bool:
+    """Whether a neuron of this gain is the chip's own, with its six fraction bits."""
+    return gain == FRACTION * DOUBLED
+
+
+def _unit(node: Neuron) -> int:
+    assert isinstance(node.gain, int)
+    return node.gain
+
+
+def _values(value: Number) -> Any:
+    return np.asarray(value.array if isinstance(value, Const) else value)
+
+
+def _is_stock(node: Neuron) -> bool:
+    zero = node.reset is Reset.VALUE and node.reset_to == 0
+    plain = node.v_min is None and not _values(node.v_init).any()
+    return node.max_spikes <= 1 and plain and (zero or node.is_stateless or node.is_readout)
+
+
+def _not_stock(graph: Graph, node: Neuron) -> Iterator[Problem]:
+    """Why Loihi 1 has no such neuron."""
+
+    def no(what: str, got: object, hint: str) -> Problem:
+        return problem("SNNC-C010", describe(node), what, got=got, hint=hint)
+
+    if node.max_spikes > 1:
+        hint = "--target loihi2, or binary neurons"
+        yield no("the chip's neurons send one spike a timestep at most", f"{node.max_spikes} levels", hint)
+        return
+    if _is_stock(node):
+        return
+    if node.reset is not Reset.VALUE and not node.is_readout:
+        yield no("the chip's neurons reset to zero", "soft reset", "hard reset to 0, or --target loihi2")
+    elif node.reset is Reset.VALUE and node.reset_to != 0:
+        yield no("the chip's neurons reset to zero", "v_reset is not 0", "v_reset=0, or --target loihi2")
+    if node.v_min is not None:
+        yield no("the chip's neurons have no lower clamp", "v_min", "no lower bound, or --target loihi2")
+    if _values(node.v_init).any():
+        yield no("the chip's neurons start a sample at zero", "v_init", "v_init=0, or --target loihi2")
+
+
+def _in_units(node: Neuron, stock: bool, once: bool) -> Neuron:
+    unit = DOUBLED * FRACTION if stock else DOUBLED
+    if stock:
+        node = _at_zero(node)
+        if node.decay == 0:
+            node = replace(node, decay=1, decay_bits=12)
+    scaled = {f: _times(getattr(node, f), unit) for f in _POTENTIALS if getattr(node, f) is not None}
+    node = replace(node, gain=unit, **scaled)
+    if not stock or node.is_readout:
+        return node
+    assert isinstance(node.threshold, int)
+    steady = once or (node.decay == 1 and node.decay_bits == 0 and node.synapse_decay is None)
+    return replace(node, strict=True, threshold=node.threshold - FRACTION if steady else node.threshold)
+
+
+def _at_zero(node: Neuron) -> Neuron:
+    """The same counts with the chip's reset and flooring: half up at one spike is floor at θ/2."""
+    assert isinstance(node.threshold, int)
+    if node.rounding is not Rounding.FLOOR:
+        node = replace(node, rounding=Rounding.FLOOR, threshold=(node.threshold + 1) // 2)
+    return node if node.is_readout else replace(node, reset=Reset.VALUE, reset_to=0)
+
+
+def _times(value: Any, factor: int) -> Any:
+    if isinstance(value, Const):
+        return Const((value.array.astype(np.int64) * factor).astype(np.int32))
+    return value * factor
+
+
+def _rescaled(graph: Graph) -> Graph:
+    """The output's unit, where it is a membrane."""
+    last: Node = graph.by_name[graph.output.inputs[0]]
+    while not isinstance(last, Neuron):
+        last = graph.by_name[last.inputs[0]]
+    if not last.is_readout:
+        return graph
+    output = replace(graph.output, scale=graph.output.scale / _unit(last))
+    return graph.rewrite(lambda n: output if n.name == output.name else None)

@@ -1,0 +1,280 @@
+"""Cuts layers into blocks that a core holds, as Intel's compiler does: split, count again, repeat.
+
+Every layer gets the smallest number of blocks that fits by the resources which its own neurons and
+synapses take; of several cuts into as many, the one that splits channels least, then the one with
+the shortest borders. What a block takes to reach its readers is known only once these are cut; where
+that overflows, the layer's number of blocks grows by the ratio of the worst resource and everything
+is counted again. One block takes one core: Intel's logs show no core with blocks of two layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from snncc.errors import Problem, problem, raise_all
+from snncc.hw.spec import ChipSpec
+from snncc.mapping.address import Shape3
+from snncc.mapping.mapped import Mapped, Piece, Tile
+from snncc_loihi.resources import MODELS, Block, CoreModel, Grid, Grids, Readers, is_dense, readers_of
+
+# Headings of Intel's table and how errors call a resource.
+NAMES: Mapping[str, tuple[str, str]] = {
+    "axons_in": ("AxonIn", "input axons"),
+    "neuron_groups": ("NeuronGr", "neuron groups"),
+    "neurons": ("Neurons", "neurons"),
+    "synapse_words": ("Synapses", "words of synapse memory"),
+    "axon_map": ("AxonMap", "axon map entries"),
+    "axon_memory": ("AxonMem", "words of axon memory"),
+    "axons_out": ("AxonOut", "output axon slots"),
+    "memory_words": ("Total", "words of memory"),
+}
+
+_OUTGOING = ("axon_map", "axon_memory", "axons_out")
+_OUTGOING_HINT = "fewer neurons in the layers that read it"
+
+
+@dataclass(frozen=True)
+class UtilisationRow:
+    """What the blocks of one layer take of their cores.
+
+    Attributes:
+        piece: name of the population of neurons; ``layer`` is the module's path.
+        block: (C, H, W) of its largest block.
+        convolution: whether it has inputs through a shared kernel.
+        cores: number of its blocks.
+        used: the most that one of them takes of each resource.
+    """
+
+    piece: str
+    layer: str
+    block: Shape3
+    convolution: bool
+    cores: int
+    used: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Utilisation:
+    """A network's use of the chip, in the form of Intel's compile logs.
+
+    Attributes:
+        rows: one a layer, in order of flow.
+        limits: of one core, by resource, in the order of the columns.
+        cores, cores_available, chips: what all layers together take.
+        hops, hops_row_major: expected packets of a sample times links they cross, as placed and with
+            the blocks in row-major order.
+    """
+
+    rows: tuple[UtilisationRow, ...]
+    limits: Mapping[str, int]
+    cores: int
+    cores_available: int
+    chips: int
+    hops: float = 0.0
+    hops_row_major: float = 0.0
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Intel's names of the resources, in the order of the columns."""
+        return tuple(NAMES[r][0] for r in self.limits)
+
+    def shares(self, row: UtilisationRow) -> tuple[float, ...]:
+        """The fraction of a core's limit that a row takes of each resource."""
+        return tuple(row.used[r] / limit for r, limit in self.limits.items())
+
+    def text(self) -> str:
+        """The table as plain text, last layer first as Intel prints it."""
+        head = "|" + "|".join(f"{h:^8}" for h in (*self.headings, "Cores")) + "|"
+        rule = "|" + "-" * (len(head) - 2) + "|"
+        lines = [head, rule]
+        for row in reversed(self.rows):
+            cells = "|".join(f"{share:8.2%}" for share in self.shares(row))
+            c, h, w = row.block
+            kind = f"Conv({w}, {h}, {c})" if row.convolution else f"Dense({row.block[0]})"
+            lines.append(f"|{cells}|{row.cores:8}|{kind} {row.piece}")
+        lines += [rule, f"| Total{self.cores:>{len(head) - 8}}|"]
+        return "\n".join(lines)
+
+
+def core_limits(chip: ChipSpec) -> dict[str, int]:
+    """Limit of each resource that the chip's model counts, in the order of the table."""
+    return {r: chip.core[r].limit for r in MODELS[chip.name].resources}
+
+
+def partition(mapped: Mapped, chip: ChipSpec) -> dict[str, Grid]:
+    """How each piece is cut into blocks, one a core.
+
+    Args:
+        mapped: pieces in topological order; no connection pools.
+        chip: one of :data:`~snncc_loihi.resources.MODELS`, with a mesh.
+
+    Raises:
+        CapacityError: SNNC-C013 for every layer of which not even one neuron fits a core, or
+            SNNC-C014 if all blocks together are more than the system has cores.
+    """
+    model, limits, readers = MODELS[chip.name], core_limits(chip), readers_of(mapped)
+    candidates = {p.name: _candidates(p, model, limits["neurons"]) for p in mapped.pieces}
+    least = dict.fromkeys(candidates, 1)
+    while True:
+        grids = _cut(mapped, model, limits, candidates, least)
+        overfull = dict(_overfull(mapped, model, limits, grids, readers))
+        if not overfull:
+            break
+        stuck = [p for p in mapped.pieces if p.name in overfull and grids[p.name].block == (1, 1, 1)]
+        raise_all(_too_much(p, chip, *overfull[p.name]) for p in stuck)
+        for name, (resource, used) in overfull.items():
+            tiles = grids[name].tiles
+            least[name] = max(tiles + 1, math.ceil(tiles * used / limits[resource]))
+    raise_all(_too_many_cores(mapped, chip, grids))
+    return grids
+
+
+def _cut(
+    mapped: Mapped,
+    model: CoreModel,
+    limits: Mapping[str, int],
+    candidates: Mapping[str, tuple[Grid, ...]],
+    least: Mapping[str, int],
+) -> dict[str, Grid]:
+    """The first cut of each piece into ``least`` blocks or more that fits by its own resources."""
+    grids: dict[str, Grid] = {}
+    for piece in mapped.pieces:
+        found = candidates[piece.name][-1]
+        for grid in candidates[piece.name]:
+            if grid.tiles >= least[piece.name] and _fits(piece, model, limits, grid, grids):
+                found = grid
+                break
+        # The last candidate, single neurons, may not fit: the count of all blocks finds that.
+        grids[piece.name] = found
+    return grids
+
+
+def _candidates(piece: Piece, model: CoreModel, neurons: int) -> tuple[Grid, ...]:
+    """Ways to cut a piece by its number of neurons alone, best first; single neurons come last."""
+    c, h, w = piece.shape
+    channels = _fractions(c) if h * w == 1 else _halves(c)
+    rows, columns = (_halves(h), _powers(w)) if model.halves else (_fractions(h), _fractions(w))
+    grids = [
+        Grid(piece.shape, (bc, by, bx))
+        for bc in channels
+        for by in rows
+        for bx in columns
+        if bc * by * bx <= neurons
+    ]
+
+    def rank(grid: Grid) -> tuple[int, int, int]:
+        nc, ny, nx = grid.counts
+        return grid.tiles, nc, ny * w + nx * h
+
+    return tuple(sorted(grids, key=rank))
+
+
+def _fractions(size: int) -> list[int]:
+    """Sizes of equal parts: ceil(size / k) for every k."""
+    return sorted({-(-size // k) for k in range(1, size + 1)})
+
+
+def _halves(size: int) -> list[int]:
+    """``size`` halved again and again, rounded up."""
+    return sorted({-(-size // (1 << bit)) for bit in range(size.bit_length() + 1)})
+
+
+def _powers(size: int) -> list[int]:
+    """Powers of two up to ``size``."""
+    return [1 << bit for bit in range(size.bit_length())]
+
+
+def _fits(piece: Piece, model: CoreModel, limits: Mapping[str, int], grid: Grid, grids: Grids) -> bool:
+    """Whether the neurons and synapses of the first, middle and last block along each axis fit."""
+    some = [{cuts[0], cuts[len(cuts) // 2], cuts[-1]} for cuts in map(grid.cuts, range(3))]
+    for c0, c1 in some[0]:
+        for y0, y1 in some[1]:
+            for x0, x1 in some[2]:
+                used = model.incoming(piece, Block((c0, y0, x0), (c1, y1, x1)), grids)
+                if model.pool is not None:
+                    used[model.pool] = sum(used.values())
+                if any(n > limits[r] for r, n in used.items()):
+                    return False
+    return True
+
+
+def _overfull(
+    mapped: Mapped, model: CoreModel, limits: Mapping[str, int], grids: Grids, readers: Readers
+) -> Iterator[tuple[str, tuple[str, int]]]:
+    """(piece, (worst resource, its use)) of each piece with a block that exceeds a limit."""
+    for piece in mapped.pieces:
+        most = _most(mapped, piece, model, grids, readers)
+        worst = max(limits, key=lambda r: most[r] / limits[r])
+        if most[worst] > limits[worst]:
+            yield piece.name, (worst, most[worst])
+
+
+def _most(mapped: Mapped, piece: Piece, model: CoreModel, grids: Grids, readers: Readers) -> dict[str, int]:
+    """The most that any block of a piece takes of each resource."""
+    most = dict.fromkeys(model.resources, 0)
+    for block in grids[piece.name].blocks():
+        used = model.use(piece, block, grids, readers, mapped.output.piece)
+        most = {r: max(n, used[r]) for r, n in most.items()}
+    return most
+
+
+def _too_much(piece: Piece, chip: ChipSpec, resource: str, used: int) -> Problem:
+    return problem(
+        "SNNC-C013",
+        f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else ""),
+        f"a core of {chip.name} holds not even one of its neurons: {NAMES[resource][1]}",
+        got=used,
+        limit=chip.core[resource].limit,
+        hint=_OUTGOING_HINT if resource in _OUTGOING else "fewer input channels or a smaller input map",
+    )
+
+
+def _too_many_cores(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Iterator[Problem]:
+    assert chip.mesh is not None
+    used, most = sum(g.tiles for g in grids.values()), chip.mesh.chips * chip.mesh.cores_per_chip
+    if used <= most:
+        return
+    largest = sorted(mapped.pieces, key=lambda p: -grids[p.name].tiles)[:3]
+    yield problem(
+        "SNNC-C014",
+        f"network on {chip.name}",
+        "its blocks are more than the system has cores (most by "
+        + ", ".join(f"%{p.name}: {grids[p.name].tiles}" for p in largest)
+        + ")",
+        got=f"{used} cores",
+        limit=f"{most} cores ({chip.mesh.chips} chips)",
+        hint="fewer channels or smaller maps in these layers",
+    )
+
+
+def tiles_of(mapped: Mapped, grids: Grids) -> tuple[Tile, ...]:
+    """Blocks of all pieces on cores 0, 1, 2, ... in row-major order."""
+    blocks = ((p.name, b) for p in mapped.pieces for b in grids[p.name].blocks())
+    return tuple(Tile(piece=name, core=i, low=b.low, high=b.high) for i, (name, b) in enumerate(blocks))
+
+
+def utilisation(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Utilisation:
+    """Table of what each piece's blocks take of their cores."""
+    assert chip.mesh is not None
+    model, readers = MODELS[chip.name], readers_of(mapped)
+    rows = tuple(
+        UtilisationRow(
+            piece=p.name,
+            layer=p.layer,
+            block=grids[p.name].block,
+            convolution=not all(is_dense(c.address) for c in p.connections),
+            cores=grids[p.name].tiles,
+            used=_most(mapped, p, model, grids, readers),
+        )
+        for p in mapped.pieces
+    )
+    cores = sum(r.cores for r in rows)
+    return Utilisation(
+        rows=rows,
+        limits=core_limits(chip),
+        cores=cores,
+        cores_available=chip.mesh.chips * chip.mesh.cores_per_chip,
+        chips=-(-cores // chip.mesh.cores_per_chip),
+    )

@@ -1,0 +1,222 @@
+"""Lowering to Loihi: integers in the chip's units, spikes in windows or step by step, tiles on a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.equivalence.certificate import Certificate, LayerRange
+from snncc.equivalence.claims import LayerSums, layer_range, layer_sums
+from snncc.equivalence.ranges import extremes, weighted_inputs
+from snncc.errors import fail, problem, raise_all
+from snncc.hw.spec import ChipSpec, load_chip
+from snncc.ir import Graph, Neuron, Spikes
+from snncc.lowering import Lowered, Options
+from snncc.mapping.build import map_graph
+from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.model import Model
+from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.pipelines import Legalised, legalise
+from snncc.plugins import Executor
+from snncc_loihi.emit import chip_files
+from snncc_loihi.neurons import DOUBLED, LoihiNeurons, all_single, is_stock
+from snncc_loihi.place import place_network
+from snncc_loihi.pooling import without_pooling
+from snncc_loihi.runner import run_lava
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LoihiTarget:
+    """A chip of the Loihi family.
+
+    ``exact``: windows of micro-steps for integers above one, else one update a timestep; ``free``
+    lets every neuron fire in each micro-step on what has arrived.
+    """
+
+    name: str
+
+    @cached_property
+    def chip(self) -> ChipSpec:
+        """Its description."""
+        return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
+
+    @property
+    def executors(self) -> Mapping[str, Executor]:
+        """``lava``: the emitted folder in a Lava environment, on Lava's fixed-point processes."""
+        return {"lava": _in_lava}
+
+    def lower(self, model: Model, calibration: Array, options: Options) -> Lowered:
+        """See :class:`snncc.plugins.Target`.
+
+        Raises:
+            ModelError: where a pass finds no exact lowering.
+            CapacityError: with every limit that is broken.
+        """
+        abilities = self.chip.abilities
+        if options.graded and options.schedule is Schedule.FREE:
+            raise fail("SNNC-U005", "--graded", "goes with the exact schedule only", got="--schedule free")
+        if options.schedule is Schedule.FREE and not abilities.custom_neurons:
+            what = "the chip has no neuron that the free schedule needs (soft reset)"
+            raise fail("SNNC-C010", self.name, what, hint="--schedule exact, or --target loihi2")
+        legal = self._legal(model, calibration, options)
+        logical, tensors = map_graph(
+            legal.spikes,
+            target=self.name,
+            schedule=options.schedule,
+            engine=Engine.CLOCKED,
+            state_bits=self.chip.limits.state_bits,
+        )
+        logical, tensors = without_pooling(logical, tensors)
+        ranges = tuple(self._ranges(legal.integer, calibration, options.graded))
+        raise_all(_left(r) for r in ranges if not _holds(r))
+        mapped = _admitting(logical, ranges)
+        mapped, _ = place_network(mapped, tensors, self.chip, _traffic(legal, calibration))
+        certificate = Certificate(
+            target=self.name,
+            schedule=options.schedule.value,
+            claim=_claim(options.schedule),
+            passes=tuple(legal.recorder.records),
+            approximations=tuple(legal.recorder.approximations),
+            ranges=ranges,
+            notes=tuple(_notes(model.graph, legal.integer)),
+        )
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
+
+    def _legal(self, model: Model, calibration: Array, options: Options) -> Legalised:
+        abilities, limits = self.chip.abilities, self.chip.limits
+        assert limits.threshold_max is not None
+        return legalise(
+            model,
+            calibration,
+            options,
+            self.chip,
+            own=(LoihiNeurons(abilities.custom_neurons, limits.threshold_max),),
+            expand=ExpandSFA(
+                schedule=options.schedule, clocked=True, graded=options.graded, native=not options.graded
+            ),
+            sum_bits=self._sum_bits,
+        )
+
+    @property
+    def _sum_bits(self) -> int:
+        """Width for sums of weights as the integer graph has them: the chip stores them doubled."""
+        return self.chip.core["accumulator_bits"].limit - 1
+
+    def _ranges(self, integer: Graph, calibration: Array, graded: bool) -> Iterator[LayerRange]:
+        """Membranes against their word, and the sums of one micro-step against the accumulator's."""
+        bits = self.chip.limits.state_bits
+        word = 2 ** (bits - 1) - 1
+        half = 2 ** (self._sum_bits - 1)
+        for sums in layer_sums(integer, calibration):
+            yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
+            yield _input_range(integer, sums, self._sum_bits + 1, (-half, half - 1), graded)
+
+    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
+        """The program as JSON and weights, and the folder that runs in Lava."""
+        return chip_files(lowered.mapped, lowered.tensors, self.chip)
+
+
+def _in_lava(folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
+    return run_lava(folder / "lava", x, python=python).counts
+
+
+def _input_range(
+    integer: Graph, sums: LayerSums, bits: int, allowed: tuple[int, int], graded: bool
+) -> LayerRange:
+    """What one micro-step's events can add up to, in units of the integer graph's weights.
+
+    Observed are whole windows, whose parts are no larger.
+    """
+    neuron = sums.neuron
+    assert isinstance(neuron.gain, int)
+    one = {
+        name: np.full((1, *kind.shape), kind.levels if graded else 1, np.int64)
+        for name, kind in _sources(integer, neuron)
+    }
+    low, high = (int(v) // neuron.gain for v in extremes(integer, neuron, one).merged())
+    steps = 1 if neuron.is_stateless else integer.steps
+    seen = (sums.observed[0] // (neuron.gain * steps), sums.observed[1] // (neuron.gain * steps))
+    return LayerRange(
+        layer=neuron.name,
+        quantity="input of one micro-step",
+        bits=bits,
+        word_low=-(2 ** (bits - 1)) // DOUBLED,
+        word_high=(2 ** (bits - 1) - 1) // DOUBLED,
+        all_inputs=(low, high),
+        observed=seen,
+        allowed=allowed,
+        proven=allowed[0] <= low and high <= allowed[1],
+    )
+
+
+def _sources(integer: Graph, neuron: Neuron) -> Iterator[tuple[str, Spikes]]:
+    for name in weighted_inputs(integer, neuron)[2]:
+        kind = integer.types[name]
+        assert isinstance(kind, Spikes)
+        yield name, kind
+
+
+def _holds(r: LayerRange) -> bool:
+    return r.allowed[0] <= r.observed[0] <= r.observed[1] <= r.allowed[1]
+
+
+def _left(r: LayerRange) -> Any:
+    what = f"{r.quantity} leaves its {r.bits} bits on the calibration inputs"
+    return problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed)
+
+
+def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
+    """Pieces whose accumulator is not proven are watched at run time."""
+    open_ = {r.layer: r.allowed for r in ranges if r.quantity != "membrane" and not r.proven}
+    pieces = tuple(
+        p.model_copy(update={"admitted": open_[p.name]}) if p.name in open_ else p for p in mapped.pieces
+    )
+    return mapped.model_copy(update={"pieces": pieces})
+
+
+def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
+    """Mean spike count a neuron and sample of every layer on the calibration inputs."""
+    counts = legal.recorder.counts(legal.integer)
+    return {name: float(v.sum(axis=1).mean()) for name, v in counts.items()}
+
+
+def _claim(schedule: Schedule) -> str:
+    if schedule is Schedule.EXACT:
+        return (
+            "spike counts of every neuron equal integer.snn, window by window, under Loihi's fixed-point "
+            "rules, while sums stay in the allowed ranges"
+        )
+    return "none: in the free schedule a neuron fires on what has arrived so far; compared, not claimed"
+
+
+def _notes(real: Graph, integer: Graph) -> Iterator[str]:
+    """How leaks became the chip's fields, and which neurons are the chip's own."""
+    yield "compared with Lava's fixed-point processes only: nothing here ran on a chip"
+    single = all_single(integer)
+    for node in integer.nodes:
+        if not isinstance(node, Neuron):
+            continue
+        assert isinstance(node.gain, int)
+        kind = "the chip's own neuron" if single and is_stock(node.gain) else "a neuron program of ours"
+        yield f"%{node.name}: {kind}" + _leak(real, node)
+
+
+def _leak(real: Graph, node: Neuron) -> str:
+    before = real.by_name.get(node.name)
+    if node.decay_bits == 0 or not isinstance(before, Neuron) or not isinstance(before.decay, int | float):
+        return ""
+    assert isinstance(node.decay, int)
+    got = node.decay / 2**node.decay_bits
+    return f"; dv = {4096 - node.decay}: leak {before.decay:g} becomes {got:g} ({got - before.decay:+.2g})"
+
+
+LOIHI1 = LoihiTarget("loihi1")
+LOIHI2 = LoihiTarget("loihi2")
