@@ -5,7 +5,7 @@ Built-ins register as a third party's package would. A name that two distributio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from snncc.errors import fail
 from snncc.hw.spec import ChipSpec
 from snncc.lowering import Lowered, Options
+from snncc.mapping.mapped import Mapped
+from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.simulation import Simulator
+from snncc.tools import Finding
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ class Target(Protocol):
         """
         ...
 
+    def utilisation(self, mapped: Mapped) -> Utilisation | None:
+        """What each layer takes of its cores; None on chips without a mesh of cores."""
+        ...
+
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """Chip files of the artifact's ``target/`` folder, by name."""
         ...
@@ -105,6 +112,11 @@ def _points(group: str) -> dict[str, EntryPoint]:
             )
         found[point.name] = point
     return found
+
+
+def tool_checks() -> tuple[Callable[[], Finding], ...]:
+    """Checks that backends register for the tools they run outside of snncc, by name."""
+    return tuple(point.load() for _, point in sorted(_points("tools").items()))
 
 
 def target_names() -> dict[str, str]:

@@ -26,6 +26,7 @@ class LayerActivity:
         events: data spikes that arrived (after pooling; one a connection).
         synaptic_operations: weight look-ups those caused, taps outside the map excluded,
             zero weights included.
+        unit_operations: the same times what each event carries; more only for graded events.
         control_events, control_operations: the same for the gate's control events.
         spikes: spikes that the piece sent.
         neuron_updates: membrane updates other than synaptic ones (bias, decay, fire pass).
@@ -37,6 +38,7 @@ class LayerActivity:
     name: str
     events: int = 0
     synaptic_operations: int = 0
+    unit_operations: int = 0
     control_events: int = 0
     control_operations: int = 0
     spikes: int = 0
@@ -56,7 +58,8 @@ class Activity:
         layers: totals, one a piece, in order.
         result: decoded result [N, ...].
         per_sample: per piece, synaptic operations of each sample: data and control, [N, 2] int64.
-        connection_events: per piece, data events that arrived over each of its connections.
+        connection_events: per piece, spikes that arrived over each of its connections, a graded
+            event counted as often as it says.
         input: what was executed [N, T, C, H, W]; models of time by micro-step need it.
     """
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
-from snncc.mapping.address import Shape3
 from snncc.mapping.mapped import Mapped, Piece, Tile
+from snncc.mapping.utilisation import Utilisation, UtilisationRow
 from snncc_loihi.resources import MODELS, Block, CoreModel, Grid, Grids, Readers, is_dense, readers_of
 
 # Headings of Intel's table and how errors call a resource.
@@ -33,69 +32,6 @@ NAMES: Mapping[str, tuple[str, str]] = {
 
 _OUTGOING = ("axon_map", "axon_memory", "axons_out")
 _OUTGOING_HINT = "fewer neurons in the layers that read it"
-
-
-@dataclass(frozen=True)
-class UtilisationRow:
-    """What the blocks of one layer take of their cores.
-
-    Attributes:
-        piece: name of the population of neurons; ``layer`` is the module's path.
-        block: (C, H, W) of its largest block.
-        convolution: whether it has inputs through a shared kernel.
-        cores: number of its blocks.
-        used: the most that one of them takes of each resource.
-    """
-
-    piece: str
-    layer: str
-    block: Shape3
-    convolution: bool
-    cores: int
-    used: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Utilisation:
-    """A network's use of the chip, in the form of Intel's compile logs.
-
-    Attributes:
-        rows: one a layer, in order of flow.
-        limits: of one core, by resource, in the order of the columns.
-        cores, cores_available, chips: what all layers together take.
-        hops, hops_row_major: expected packets of a sample times links they cross, as placed and with
-            the blocks in row-major order.
-    """
-
-    rows: tuple[UtilisationRow, ...]
-    limits: Mapping[str, int]
-    cores: int
-    cores_available: int
-    chips: int
-    hops: float = 0.0
-    hops_row_major: float = 0.0
-
-    @property
-    def headings(self) -> tuple[str, ...]:
-        """Intel's names of the resources, in the order of the columns."""
-        return tuple(NAMES[r][0] for r in self.limits)
-
-    def shares(self, row: UtilisationRow) -> tuple[float, ...]:
-        """The fraction of a core's limit that a row takes of each resource."""
-        return tuple(row.used[r] / limit for r, limit in self.limits.items())
-
-    def text(self) -> str:
-        """The table as plain text, last layer first as Intel prints it."""
-        head = "|" + "|".join(f"{h:^8}" for h in (*self.headings, "Cores")) + "|"
-        rule = "|" + "-" * (len(head) - 2) + "|"
-        lines = [head, rule]
-        for row in reversed(self.rows):
-            cells = "|".join(f"{share:8.2%}" for share in self.shares(row))
-            c, h, w = row.block
-            kind = f"Conv({w}, {h}, {c})" if row.convolution else f"Dense({row.block[0]})"
-            lines.append(f"|{cells}|{row.cores:8}|{kind} {row.piece}")
-        lines += [rule, f"| Total{self.cores:>{len(head) - 8}}|"]
-        return "\n".join(lines)
 
 
 def core_limits(chip: ChipSpec) -> dict[str, int]:
@@ -274,6 +210,7 @@ def utilisation(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Utilisation:
     return Utilisation(
         rows=rows,
         limits=core_limits(chip),
+        headings={r: heading for r, (heading, _) in NAMES.items()},
         cores=cores,
         cores_available=chip.mesh.chips * chip.mesh.cores_per_chip,
         chips=-(-cores // chip.mesh.cores_per_chip),

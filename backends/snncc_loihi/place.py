@@ -23,8 +23,9 @@ from snncc.hw.mesh import Mesh
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Mapped
+from snncc.mapping.utilisation import Utilisation
 from snncc_loihi.check import violations
-from snncc_loihi.partition import Utilisation, partition, tiles_of, utilisation
+from snncc_loihi.partition import partition, tiles_of, utilisation
 from snncc_loihi.resources import Grid, Grids, is_dense, overlap
 
 MOVES_A_TILE = 5000  # and at least MOVES_LEAST

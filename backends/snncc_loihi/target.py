@@ -20,15 +20,18 @@ from snncc.ir import Graph, Neuron, Spikes
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Legalised, legalise
 from snncc.plugins import Executor
+from snncc_loihi.check import cautions
 from snncc_loihi.emit import chip_files
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, all_single, is_stock
 from snncc_loihi.place import place_network
 from snncc_loihi.pooling import without_pooling
 from snncc_loihi.runner import run_lava
+from snncc_loihi.table import counted
 
 Array = NDArray[Any]
 
@@ -86,7 +89,7 @@ class LoihiTarget:
             passes=tuple(legal.recorder.records),
             approximations=tuple(legal.recorder.approximations),
             ranges=ranges,
-            notes=tuple(_notes(model.graph, legal.integer)),
+            notes=(*_notes(model.graph, legal.integer), *cautions(mapped, self.chip)),
         )
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
 
@@ -118,6 +121,10 @@ class LoihiTarget:
         for sums in layer_sums(integer, calibration):
             yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
             yield _input_range(integer, sums, self._sum_bits + 1, (-half, half - 1), graded)
+
+    def utilisation(self, mapped: Mapped) -> Utilisation:
+        """Most that a tile of each layer takes, counted from the tiles alone."""
+        return counted(mapped, self.chip)
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """The program as JSON and weights, and the folder that runs in Lava."""

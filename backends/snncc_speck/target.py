@@ -101,6 +101,9 @@ class SpeckTarget:
         pieces = tuple(p.model_copy(update={"core": cores[p.name]}) for p in gated.mapped.pieces)
         return gated.mapped.model_copy(update={"pieces": pieces}), gated.ranges
 
+    def utilisation(self, mapped: Mapped) -> None:
+        """Each layer has a core, or none: nothing is split."""
+
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """Chip configuration and event schedule."""
         return chip_files(lowered.mapped, lowered.tensors, self.chip)

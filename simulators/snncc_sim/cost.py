@@ -126,7 +126,7 @@ def _layer(
     operations = Operations(
         events=done.events,
         synaptic_operations=done.synaptic_operations,
-        acs=done.synaptic_operations,  # every event is a unit spike
+        acs=done.unit_operations,
         control_events=done.control_events,
         control_operations=done.control_operations,
         spikes=done.spikes,

@@ -217,6 +217,7 @@ def _activity(
                 piece.name,
                 events=total[kernels.EVENTS],
                 synaptic_operations=total[kernels.SYNOPS],
+                unit_operations=total[kernels.UNITS],
                 control_events=total[kernels.CONTROL_EVENTS],
                 control_operations=total[kernels.CONTROL_OPS],
                 spikes=0 if piece.is_readout else int(counts[piece.name].sum(dtype=np.int64)),

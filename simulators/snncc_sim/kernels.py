@@ -20,7 +20,7 @@ from numba import njit
 from snncc_sim.program import STATS
 
 # Columns of the per-piece statistics of a sample; behind them, the events of each connection.
-EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW = range(STATS)
+EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW, UNITS = range(STATS)
 
 # Longest queue of one settling, in events (512 MiB); a network that exceeds it fires without bound.
 QUEUE_LIMIT = 1 << 27
@@ -98,15 +98,16 @@ def _fire(p, v, fired, base, length, queue, n, stats):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _count(c, pointers, y, x, stats):
-    """Count an event at (y, x) and its synaptic operations; whether it reaches any neuron."""
+def _count(c, pointers, y, x, count, stats):
+    """Count an event at (y, x) that carries ``count``; whether it reaches any neuron."""
     if y >= c.end_y or x >= c.end_x:
         return False
     rows = pointers[c.y + y + 1] - pointers[c.y + y]
     columns = pointers[c.x + x + 1] - pointers[c.x + x]
     stats[EVENTS] += 1
-    stats[STATS + c.index] += 1
+    stats[STATS + c.index] += count
     stats[SYNOPS] += rows * columns * c.fan
+    stats[UNITS] += count * rows * columns * c.fan
     return rows * columns > 0
 
 
@@ -116,7 +117,7 @@ def _scatter(c, p, event, count, net, a, stats):
     _, pointers, outputs, taps, weights = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
-    if not _count(c, pointers, y, x, stats):
+    if not _count(c, pointers, y, x, count, stats):
         return
     first, last = pointers[c.x + x], pointers[c.x + x + 1]
     group = channel // c.per_group * c.fan
@@ -140,7 +141,7 @@ def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
     _, pointers, outputs, taps, weights = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
-    if not _count(c, pointers, y, x, stats):
+    if not _count(c, pointers, y, x, 1, stats):
         return n
     first, last = pointers[c.x + x], pointers[c.x + x + 1]
     group = channel // c.per_group * c.fan

@@ -23,7 +23,7 @@ from snncc.mapping.mapped import INPUT, Connection, Engine, Mapped, Piece
 
 Array = NDArray[Any]
 
-STATS = 8  # columns of statistics that the kernels keep of a piece
+STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
 RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1, Reset.NONE: 2}
 

@@ -16,7 +16,7 @@ from snncc.errors import problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Schedule
+from snncc.mapping.mapped import Engine, Mapped, Schedule
 from snncc.model import Model
 from snncc.passes.pipelines import legalise
 from snncc.plugins import Executor
@@ -84,6 +84,9 @@ class SimTarget:
             ranges=tuple(ranges),
         )
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
+
+    def utilisation(self, mapped: Mapped) -> None:
+        """Each layer has a core, or none: nothing is split."""
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """A simulated chip has no files of its own: ``mapped.json`` is its program."""

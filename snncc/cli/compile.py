@@ -42,14 +42,10 @@ def check(target: str, schedule: str, graded: bool, calib: Path | None, as_json:
 def _check_document(result: CheckResult, path: Path, target: str, schedule: str) -> dict[str, Any]:
     from snncc.errors import error_of
     from snncc.plugins import find_target
-    from snncc.reporting.chip import uses
+    from snncc.reporting.chip import layer_documents
     from snncc.reporting.graph import node_documents
 
-    layers = (
-        []
-        if result.lowered is None
-        else [u.as_dict() for u in uses(result.lowered.mapped, find_target(target).chip)]
-    )
+    layers = [] if result.lowered is None else layer_documents(result.lowered.mapped, find_target(target))
     return {
         "fits": not result.problems,
         "model": str(path),
@@ -80,7 +76,7 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
         print_problems(error_of(result.problems).problems)
         note(f"{path} does not compile for {target}: {plural(len(result.problems), 'problem')}")
         return
-    print_table(use_table(result.lowered.mapped, find_target(target).chip))
+    print_table(use_table(result.lowered.mapped, find_target(target)))
     say(f"{path} fits {target}.")
 
 
@@ -133,13 +129,12 @@ def compile_(
 
 def _artifact_document(artifact: Artifact) -> dict[str, Any]:
     from snncc.plugins import find_target
-    from snncc.reporting.chip import uses
+    from snncc.reporting.chip import layer_documents
 
-    chip = find_target(artifact.mapped.target).chip
     return {
         "artifact": str(artifact.path),
         "manifest": artifact.manifest.model_dump(mode="json"),
-        "layers": [u.as_dict() for u in uses(artifact.mapped, chip)],
+        "layers": layer_documents(artifact.mapped, find_target(artifact.mapped.target)),
         "certificate": artifact.certificate.model_dump(mode="json"),
         "host_macs": artifact.host_macs,
     }
@@ -154,7 +149,7 @@ def _print_artifact(artifact: Artifact) -> None:
         note(f"note: {line}")
     certificate = artifact.certificate
     tables = (
-        use_table(artifact.mapped, find_target(artifact.mapped.target).chip),
+        use_table(artifact.mapped, find_target(artifact.mapped.target)),
         pass_table(certificate),
         approximation_table(certificate),
         range_table(certificate),

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 
 from snncc.cli.base import command
 from snncc.cli.output import print_json, print_table, say
+from snncc.tools import Finding
 
 # The real samna is a compiled library of many megabytes; PyPI's is a script of a few files that runs pip
 # when it is imported (facts/ecosystem.md, point 3). Neither is ever imported here.
 _LIBRARY_SUFFIXES = (".so", ".pyd", ".dylib")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One tool.
-
-    Attributes:
-        status: ``ok``, ``missing``, ``unusable``, or ``elsewhere`` (needs another environment).
-        purpose: what it is needed for.
-        note: why it is as it is, or what to do.
-    """
-
-    name: str
-    version: str | None
-    status: str
-    purpose: str
-    note: str = ""
 
 
 def _installed(distribution: str) -> str | None:
@@ -104,16 +87,6 @@ def _sinabs() -> Finding:
     return Finding("sinabs", version, "ok", purpose, "sinabs.backend.dynapcnn imports samna, see there")
 
 
-def _lava() -> Finding:
-    purpose = "running on Lava's fixed-point models (Loihi)"
-    version = _installed("lava-nc")
-    if version is not None:
-        return Finding("lava", version, "ok", purpose)
-    interpreter = shutil.which("python3.10")
-    where = f"{interpreter} could hold it" if interpreter else "no python3.10 on the path"
-    return Finding("lava", None, "elsewhere", purpose, f"lava-nc needs a separate Python 3.10: {where}")
-
-
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     lambda: _package("numpy", "everything", "1.26"),
@@ -122,14 +95,15 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     lambda: _package("spikingjelly", "reading modules that hold its neurons"),
     _sinabs,
     _samna,
-    _lava,
 )
 
 
 @command("doctor")
 def doctor(as_json: bool) -> int:
     """Say which optional tools can be used here; imports none of them."""
-    found = [check() for check in CHECKS]
+    from snncc import plugins
+
+    found = [check() for check in (*CHECKS, *plugins.tool_checks())]
     if as_json:
         print_json({"tools": [asdict(finding) for finding in found]})
         return 0

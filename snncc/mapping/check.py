@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
+from snncc.mapping.check_tiles import tile_violations
 from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
 
 
@@ -32,6 +33,8 @@ def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSp
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
+    if chip.mesh is not None and mapped.tiles:
+        yield from tile_violations(mapped, chip)
     if chip.cores:
         yield from _core_problems(mapped, chip)
         yield from _route_problems(mapped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -26,19 +27,29 @@ class Distribute:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        owner: dict[str, str] = {}
+        driving = {n.name: weighted_inputs(graph, n)[0] for n in graph.nodes if isinstance(n, Neuron)}
+        readers = Counter(part.name for parts in driving.values() for part in parts)
+        if max(readers.values(), default=0) <= 1:
+            return graph
         nodes: list[Node] = []
         copies: Counter[str] = Counter()
         for node in graph.nodes:
-            if isinstance(node, Neuron):
-                renamed: dict[str, str] = {}
-                for part in weighted_inputs(graph, node)[0]:
-                    if owner.setdefault(part.name, node.name) == node.name:
-                        continue
-                    copies[part.name] += 1
-                    renamed[part.name] = f"{part.name}.copy{copies[part.name]}"
-                    inputs = tuple(renamed.get(i, i) for i in part.inputs)
-                    nodes.append(replace(part, name=renamed[part.name], inputs=inputs))
-                node = replace(node, inputs=tuple(renamed.get(i, i) for i in node.inputs))
-            nodes.append(node)
+            if node.name in readers:
+                # It stands in front of each of its readers: what it reads may be a copy there.
+                continue
+            names: dict[str, str] = {}
+            for part in driving.get(node.name, ()):
+                names[part.name] = _copy_name(part.name, copies[part.name])
+                copies[part.name] += 1
+                nodes.append(_renamed(part, names))
+            nodes.append(_renamed(node, names) if names else node)
         return replace(graph, nodes=tuple(nodes))
+
+
+def _copy_name(name: str, copies: int) -> str:
+    return f"{name}.copy{copies}" if copies else name
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    inputs = tuple(names.get(i, i) for i in node.inputs)
+    return replace(node, name=names.get(node.name, node.name), inputs=inputs)

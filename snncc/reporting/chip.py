@@ -9,8 +9,10 @@ from typing import Any
 from snncc.hw.spec import ChipSpec, CoreSpec, Quantity
 from snncc.mapping.check import piece_words
 from snncc.mapping.mapped import Mapped, Piece
+from snncc.mapping.utilisation import Utilisation
+from snncc.plugins import Target
 from snncc.reporting.cost import quantity, split_unit
-from snncc.reporting.numbers import count, ratio, shape
+from snncc.reporting.numbers import count, plural, ratio, shape
 from snncc.reporting.tables import Table, columns
 
 
@@ -63,11 +65,44 @@ def uses(mapped: Mapped, chip: ChipSpec) -> tuple[Use, ...]:
     )
 
 
-def use_table(mapped: Mapped, chip: ChipSpec) -> Table:
-    """Layers on cores, with words used of words there are."""
+def layer_documents(mapped: Mapped, target: Target) -> list[dict[str, Any]]:
+    """What every layer takes, as plain JSON values."""
+    found = target.utilisation(mapped)
+    if found is None:
+        return [use.as_dict() for use in uses(mapped, target.chip)]
+    return [
+        {
+            "name": row.piece,
+            "layer": row.layer,
+            "largest_tile": list(row.block),
+            "cores": row.cores,
+            **{r: {"used": row.used[r], "limit": limit} for r, limit in found.limits.items()},
+        }
+        for row in found.rows
+    ]
+
+
+def use_table(mapped: Mapped, target: Target) -> Table:
+    """Layers on cores, with what they use of what there is."""
+    found = target.utilisation(mapped)
+    if found is not None:
+        return _utilisation_table(mapped, found)
+    chip = target.chip
     rows = tuple(map(_use_row, uses(mapped, chip)))
     heads = columns("layer", "module", "shape", "#core", "#kernel words", "#used", "#neuron words", "#used ")
     return Table(f"Layers on {chip.name}, schedule {mapped.schedule.value}", heads, rows)
+
+
+def _utilisation_table(mapped: Mapped, found: Utilisation) -> Table:
+    """The most that one core of each layer uses, under Intel's headings."""
+    rows = tuple(
+        (r.piece, r.layer, shape(r.block), *(ratio(s, 1) for s in found.shares(r)), count(r.cores))
+        for r in found.rows
+    )
+    resources = (f"#{found.headings[r]}" for r in found.limits)
+    heads = columns("layer", "module", "largest tile", *resources, "#Cores")
+    used = f"{count(found.cores)} of {count(found.cores_available)} cores, {plural(found.chips, 'chip')}"
+    return Table(f"Layers on {mapped.target}, schedule {mapped.schedule.value}: {used}", heads, rows)
 
 
 def _use_row(use: Use) -> tuple[str, ...]:

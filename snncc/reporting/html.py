@@ -90,9 +90,9 @@ def render(simulation: Simulation, verification: Verification, origin: str) -> s
 
 def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any]:
     artifact, cost = simulation.artifact, simulation.cost
-    chip = find_target(artifact.mapped.target).chip
+    target = find_target(artifact.mapped.target)
     return {
-        "use": chips.use_table(artifact.mapped, chip),
+        "use": chips.use_table(artifact.mapped, target),
         "match": tables.match_table(verification),
         "accuracy": tables.accuracy_table(verification),
         "bounds": tables.bounds_table(verification),

@@ -49,16 +49,15 @@ def check_html(result: CheckResult) -> str:
         problems = (f"[{p.code}] {p}" for p in result.problems)
         return _html(f"does not compile: {plural(len(result.problems), 'problem')}", problems, ())
     mapped = result.lowered.mapped
-    chip = find_target(mapped.target).chip
-    return _html(f"fits {mapped.target}", result.notes, (chips.use_table(mapped, chip),))
+    table = chips.use_table(mapped, find_target(mapped.target))
+    return _html(f"fits {mapped.target}", result.notes, (table,))
 
 
 def artifact_html(artifact: Artifact) -> str:
     """What was compiled, where it stands and what is claimed."""
     manifest, certificate = artifact.manifest, artifact.certificate
-    chip = find_target(artifact.mapped.target).chip
     shown = (
-        chips.use_table(artifact.mapped, chip),
+        chips.use_table(artifact.mapped, find_target(artifact.mapped.target)),
         tables.pass_table(certificate),
         tables.approximation_table(certificate),
         tables.range_table(certificate),

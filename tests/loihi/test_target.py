@@ -1,0 +1,115 @@
+"""The Loihi targets as users meet them: graded and plain events, notes, tables, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loihi_nets import chip
+from random_graphs import Builder, random_inputs
+from snncc import api
+from snncc.data import Dataset
+from snncc.errors import CapacityError, UsageError
+from snncc.ir import Graph
+from snncc.lowering import Options
+from snncc.mapping.mapped import Schedule
+from snncc.model import Model
+from snncc_loihi.partition import partition, utilisation
+from snncc_loihi.target import LOIHI1, LOIHI2
+from snncc_sim import SIMULATOR
+
+
+def network(levels: int = 4) -> Graph:
+    """Two layers of integers 0..levels and a readout, on maps with C, H and W all different."""
+    b = Builder(np.random.default_rng(3), (2, 6, 5), levels)
+    b.conv("a", b.last, 4, (3, 3), padding=(1, 1))
+    b.sfa("na", levels, normalized=True)
+    b.conv("b", b.last, 3, (3, 3), stride=(2, 2))
+    b.sfa("nb", levels, normalized=True)
+    return b.graph()
+
+
+CHIP = chip("loihi2")
+GRAPH = network()
+X = random_inputs(GRAPH, 6, 1)
+
+
+def test_a_graded_event_counts_once_and_accumulates_as_often_as_it_says() -> None:
+    plain, graded = (LOIHI2.lower(Model(GRAPH), X, Options(graded=g)) for g in (False, True))
+    counts = X.reshape(len(X), 1, 2, 6, 5)
+    a, b = (SIMULATOR.execute(n.mapped, n.tensors, counts) for n in (plain, graded))
+    for piece, one, other in zip(plain.mapped.pieces, a.layers, b.layers, strict=True):
+        assert np.array_equal(a.counts[piece.name], b.counts[piece.name])
+        assert one.unit_operations == one.synaptic_operations == other.unit_operations
+        assert other.synaptic_operations < one.synaptic_operations
+        assert a.connection_events[piece.name] == b.connection_events[piece.name]
+    # Events into the first layer: one for every address that is not silent.
+    assert b.layers[0].events == int((X > 0).sum())
+    assert a.layers[0].events == int(X.sum())
+    costs = [SIMULATOR.estimate(n.mapped, x, CHIP, 0) for n, x in ((plain, a), (graded, b))]
+    assert costs[0].acs_paper == costs[1].acs_paper
+
+
+def test_the_table_counted_from_tiles_is_the_one_that_cut_them() -> None:
+    lowered = LOIHI2.lower(Model(GRAPH), X, Options())
+    bare = lowered.mapped.model_copy(update={"tiles": ()})
+    assert LOIHI2.utilisation(lowered.mapped).text() == utilisation(bare, CHIP, partition(bare, CHIP)).text()
+
+
+def test_loihi1_refuses_counts_by_layer() -> None:
+    with pytest.raises(CapacityError) as caught:
+        LOIHI1.lower(Model(GRAPH), X, Options())
+    assert [str(p) for p in caught.value.problems] == [
+        f"%{n} ({n}): the chip's neurons send one spike a timestep at most, got 4 levels. "
+        "Try --target loihi2, or binary neurons."
+        for n in ("na", "nb")
+    ]
+
+
+def test_graded_needs_a_chip_that_has_it_and_the_exact_schedule(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        api.compile(Model(GRAPH), target="speck2f", out=tmp_path / "a", graded=True, calib=Dataset(X))
+    assert str(caught.value) == (
+        "[SNNC-U005] --graded: the chip's events carry no counts, got speck2f. Try loihi2."
+    )
+    with pytest.raises(UsageError) as caught:
+        LOIHI2.lower(Model(GRAPH), X, Options(schedule=Schedule.FREE, graded=True))
+    assert str(caught.value) == (
+        "[SNNC-U005] --graded: goes with the exact schedule only, got --schedule free."
+    )
+    assert not (tmp_path / "a").exists()
+
+
+def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
+    artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
+    result = api.verify(artifact, Dataset(X))
+    assert result.equivalent
+    assert result.pair[1] == "sim (clocked) on mapped.json"
+    simulation = api.simulate(artifact, Dataset(X))
+    assert simulation.cost.latency.mean_ns is not None
+    page = api.report(artifact, tmp_path / "r.html", data=Dataset(X)).read_text()
+    assert "AxonIn" in page
+    program = json.loads((tmp_path / "a" / "target" / "network.json").read_text())
+    assert [p["name"] for p in program["populations"]] == [p.name for p in artifact.mapped.pieces]
+    with pytest.raises(UsageError) as caught:
+        api.verify(artifact, Dataset(X), executor="brian")
+    assert str(caught.value) == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava."
+
+
+def test_without_a_lava_environment_only_lava_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snncc.errors import SnnccError
+    from snncc_loihi.doctor import lava
+
+    monkeypatch.delenv("SNNCC_LAVA_PYTHON", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert lava().status == "elsewhere"
+    artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
+    with pytest.raises(SnnccError) as caught:
+        api.verify(artifact, Dataset(X), executor="lava")
+    assert caught.value.code == "SNNC-T001"
+    assert api.verify(artifact, Dataset(X)).equivalent
