@@ -87,7 +87,7 @@ def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
             str(path),
             "no frontend reads this kind of file",
             got=path.suffix or "no suffix",
-            limit=f".pt, .pth, {SUFFIX}",
+            limit=f".pt, .pth, .pt2, {SUFFIX}",
         )
     return frontend.load(path, options or LoadOptions())
 

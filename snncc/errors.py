@@ -132,7 +132,7 @@ class CodeInfo:
 
 CODES: dict[str, CodeInfo] = {
     # model files
-    "SNNC-M001": CodeInfo(ModelError, "not a model file", "The file is none of the formats snncc reads: a torch `.pt` whole module or state dict, or a graph file `.snnc` written by `snncc.export`. A truncated or damaged file ends here too."),
+    "SNNC-M001": CodeInfo(ModelError, "not a model file", "The file is none of the formats snncc reads: a torch `.pt` whole module or state dict, a `.pt2` of `torch.export.save`, or a graph file `.snnc` written by `snncc.export`. A truncated or damaged file ends here too."),
     "SNNC-M002": CodeInfo(ModelError, "class not on the allow-list", "A whole-module `.pt` names Python classes. snncc builds only classes of torch.nn, snncc_torch.nn and spikingjelly; anything else could run code while it loads. In the training script call `snncc.export(module, example_input, 'model.snnc')`, or give the constructor: `--model pkg.mod:factory --weights sd.pt`."),
     "SNNC-M003": CodeInfo(ModelError, "input shape or timesteps unknown", "The file says nothing about the shape of one sample (without batch and time) or the number of timesteps. Give `--input-shape C,H,W` and `--timesteps T`, or write them into the module with `snncc_torch.describe(module, ...)` before saving."),
     "SNNC-M004": CodeInfo(ModelError, "unsupported layer", "The model holds an operation that snncc has no semantics for. The message names the module and the operation; replace it by a supported one or keep it on the host, outside the exported module."),

@@ -20,7 +20,9 @@ class Comparison:
         worst: largest |difference| / bound over all pre-activations, where the bound is
             1e-5·(Σ|w·x| + |b|) (DESIGN §5); at most 1.
         flips: spikes that differ, each with its membrane within the bound of the threshold.
-        end_to_end: largest |difference| of the results; reported, not bounded.
+        end_to_end: largest |difference| of the results on the first input; reported, not bounded.
+        values: pre-activations and results compared.
+        equal: how many of them are bitwise equal to the module's.
     """
 
     inputs: int
@@ -28,6 +30,8 @@ class Comparison:
     worst: float
     flips: int
     end_to_end: float
+    values: int = 0
+    equal: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snncc_torch import nn, sfa_neurons
+    from snncc_torch import nn, sfa_neurons, zoo
     from snncc_torch.capturing import capture
     from snncc_torch.description import describe
     from snncc_torch.exporting import export
     from snncc_torch.registry import NeuronSpec, register_neuron
 
-__all__ = ["NeuronSpec", "capture", "describe", "export", "nn", "register_neuron", "sfa_neurons"]
+__all__ = ["NeuronSpec", "capture", "describe", "export", "nn", "register_neuron", "sfa_neurons", "zoo"]
 
 _HOMES = {
     "capture": "capturing", "describe": "description", "export": "exporting",
@@ -25,7 +25,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("nn", "sfa_neurons"):
+    if name in ("nn", "sfa_neurons", "zoo"):
         return import_module(f"snncc_torch.{name}")
     if name in _HOMES:
         return getattr(import_module(f"snncc_torch.{_HOMES[name]}"), name)

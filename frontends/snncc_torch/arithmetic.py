@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,8 +35,10 @@ def feature_constant(call: Call, constant: Tensor, x: Value) -> Tensor:
     """A constant that broadcasts against the traced ``x``, as [*features] with sizes 1 or the feature's.
 
     Raises:
-        Unsupported: if it differs between timesteps.
+        Unsupported: if it differs between timesteps, or is not a number.
     """
+    if bool(torch.isnan(constant).any()):
+        raise Unsupported("a constant is NaN", got=f"{int(torch.isnan(constant).sum())} of its values")
     depth, rank = len(x.lead), len(x.lead) + len(x.shape)
     if constant.dim() > rank:
         raise Unsupported("a constant has more axes than the value", got=list(constant.shape))
@@ -44,6 +48,14 @@ def feature_constant(call: Call, constant: Tensor, x: Value) -> Tensor:
             raise Unsupported("a constant differs between timesteps", got=list(constant.shape))
         full = full.narrow(axis, 0, 1)
     return full.reshape(full.shape[depth:])
+
+
+def plain(call: Call, key: str) -> Any:
+    """An argument that is a number of the module's, not one that depends on the input."""
+    found = call.args[key]
+    if isinstance(found, Value):
+        raise Unsupported(f"{key} depends on the data", hint="a constant, or one of torch.nn's layers")
+    return found
 
 
 def scaled(call: Call, x: Value, constant: object) -> Value:
@@ -107,7 +119,7 @@ def _added(call: Call, a: Value, b: Value, factor: float) -> Value:
 
 def _add_scaled(call: Call, sign: float) -> Value:
     a, b = call.args["self"], call.args["other"]
-    factor = sign * float(call.args.get("alpha", 1))
+    factor = sign * float(plain(call, "alpha") if "alpha" in call.args else 1)
     if isinstance(a, Value) and isinstance(b, Value):
         return _added(call, settled(a), settled(b), factor)
     if isinstance(a, Value):
@@ -191,6 +203,37 @@ def _matmul(call: Call) -> Value:
     )
 
 
+def _einsum(call: Call) -> Value:
+    """A matrix product over axes in another order; every other sum of products is refused."""
+    equation, operands = str(call.args["equation"]).replace(" ", ""), call.args["tensors"]
+    terms, _, out = equation.partition("->")
+    a, _, b = terms.partition(",")
+    rows, cols, inner = ([c for c in x if c not in y] for x, y in ((a, b), (b, a), (a, out)))
+    batch = [c for c in out if c in a and c in b]
+    shared = [*batch, *inner]
+    if (
+        not all(isinstance(v, Value) for v in operands)
+        or not (len(rows) == len(cols) == len(inner) == 1 and equation.isascii() and "." not in equation)
+        or not (sorted(a) == sorted(rows + shared) and sorted(b) == sorted(cols + shared))
+        or sorted(out) != sorted(batch + rows + cols)
+    ):
+        raise Unsupported("is no product of two matrices", got=equation, limit="such as bhnd,bhmd->bhnm")
+    x, y = joined(call, *(settled(v) for v in operands))
+    linear_in_time(x)
+    depth = len(x.lead)
+    if not a[:depth] == b[:depth] == out[:depth] == "".join(batch[:depth]):
+        raise Unsupported("moves batch or time", got=equation, hint="batch and time first in every operand")
+    left = _ordered(call, x, a[depth:], [*batch[depth:], *rows, *inner])
+    right = _ordered(call, y, b[depth:], [*batch[depth:], *inner, *cols])
+    return _ordered(call, call.put(MatMul, left, right), "".join([*batch, *rows, *cols])[depth:], out[depth:])
+
+
+def _ordered(call: Call, x: Value, axes: str, wanted: Sequence[str]) -> Value:
+    """``x``, whose feature axes have these letters, with them in another order."""
+    order = tuple(axes.index(c) for c in wanted)
+    return x if order == tuple(range(len(order))) else call.put(Permute, x, beside="permute", axes=order)
+
+
 # ---- sums and means over axes ---------------------------------------------------------------------
 
 
@@ -246,7 +289,7 @@ def _sum(call: Call) -> Value:
 
 def _filled(number: float | None) -> Handler:
     def handle(call: Call) -> Tensor:
-        return torch.full(call.out, float(call.args["fill_value"] if number is None else number))
+        return torch.full(call.out, float(plain(call, "fill_value") if number is None else number))
 
     return handle
 
@@ -261,6 +304,7 @@ ARITHMETIC: dict[str, Handler] = {
     "matmul": _matmul,
     "bmm": _matmul,
     "mm": _matmul,
+    "einsum": _einsum,
     "mean": _mean,
     "sum": _sum,
     "zeros_like": _filled(0.0),

@@ -181,8 +181,8 @@ def settled(value: Value) -> Value:
 
 
 def float_const(tensor: Tensor) -> Const:
-    """A constant of the IR."""
-    return Const(tensor.detach().cpu().numpy().astype(np.float32, copy=False))
+    """A constant of the IR, of a tensor that is capture's own: its storage is not copied."""
+    return Const(tensor.detach().cpu().numpy().astype(np.float32, copy=False), copy=False)
 
 
 def module_of(node: fx.Node) -> tuple[str, str]:
@@ -192,14 +192,30 @@ def module_of(node: fx.Node) -> tuple[str, str]:
         return "", ""
     path, cls = list(stack.values())[-1]
     name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+    return _own_path(path), name
+
+
+def _own_path(path: str) -> str:
     # The traced root wraps the model as its child `model`; the user knows nothing of it.
-    return re.sub(r"@\d+", "", path).removeprefix("model").removeprefix("."), name
+    return re.sub(r"@\d+", "", path).removeprefix("model").removeprefix(".")
+
+
+def repeated_paths(traced: fx.Graph) -> frozenset[str]:
+    """Paths of the modules that run more than once: the tracer numbers their calls ``key@1`` and so on."""
+    entries = {
+        (key, path)
+        for node in traced.nodes
+        for key, (path, _) in (node.meta.get("nn_module_stack") or {}).items()
+    }
+    return frozenset(_own_path(path) for key, path in entries if "@" in key + path)
 
 
 def op_name(node: fx.Node) -> str:
     """ATen name without namespace, overload and the in-place underscore; ``neuron`` for a site."""
     if node.target is operator.getitem:
         return "getitem"
+    if not hasattr(node.target, "_schema"):
+        return str(getattr(node.target, "__name__", node.target))
     name = str(node.target)
     if name == "snncc.neuron.default":
         return "neuron"
@@ -218,7 +234,9 @@ def bound_arguments(node: fx.Node, env: Mapping[fx.Node, Any]) -> dict[str, Any]
 
     if node.target is operator.getitem:
         return {"self": resolve(node.args[0]), "index": node.args[1]}
-    schema = node.target._schema  # type: ignore[union-attr]
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:  # no operation but a piece of Python or a graph inside the graph
+        return {str(i): env.get(n) for i, n in enumerate(node.all_input_nodes)}
     found = {a.name: a.default_value for a in schema.arguments if a.has_default_value()}
     for arg, given in zip(schema.arguments, node.args, strict=False):
         found[arg.name] = resolve(given)

@@ -1,16 +1,17 @@
-"""Comparison of a captured graph with its module, layer by layer on the module's own spikes.
+"""Comparison of a graph with the module it was captured from, layer by layer on the module's own spikes.
 
-For every neuron the module's true input and output are taken with hooks. The graph's layers
-between the module's own earlier spikes and that neuron are evaluated, so that an error of one
-layer is found in that layer and a flipped spike does not grow through the next ones. Results of
-submodules that are one node each (a convolution, a normalisation) are taken the same way.
+The module runs, and with it the graph: whenever a neuron of the module has fired, the graph's nodes
+up to that neuron are evaluated and compared, and the graph goes on with the module's spikes. So an
+error of one layer is found in that layer, and a flipped spike does not grow through the next ones.
+Results of submodules that are one node each (a convolution, a normalisation) are taken the same way.
+No more of the run is kept than what the graph has still to read.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,204 +25,330 @@ from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
 from snncc.ir.magnitude import magnitude
 from snncc.model import Comparison
-from snncc_torch.aten import SiteCall
-from snncc_torch.following import RELATIVE, follow
-from snncc_torch.recognise import reset_state
+from snncc_torch.aten import SiteCall, SiteInfo
+from snncc_torch.batching import batch_note
+from snncc_torch.following import RELATIVE, Followed, follow
+from snncc_torch.forms import Form
+from snncc_torch.neuroncheck import neuron_problems
+from snncc_torch.working import Watch, overwritten, working_copy
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """What the module computed for one input.
+class Traced:
+    """A traced module with its graph: all that a comparison needs.
 
     Attributes:
-        result: its result.
-        calls: (input, output) of every neuron call, by module path.
-        outputs: results of other modules, one a call, by module path.
+        graph: captured float graph.
+        original: as the user gave it; it never runs.
+        module: a copy of it, at rest; only copies of that run, which share its parameters.
+        sites: its recognised neurons.
+        calls: every call of a neuron in the order of execution, those that the graph dropped too.
+        repeated: paths of modules that run more than once: no one node has their result.
+        form: how it takes its input.
+        levels: largest spike count of the input; 0 for real values.
+        notes: for people, from tracing.
     """
 
-    result: Array
-    calls: dict[str, list[tuple[Array, Array]]]
-    outputs: dict[str, list[Array]]
-
-
-def working_copy(module: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A copy to run or to rebuild, with state of its own; it shares the parameters of ``module``."""
-    memo = {} if memo is None else memo
-    memo.update({id(p): p for p in nn.Module.parameters(module)})
-    return copy.deepcopy(module, memo)
-
-
-def record(module: nn.Module, paths: set[str], x: Tensor, layers: frozenset[str] = frozenset()) -> Recording:
-    """Run a fresh copy of ``module`` on ``x`` and record its neurons, and the results of ``layers``."""
-    fresh = working_copy(module)
-    reset_state(fresh)
-    calls: dict[str, list[tuple[Array, Array]]] = {path: [] for path in paths}
-
-    def keep(path: str) -> Any:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-            calls[path].append((_array(args[0]), _array(out)))
-
-        return hook
-
-    outputs: dict[str, list[Array]] = {path: [] for path in layers}
-
-    def keep_output(path: str) -> Any:
-        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
-            if isinstance(out, Tensor):
-                outputs[path].append(_array(out))
-
-        return hook
-
-    for path, part in nn.Module.named_modules(fresh):
-        if path in paths:
-            part.register_forward_hook(keep(path))
-        elif path in layers and not isinstance(part, torch.jit.ScriptModule):
-            part.register_forward_hook(keep_output(path))
-    with torch.no_grad():
-        result = fresh(x.clone())
-    return Recording(_array(result), calls, outputs)
-
-
-def _array(x: Tensor) -> Array:
-    # A copy: an in-place operation behind the neuron must not change what was recorded.
-    return np.array(x.detach().cpu().numpy())
+    graph: Graph
+    original: nn.Module
+    module: nn.Module
+    sites: tuple[SiteInfo, ...]
+    calls: tuple[SiteCall, ...]
+    repeated: frozenset[str]
+    form: Form
+    levels: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Tally:
     worst: float = 0.0
     flips: int = 0
-    end_to_end: float = 0.0
+    values: int = 0
+    equal: int = 0
     fired: dict[str, bool] = field(default_factory=dict)
 
 
-def compare(
-    graph: Graph, module: nn.Module, sites: tuple[SiteCall, ...], inputs: tuple[tuple[Tensor, Array], ...]
-) -> tuple[Comparison, tuple[str, ...]]:
-    """Compare ``graph`` with ``module``.
+def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
+    """Compare ``graph`` with the module of ``traced``, on two random inputs.
+
+    Every neuron of the graph that is not the one verified for its module is driven against it as
+    well, on ties (:mod:`snncc_torch.neuroncheck`).
 
     Args:
-        graph: captured float graph.
-        module: in evaluation mode; only copies of it run.
-        sites: calls of neurons in the order of execution.
-        inputs: each as the module takes it, and as [T, *shape].
+        graph: ``traced.graph``, or one with nodes of the same names in its place.
+        traced: the module.
 
     Returns:
-        The comparison, and the paths of neurons that stayed silent, of which it says little.
+        The comparison, and notes for people.
 
     Raises:
-        ModelError: SNNC-M006 naming every layer that differs.
+        ModelError: SNNC-M006 naming every layer that differs, SNNC-M005 for a module that keeps state.
     """
     tally = _Tally()
-    problems: list[Problem] = []
-    for x, steps in inputs:
-        # A module that makes a second node bears its number: its result is not the first one's.
-        layers = frozenset(
-            n.name for n in graph.nodes if n.name == n.source and f"{n.name}_1" not in graph.by_name
-        )
-        recording = record(module, {s.path for s in sites}, x, layers)
-        problems.extend(_compare_one(graph, sites, recording, steps, tally))
-        mine = run(graph, steps[None], keep=()).result
-        if mine.size == recording.result.size:
-            difference = np.abs(mine.reshape(recording.result.shape) - recording.result)
-            tally.end_to_end = max(tally.end_to_end, float(difference.max(initial=0.0)))
+    problems = list(neuron_problems(graph, traced.module, traced.calls, traced.sites))
+    given = random_inputs(traced.form, traced.levels)
+    first = _Lockstep(graph, traced, given[0], tally, alone=True)
+    second = _Lockstep(graph, traced, given[1], tally)
+    results = [_run_both(traced, first), _run_both(traced, second)]
+    raise_all(overwritten(traced.original, traced.module))
+    problems += [*first.problems, *second.problems]
     raise_all({p.where: p for p in reversed(problems)}.values())
+    end_to_end = first.end_to_end
+    if not first.alone:
+        mine = run(graph, _at_each(first.x, graph.steps)[None], keep=()).result
+        end_to_end = float(np.abs(mine.reshape(results[0].shape) - results[0]).max(initial=0.0))
     neurons = sum(isinstance(n, Neuron) for n in graph.nodes)
-    made = Comparison(len(inputs), neurons + 1, tally.worst, tally.flips, tally.end_to_end)
-    return made, tuple(path for path, fired in tally.fired.items() if not fired)
+    made = Comparison(
+        len(given), neurons + 1, tally.worst, tally.flips, end_to_end, tally.values, tally.equal
+    )
+    silent = [path for path, fired in tally.fired.items() if not fired]
+    return made, (
+        *_batch_notes(traced, given, results),
+        *(f"{path}: never fired on the two test inputs" for path in silent),
+    )
 
 
-def _compare_one(
-    graph: Graph, sites: tuple[SiteCall, ...], recording: Recording, x: Array, tally: _Tally
-) -> Iterator[Problem]:
-    recorded = {s.node: recording.calls[s.path].pop(0) for s in sites}
-    values: dict[str, Array] = {}
-    sizes: dict[str, Array] = {}
-    last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
-    for node in graph.nodes:
-        where = node.source or node.name
+def random_inputs(form: Form, levels: int) -> tuple[Tensor, Tensor]:
+    """Two random inputs of batch 1 as the module takes them: counts 0..levels, else normal numbers."""
+    rng = np.random.default_rng(7)
+    size = tuple(form.example.shape)
+    drawn = [
+        rng.integers(0, levels + 1, size).astype(np.float32) if levels else rng.normal(0, 1, size)
+        for _ in range(2)
+    ]
+    first, second = (torch.from_numpy(x.astype(np.float32)) for x in drawn)
+    return first, second
+
+
+def _batch_notes(traced: Traced, given: tuple[Tensor, ...], alone: list[Array]) -> Iterable[str]:
+    if "B" not in traced.form.lead:
+        return ()
+    note = batch_note(traced.module, given, alone, traced.form.lead.index("B"))
+    return () if note is None else (note,)
+
+
+# ---- one input ----------------------------------------------------------------------------------
+
+
+def _run_both(traced: Traced, lockstep: _Lockstep) -> Array:
+    """Run the module, and with it the graph; what the module makes of the input."""
+    fresh = working_copy(traced.module)
+    for path, part in nn.Module.named_modules(fresh):
+        if path in lockstep.neurons:
+            part.register_forward_hook(lockstep.neuron_ran(path))
+        elif path in lockstep.layers and not isinstance(part, torch.jit.ScriptModule):
+            part.register_forward_hook(lockstep.layer_ran(path))
+    watch = Watch(fresh)
+    with torch.no_grad():
+        result = _array(fresh(lockstep.given.clone()))
+    raise_all(watch.problems({site.path for site in traced.sites}))
+    lockstep.finish(result)
+    return result
+
+
+class _Lockstep:
+    """Evaluates a graph while its module runs, as far as the module has come.
+
+    Attributes:
+        given: the input as the module takes it.
+        x: the same [T, *shape], or [1, *shape] where the module repeats it over time.
+        alone: whether the graph goes on with its own results where they agree with the module's, as
+            if no module were there; else with the module's, so that each layer is judged alone.
+        end_to_end: largest |difference| of the results, if it ran ``alone`` up to there.
+        neurons: nodes of the calls of every neuron that are still to come, by module path; None for
+            a call that the graph does not need.
+        layers: modules that run once and are one node.
+        heard: what the module computed, by the node that it belongs to: the input of a neuron and
+            its result, or the result.
+        values: results that nodes to come will read, [T, *shape]; [1, *shape] as long as they are the
+            same at every timestep.
+        sizes: their magnitudes.
+    """
+
+    def __init__(
+        self, graph: Graph, traced: Traced, given: Tensor, tally: _Tally, *, alone: bool = False
+    ) -> None:
+        self.graph, self.tally, self.given, self.alone = graph, tally, given, alone
+        self.x = _array(given).reshape(-1, *graph.input.shape)
+        self.end_to_end = 0.0
+        self.neurons: dict[str, deque[str | None]] = {site.path: deque() for site in traced.sites}
+        for call in traced.calls:
+            self.neurons[call.path].append(call.node if call.node in graph.by_name else None)
+        self.layers = frozenset(
+            n.name for n in graph.nodes if n.name == n.source and n.name not in traced.repeated
+        )
+        self.left = deque(graph.nodes)
+        self.last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
+        self.heard: dict[str, list[Array]] = {}
+        self.values: dict[str, Array] = {}
+        self.sizes: dict[str, Array] = {}
+        self.problems: list[Problem] = []
+
+    def neuron_ran(self, path: str) -> Any:
+        """Forward hook of a neuron."""
+
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+            waiting = self.neurons[path]
+            name = waiting.popleft() if waiting else None
+            if name is not None:
+                self._hear(name, args[0], out)
+
+        return hook
+
+    def layer_ran(self, path: str) -> Any:
+        """Forward hook of a layer."""
+
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            if isinstance(out, Tensor):
+                self._hear(path, out)
+
+        return hook
+
+    def finish(self, result: Array) -> None:
+        """The module has run."""
+        self.heard[self.graph.output.name] = [result]
+        self._go_on(waits=False)
+
+    def _hear(self, name: str, *tensors: Tensor) -> None:
+        self.heard[name] = [x.detach().cpu().numpy() for x in tensors]
+        self._go_on()
+        if name in self.heard:  # until it is needed, something may write to it in place
+            self.heard[name] = [np.array(x) for x in self.heard[name]]
+
+    def _go_on(self, waits: bool = True) -> None:
+        """Evaluate up to the next node whose result the module has still to deliver."""
+        while self.left:
+            node = self.left[0]
+            if waits and node.name not in self.heard and self._is_heard(node):
+                return
+            self.left.popleft()
+            self._take(node)
+            for name in {n for n in node.inputs if self.last_reader[n] == node.name}:
+                del self.values[name], self.sizes[name]
+
+    def _is_heard(self, node: Node) -> bool:
+        return isinstance(node, Neuron | Output) or node.name in self.layers
+
+    def _take(self, node: Node) -> None:
         match node:
             case Input():
-                values[node.name], sizes[node.name] = x.astype(np.float32), np.abs(x).astype(np.float32)
+                self._put(node, self.x.astype(np.float32))
             case Neuron():
-                shape = graph.types[node.name].shape
-                drive, fired = (_per_step(a, graph.steps, shape) for a in recorded.pop(node.name))
-                mine, bound = values[node.inputs[0]], RELATIVE * sizes[node.inputs[0]]
-                yield from _differs(where, "input", mine, drive, bound, tally)
-                followed = follow(node, mine, fired=fired, bound=bound)
-                tally.flips += followed.flips
-                tally.fired[where] = tally.fired.get(where, False) or bool(fired.any())
-                if followed.wrong:
-                    what = "spikes differ from the module's away from the threshold"
-                    yield problem("SNNC-M006", where, what, got=f"{followed.wrong} of {fired.size}")
-                values[node.name], sizes[node.name] = fired, np.abs(fired)
+                self._take_neuron(node)
             case Output():
-                yield from _compare_result(graph, node, values, sizes, recording.result, tally)
+                self._take_result(node, self.heard.pop(node.name)[0])
             case _:
-                args = [values[i] for i in node.inputs]
-                values[node.name] = evaluate(node, args)
-                sizes[node.name] = magnitude(node, args, [sizes[i] for i in node.inputs], values[node.name])
-                theirs = _layer_result(node, recording, values[node.name])
-                if theirs is not None:
-                    mine, bound = values[node.name], RELATIVE * sizes[node.name]
-                    yield from _differs(where, "result", mine, theirs, bound, tally)
-                    # From here on with the module's own: each layer is judged by what it does alone.
-                    values[node.name], sizes[node.name] = theirs, np.abs(theirs)
-        for name in {n for n in node.inputs if last_reader[n] == node.name}:
-            del values[name], sizes[name]
+                steps = max(len(self.values[i]) for i in node.inputs)
+                args, bounds = (
+                    [_at_each(kept[i], steps) for i in node.inputs] for kept in (self.values, self.sizes)
+                )
+                mine = evaluate(node, args)
+                self._take_layer(node, mine, magnitude(node, args, bounds, mine))
+
+    def _take_layer(self, node: Node, mine: Array, size: Array) -> None:
+        theirs = self._layer_result(node, mine)
+        if theirs is not None:
+            expected = (_at_each(a, len(theirs)) for a in (mine, size))
+            self.alone &= not self._differs(node.source or node.name, "result", theirs, *expected)
+        if theirs is None or self.alone:
+            self._put(node, mine, size)
+        else:
+            # From here on with the module's own: each layer is judged by what it does alone.
+            self._put(node, np.array(theirs))
+
+    def _put(self, node: Node, value: Array, size: Array | None = None) -> None:
+        self.values[node.name] = value
+        known = size is not None or not value.size or value.min() >= 0
+        self.sizes[node.name] = (value if size is None else size) if known else np.abs(value)
+
+    def _take_neuron(self, node: Neuron) -> None:
+        where, shape = node.source or node.name, self.graph.types[node.name].shape
+        drive, fired = (_at_each(a.reshape(-1, *shape), self.graph.steps) for a in self.heard.pop(node.name))
+        mine, size = (_at_each(kept[node.inputs[0]], self.graph.steps) for kept in (self.values, self.sizes))
+        self.alone &= not self._differs(where, "input", drive, mine, size)
+        followed = follow(node, mine, fired=fired, size=size)
+        self.alone &= followed == Followed(0, 0)
+        self.tally.flips += followed.flips
+        self.tally.fired[where] = self.tally.fired.get(where, False) or bool(fired.any())
+        if followed.wrong:
+            what = "spikes differ from the module's away from the threshold"
+            self.problems.append(problem("SNNC-M006", where, what, got=f"{followed.wrong} of {fired.size}"))
+        self._put(node, np.array(fired))
+
+    def _layer_result(self, node: Node, mine: Array) -> Array | None:
+        """What the module computed whose only node this is, if it delivers the same elements."""
+        if node.name not in self.heard:
+            return None
+        found, shape = self.heard.pop(node.name)[0], mine.shape[1:]
+        if found.size not in (math.prod(shape), self.graph.steps * math.prod(shape)):
+            return None
+        theirs = found.reshape(-1, *shape)
+        if len(mine) == 1:
+            return theirs[:1] if bool((theirs == theirs[:1]).all()) else theirs
+        if len(theirs) == 1 and bool((mine != mine[:1]).any()):
+            return None  # it stands behind the reduction over time, which the graph has at its end
+        return _at_each(theirs, len(mine))
+
+    def _take_result(self, node: Output, result: Array) -> None:
+        name, steps = node.inputs[0], self.graph.steps
+        mine, size = (decode(node, _at_each(kept[name], steps)[None]) for kept in (self.values, self.sizes))
+        if mine.size != result.size:
+            made = problem(
+                "SNNC-M006", "result", "has another shape", got=list(mine.shape), limit=list(result.shape)
+            )
+            self.problems.append(made)
+            self.alone = False
+            return
+        theirs = result.reshape(mine.shape)
+        self.alone &= not self._differs("result", "value", theirs, mine, np.abs(size))
+        self.end_to_end = float(np.abs(mine - theirs).max(initial=0.0))
+
+    def _differs(self, where: str, which: str, theirs: Array, mine: Array, size: Array) -> bool:
+        """Whether the difference exceeds RELATIVE of the magnitude ``size``; a problem if so."""
+        equal, worst, at = _worst(*(np.ravel(a) for a in (mine, theirs, size)))
+        self.tally.values += mine.size
+        self.tally.equal += equal
+        if not math.isfinite(worst) and not np.all(np.isfinite(theirs)):
+            what = f"{which} of the module is NaN or infinite on a test input"
+            self.problems.append(problem("SNNC-M007", where, what))
+            return True
+        self.tally.worst = max(self.tally.worst, worst)
+        if worst <= 1:
+            return False
+        got = f"{float(mine.flat[at]):.6g} for {float(theirs.flat[at]):.6g}"
+        limit = f"difference {RELATIVE * float(size.flat[at]):.2g}"
+        what = f"{which} differs from the module's"
+        self.problems.append(problem("SNNC-M006", where, what, got=got, limit=limit))
+        return True
 
 
-def _layer_result(node: Node, recording: Recording, mine: Array) -> Array | None:
-    """What the module computed whose only node this is, if it ran once and delivers the same elements."""
-    found = recording.outputs.pop(node.name, [])
-    if node.name != node.source or len(found) != 1:
-        return None
-    once = found[0].size == mine[0].size
-    if once and bool((mine != mine[:1]).any()):
-        return None  # it stands behind the reduction over time, which the graph has at its end
-    return _per_step(found[0], len(mine), mine.shape[1:]) if once or found[0].size == mine.size else None
+# Elements compared at a time: all of them stay in the processor's cache.
+_CHUNK = 2**15
 
 
-def _per_step(recorded: Array, steps: int, shape: tuple[int, ...]) -> Array:
-    """A recorded tensor as [T, *shape]; what a static input feeds is the same at every step."""
-    if recorded.size == math.prod(shape):
-        return np.broadcast_to(recorded.reshape(1, *shape), (steps, *shape))
-    return recorded.reshape(steps, *shape)
+def _worst(mine: Array, theirs: Array, size: Array) -> tuple[int, float, int]:
+    """(number of equal values, largest difference over RELATIVE·size, its index) of flat arrays."""
+    equal, worst, at = 0, 0.0, 0
+    for start in range(0, len(mine), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        ratio = np.abs(mine[part] - theirs[part])
+        equal += len(ratio) - int(np.count_nonzero(ratio))
+        ratio /= np.maximum(size[part], np.finfo(np.float32).tiny / RELATIVE)
+        largest = float(ratio.max()) / RELATIVE
+        if not largest <= worst:
+            worst, at = largest, start + int(ratio.argmax())
+        if not math.isfinite(worst):
+            break
+    return equal, worst, at
 
 
-def _compare_result(
-    graph: Graph,
-    node: Output,
-    values: dict[str, Array],
-    sizes: dict[str, Array],
-    result: Array,
-    tally: _Tally,
-) -> Iterator[Problem]:
-    name = node.inputs[0]
-    mine = decode(node, values[name][None])
-    bound = RELATIVE * np.abs(decode(node, sizes[name][None]))
-    if mine.size != result.size:
-        yield problem(
-            "SNNC-M006", "result", "has another shape", got=list(mine.shape), limit=list(result.shape)
-        )
-        return
-    yield from _differs("result", "value", mine, result.reshape(mine.shape), bound, tally)
+def _at_each(x: Array, steps: int) -> Array:
+    """``x`` as [steps, *shape]; what a static input feeds has one row for all of them."""
+    return x if len(x) == steps else np.broadcast_to(x, (steps, *x.shape[1:]))
 
 
-def _differs(
-    where: str, which: str, mine: Array, theirs: Array, bound: Array, tally: _Tally
-) -> Iterator[Problem]:
-    difference = np.abs(mine - theirs)
-    ratio = np.where(difference > 0, difference / np.maximum(bound, np.finfo(np.float32).tiny), 0.0)
-    if not np.all(np.isfinite(theirs)):
-        yield problem("SNNC-M007", where, f"{which} of the module is NaN or infinite on a test input")
-        return
-    worst = float(ratio.max(initial=0.0))
-    tally.worst = max(tally.worst, worst)
-    if worst > 1:
-        at = np.unravel_index(int(ratio.argmax()), ratio.shape)
-        got = f"{float(np.broadcast_to(mine, ratio.shape)[at]):.6g} for {float(theirs[at]):.6g}"
-        limit = f"difference {float(np.broadcast_to(bound, ratio.shape)[at]):.2g}"
-        yield problem("SNNC-M006", where, f"{which} differs from the module's", got=got, limit=limit)
+def _array(x: Tensor) -> Array:
+    return np.array(x.detach().cpu().numpy())

@@ -8,6 +8,7 @@ assumed silently is left to the comparison of the graph with the module.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import torch
@@ -36,20 +37,24 @@ def trace(root: nn.Module, example: Tensor) -> Any:
 
 
 def _with_paths(root: nn.Module) -> list[Any]:
-    """Hooks that write the running module's path into the nodes that are traced meanwhile."""
+    """Hooks that write the running module's path into the nodes that are traced meanwhile.
+
+    As torch.export does it, the second call of a module stands under the key ``path@1``.
+    """
     handles = []
     for path, part in nn.Module.named_modules(root):
         if isinstance(part, torch.jit.ScriptModule):
             continue  # takes no hooks
         name = f"{type(part).__module__}.{type(part).__qualname__}"
+        keys = (path if n == 0 else f"{path}@{n}" for n in count())
 
-        def enter(_m: nn.Module, _a: Any, path: str = path, name: str = name) -> None:
+        def enter(_m: nn.Module, _a: Any, path: str = path, name: str = name, keys: Any = keys) -> None:
             stack = fx.traceback.current_meta.get(STACK, {})
-            fx.traceback.current_meta[STACK] = {**stack, path: (path, name)}
+            fx.traceback.current_meta[STACK] = {**stack, next(keys): (path, name)}
 
         def leave(_m: nn.Module, _a: Any, _o: Any, path: str = path) -> None:
             stack = fx.traceback.current_meta.get(STACK, {})
-            fx.traceback.current_meta[STACK] = {k: v for k, v in stack.items() if k != path}
+            fx.traceback.current_meta[STACK] = {k: v for k, v in stack.items() if v[0] != path}
 
         handles += [part.register_forward_pre_hook(enter), part.register_forward_hook(leave)]
     return handles

@@ -52,7 +52,7 @@ class _Slack:
 
 
 def follow(
-    node: Neuron, drive: Array, *, fired: Array, bound: Array | None = None, exact: bool = False
+    node: Neuron, drive: Array, *, fired: Array, size: Array | None = None, exact: bool = False
 ) -> Followed:
     """Compare a module's outputs with the canonical neuron, step by step.
 
@@ -60,11 +60,13 @@ def follow(
         node: with a reset in the same step; a readout's outputs are membrane potentials.
         drive: float32 inputs [T, *shape].
         fired: the module's outputs [T, *shape].
-        bound: error bound of ``drive``; zero if absent.
+        size: magnitude of ``drive``, whose error bound is RELATIVE of it; zero if absent.
         exact: allow no flip where the membrane is computed without any rounding, in whatever
             order: there ties are real and their rule must agree.
     """
     assert not node.reset_next
+    if _equal(node, drive, fired):
+        return Followed(0, 0)
     state, slack = _State(), _Slack()
     coarse = exact and _constants_on_grid(node)
     # From rest, an integrate-and-fire neuron's membrane is its input, on a grid or not.
@@ -72,7 +74,7 @@ def follow(
     flips = wrong = 0
     for t in range(len(drive)):
         x, given = drive[t : t + 1], fired[t : t + 1]
-        _widen(node, x, state, slack, 0 if bound is None else bound[t : t + 1])
+        _widen(node, x, state, slack, 0 if size is None else RELATIVE * size[t : t + 1])
         u = _charged(node, x, state)
         if t or not _starts_with_its_input(node):
             certain = certain & coarse & _on_grid(x) & _on_grid(u)
@@ -90,6 +92,15 @@ def follow(
         state.v = _settled(node, u, told)
         slack.v = np.where((told > 0) & (node.reset is Reset.VALUE), 0, allowed)
     return Followed(flips, wrong)
+
+
+def _equal(node: Neuron, drive: Array, fired: Array) -> bool:
+    """Whether all outputs are the same to the last bit, as they mostly are: then no bound matters."""
+    state = _State()
+    return all(
+        np.array_equal(neuron_step(node, drive[t : t + 1], state), fired[t : t + 1])
+        for t in range(len(drive))
+    )
 
 
 # Numbers of this many binary places below this size add up in float32 without rounding, and so do

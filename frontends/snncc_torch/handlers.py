@@ -22,7 +22,8 @@ def _neuron(call: Call) -> Value:
     if x.reduced is not OverTime.NONE:
         raise Unsupported("a neuron behind the reduction over time")
     if site.time == "multi" and steps > 1 and x.lead not in (("T", "B"), ("TB",)):
-        raise Unsupported("a multi-step neuron needs [T, B, ...]", got=[*x.lead, *x.shape])
+        hint = f"another number of timesteps than {steps}: as many as the example has, or the module makes"
+        raise Unsupported("a multi-step neuron needs [T, B, ...]", got=[*x.lead, *x.shape], hint=hint)
     if site.time == "batch_first" and steps > 1 and x.lead != ("B", "T"):
         raise Unsupported("a sinabs neuron needs [B, T, ...]", got=[*x.lead, *x.shape])
     if site.time == "squeezed" and steps > 1 and x.lead != ("TB",):

@@ -200,6 +200,23 @@ def _avg_pool2d(call: Call) -> Value:
     return _avg_pooled(call, x, kernel, stride, padding)
 
 
+def _avg_pool1d(call: Call) -> Value:
+    """Over a map of height 1, as one-dimensional convolutions are."""
+    x = arranged(call, call.value("self"), 2)
+    (kernel,), (padding,) = call.args["kernel_size"], call.args["padding"]
+    (stride,) = call.args["stride"] or [kernel]
+    args = {
+        "kernel_size": [1, kernel],
+        "stride": [1, stride],
+        "padding": [0, padding],
+        "divisor_override": None,
+    }
+    flat = reshaped(call, x, (x.shape[0], 1, x.shape[1]))
+    out = (*call.out[:-1], 1, call.out[-1])
+    y = _avg_pool2d(replace(call, args={**call.args, "self": flat, **args}, out=out))
+    return reshaped(call, y, (y.shape[0], y.shape[2]))
+
+
 def _max_pooled(call: Call, x: Value, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Value:
     linear_in_time(x)
     _whole_windows(call, x, kernel, stride, padding, dilation)
@@ -294,6 +311,7 @@ LAYERS: dict[str, Handler] = {
     "gelu": _function(Op.GELU),
     "softmax": _function(Op.SOFTMAX),
     "_softmax": _function(Op.SOFTMAX),
+    "avg_pool1d": _avg_pool1d,
     "avg_pool2d": _avg_pool2d,
     "max_pool2d": _max_pool2d,
     "max_pool2d_with_indices": _max_pool2d,

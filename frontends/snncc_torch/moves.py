@@ -12,7 +12,7 @@ from torch import Tensor
 
 from snncc.ir import AddConst, Concat, Const, Number, Pad, Permute, Reshape, Slice
 from snncc_torch import layout
-from snncc_torch.arithmetic import feature_constant
+from snncc_torch.arithmetic import feature_constant, plain
 from snncc_torch.aten import Call, Handler, settled
 from snncc_torch.layout import Frame, Unsupported, Value, feature_axis, labels, lead_of
 
@@ -178,7 +178,7 @@ def _part(call: Call, x: Value, dim: int, start: int, stop: int, step: int = 1) 
 
 
 def _bounds(call: Call, size: int) -> tuple[int, int, int]:
-    return slice(call.args["start"], call.args["end"], int(call.args["step"])).indices(size)
+    return slice(plain(call, "start"), plain(call, "end"), int(plain(call, "step"))).indices(size)
 
 
 def _slice(call: Call) -> Value:
@@ -188,10 +188,10 @@ def _slice(call: Call) -> Value:
 
 
 def _narrow(call: Call) -> Value:
-    x, start = call.moved("self"), int(call.args["start"])
+    x, start = call.moved("self"), int(plain(call, "start"))
     dim = _dim(call, x)
     start %= layout.full_shape(x, call.imp.steps)[dim]
-    return _part(call, x, dim, start, start + int(call.args["length"]))
+    return _part(call, x, dim, start, start + int(plain(call, "length")))
 
 
 def _without(call: Call, x: Value, dim: int) -> Value:
@@ -204,13 +204,17 @@ def _without(call: Call, x: Value, dim: int) -> Value:
     return replace(call.put(Reshape, x, beside="reshape", shape=shape), lead=lead)
 
 
+def _item(call: Call) -> Value:
+    raise Unsupported("reads a number out of a tensor that depends on the data", hint="tensor operations")
+
+
 def _select(call: Call) -> Value:
     x = call.moved("self")
     dim = _dim(call, x)
     size, label = layout.full_shape(x, call.imp.steps)[dim], labels(x)[dim]
     if label in ("B", "TB") or (label == "T" and call.imp.steps > 1):
         raise Unsupported("takes one element of an axis", got=f"axis {dim}", hint=LOOP_HINT)
-    index = int(call.args["index"]) % size
+    index = int(plain(call, "index")) % size
     return _without(call, _part(call, x, dim, index, index + 1), dim)
 
 
@@ -459,6 +463,7 @@ MOVES: dict[str, Handler] = {
     "slice": _slice,
     "narrow": _narrow,
     "select": _select,
+    "item": _item,
     "split": _split,
     "split_with_sizes": _split,
     "chunk": _split,

@@ -28,3 +28,18 @@ NEURONS: dict[str, Recogniser] = {
     "snncc_torch.nn.IF": _integrator,
     "snncc_torch.nn.LIF": _integrator,
 }
+
+
+def dyadic(module: Any) -> None:
+    """Give a copy of a neuron parameters in which float arithmetic is exact, so that ties are real.
+
+    It resets to 0: a membrane that halves from elsewhere carries a fraction that never is a tie.
+    """
+    module.v_threshold = 1.0
+    if hasattr(module, "tau"):
+        module.tau = 2.0
+    if module.v_reset is not None:
+        module.v_reset = 0.0
+
+
+TWINS = {name: dyadic for name, recogniser in NEURONS.items() if recogniser is _integrator}

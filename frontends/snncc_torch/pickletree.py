@@ -2,7 +2,11 @@
 
 Only what ``torch.save`` writes for tensors, containers and modules has a meaning here. Whatever
 else the stream would do is a problem: a call (SNNC-S001) or a class that snncc does not know
-(SNNC-M002). The tree is checked further in :mod:`snncc_torch.schema` before torch sees the file.
+(SNNC-M002). A module tree is checked further in :mod:`snncc_torch.schema` before torch sees the file.
+
+A checkpoint, whose root is a dict, is never given to torch: its weights are taken out as bytes. So the
+settings, dates and numpy numbers that training scripts put beside them do no harm and are passed over;
+what no honest checkpoint holds, a call of a function or a mention of ``os``, is refused there too.
 """
 
 from __future__ import annotations
@@ -35,9 +39,22 @@ CLASS_HINT = (
     "or --model pkg.mod:factory --weights sd.pt"
 )
 _SETS = ("__builtin__.set", "builtins.set")
+# Types of these names in a module of Python itself do nothing but hold data.
+_PLAIN_TYPES = frozenset({
+    "set", "frozenset", "dict", "list", "tuple", "int", "long", "float", "bool", "complex", "str", "unicode",
+    "bytes", "bytearray", "slice", "range", "xrange", "object",
+})  # fmt: skip
+# Calls that make data; beside them any class, which Python's custom tells by its capital letter.
+_DATA_CALLS = frozenset({
+    "numpy.dtype", "_codecs.encode", "datetime.datetime", "datetime.date", "datetime.time",
+    "datetime.timedelta", "datetime.timezone", "collections.defaultdict", "collections.deque", "torch.device",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+    *(f"{module}.{name}" for module in ("__builtin__", "builtins") for name in _PLAIN_TYPES),
+})  # fmt: skip
 _ORDERED = "collections.OrderedDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
-_PARAMETER = "torch._utils._rebuild_parameter"
+_PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
 
 @dataclass(frozen=True)
@@ -59,10 +76,12 @@ class StorageRef:
 
 @dataclass(frozen=True)
 class TensorRef:
-    """A tensor over a storage."""
+    """A tensor over a storage, which holds all its elements."""
 
     storage: StorageRef
     size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
 
 
 class Ordered(dict[Any, Any]):
@@ -93,9 +112,20 @@ class _Machine:
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
     problems: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    harmless: set[tuple[str, str]] = field(default_factory=set)
 
-    def refuse(self, code: str, what: str, got: str | None = None, hint: str | None = None) -> None:
-        self.problems.setdefault((code, f"{what}{got}"), problem(code, self.where, what, got=got, hint=hint))
+    def refuse(
+        self, code: str, what: str, got: str | None = None, hint: str | None = None, data: bool = False
+    ) -> None:
+        """Note a problem; with ``data`` it is one of files that torch is to load, and no other."""
+        key = (code, f"{what}{got}")
+        self.problems.setdefault(key, problem(code, self.where, what, got=got, hint=hint))
+        self.harmless.update({key} if data else ())
+
+    def refused(self, root: Any) -> list[Problem]:
+        """The problems, without those that do not matter in a checkpoint."""
+        kept = isinstance(root, dict)
+        return [p for key, p in self.problems.items() if not (kept and key in self.harmless)]
 
     def pop_mark(self) -> list[Any]:
         at = len(self.stack) - 1
@@ -112,6 +142,8 @@ def read_tree(
     data: bytes, where: str, members: dict[str, int], classes: frozenset[str]
 ) -> tuple[Any, list[Problem]]:
     """The tree that a pickle describes, and everything in it that snncc refuses.
+
+    Objects of other classes are in the tree as :class:`Obj`.
 
     Args:
         data: the stream.
@@ -134,15 +166,15 @@ def read_tree(
         root = machine.stack[-1]
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError) as error:
         if machine.problems:
-            return None, list(machine.problems.values())
+            return None, machine.refused({}) or machine.refused(None)
         raise fail("SNNC-M001", where, "holds a damaged pickle", got=shown(str(error))) from None
-    return root, list(machine.problems.values())
+    return root, machine.refused(root)
 
 
 _VALUES = frozenset({
     "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT", "LONG", "BINFLOAT", "FLOAT", "BINUNICODE",
     "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "SHORT_BINSTRING", "BINSTRING", "BINBYTES",
-    "SHORT_BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 })  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_SET": set, "EMPTY_TUPLE": tuple}
@@ -207,6 +239,8 @@ def _appends(m: _Machine, _arg: Any) -> None:
 
 
 def _list(m: _Machine) -> list[Any]:
+    if isinstance(m.stack[-1], Obj):
+        return []  # what an object holds beside its state is of no interest
     if type(m.stack[-1]) is not list:
         raise TypeError("appends to what is no list")
     return m.stack[-1]
@@ -223,6 +257,8 @@ def _set_items(m: _Machine, _arg: Any) -> None:
 
 
 def _dict(m: _Machine) -> dict[Any, Any]:
+    if isinstance(m.stack[-1], Obj):
+        return {}
     if not isinstance(m.stack[-1], dict):
         raise TypeError("sets an item of what is no dict")
     return m.stack[-1]
@@ -230,9 +266,16 @@ def _dict(m: _Machine) -> dict[Any, Any]:
 
 def _add_items(m: _Machine, _arg: Any) -> None:
     items = m.pop_mark()
+    if isinstance(m.stack[-1], Obj):
+        return
     if type(m.stack[-1]) is not set:
         raise TypeError("adds to what is no set")
     m.stack[-1].update(items)
+
+
+def _frozen(m: _Machine, _arg: Any) -> None:
+    items = m.pop_mark()
+    m.stack.append(frozenset(items))
 
 
 def _global(m: _Machine, arg: Any) -> None:
@@ -248,7 +291,7 @@ def _stack_global(m: _Machine, _arg: Any) -> None:
 
 
 def _named(m: _Machine, name: str) -> Global:
-    if name.split(".")[0] in CODE_MODULES and name not in _SETS:
+    if name.split(".")[0] in CODE_MODULES and name not in _DATA_CALLS:
         m.refuse("SNNC-S001", "mentions code that could do anything", got=shown(name))
     return Global(name)
 
@@ -265,7 +308,8 @@ def _new_object(m: _Machine, _arg: Any) -> None:
 
 
 def _refuse_class(m: _Machine, name: str) -> None:
-    m.refuse("SNNC-M002", "holds a class that is not on the allow-list", got=shown(name), hint=CLASS_HINT)
+    what = "holds a class that is not on the allow-list"
+    m.refuse("SNNC-M002", what, got=shown(name), hint=CLASS_HINT, data=True)
 
 
 def _reduce(m: _Machine, _arg: Any) -> None:
@@ -278,11 +322,17 @@ def _reduce(m: _Machine, _arg: Any) -> None:
         m.stack.append(set(*args))
     elif function.name == _TENSOR:
         m.stack.append(_tensor(m, args))
-    elif function.name == _PARAMETER and len(args) == 3 and isinstance(args[0], TensorRef):
+    elif function.name in _PARAMETERS and len(args) in (3, 4) and isinstance(args[0], TensorRef):
         m.stack.append(args[0])
     else:
-        m.refuse("SNNC-S001", "calls a function while it loads", got=shown(function.name))
+        data = _makes_data(function.name)
+        m.refuse("SNNC-S001", "calls a function while it loads", got=shown(function.name), data=data)
         m.stack.append(Obj(function.name))
+
+
+def _makes_data(name: str) -> bool:
+    """Whether what is called makes an object that nothing is done with."""
+    return name in _DATA_CALLS or (name.rpartition(".")[2][:1].isupper() and name != _ORDERED)
 
 
 def _build(m: _Machine, _arg: Any) -> None:
@@ -319,15 +369,19 @@ def _tensor(m: _Machine, args: tuple[Any, ...]) -> TensorRef:
         raise ValueError("a tensor is ill-described")
     if any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
         raise ValueError("a tensor's size is no count")
-    elements, last = 1, offset
-    for n, step in zip(size, stride, strict=True):
-        elements *= n
-        last += max(n - 1, 0) * step
-    # A stride of 0 makes a few bytes look like terabytes.
-    if elements > storage.numel or (elements and last >= storage.numel):
+    if beyond_storage(size, stride, offset, storage.numel):
         what = "a tensor is larger than its storage"
         raise fail("SNNC-S002", m.where, what, got=f"shape {list(size)}", limit=f"{storage.numel} elements")
-    return TensorRef(storage, size)
+    return TensorRef(storage, size, stride, offset)
+
+
+def beyond_storage(size: tuple[int, ...], stride: tuple[int, ...], offset: int, elements: int) -> bool:
+    """Whether a tensor reads beyond its storage or, by a stride of 0, has more elements than it."""
+    count, last = 1, offset
+    for n, step in zip(size, stride, strict=True):
+        count *= n
+        last += max(n - 1, 0) * step
+    return count > elements or (count > 0 and last >= elements)
 
 
 _STEPS = {
@@ -344,6 +398,7 @@ _STEPS = {
     "SETITEM": _set_item,
     "SETITEMS": _set_items,
     "ADDITEMS": _add_items,
+    "FROZENSET": _frozen,
     "GLOBAL": _global,
     "STACK_GLOBAL": _stack_global,
     "NEWOBJ": _new_object,

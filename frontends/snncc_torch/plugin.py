@@ -11,12 +11,12 @@ from snncc.plugins import LoadOptions
 
 
 class TorchFrontend:
-    """Reads whole modules and state dicts saved by ``torch.save``."""
+    """Reads modules, state dicts and checkpoints of ``torch.save``, and files of ``torch.export.save``."""
 
-    suffixes: tuple[str, ...] = (".pt", ".pth")
+    suffixes: tuple[str, ...] = (".pt", ".pth", ".pt2")
 
     def load(self, path: Path, options: LoadOptions) -> Model:
-        """Model of a ``.pt`` file; see :func:`snncc_torch.ptfile.load_model`."""
+        """Model of such a file; see :func:`snncc_torch.ptfile.load_model`."""
         if importlib.util.find_spec("torch") is None:
             raise fail("SNNC-M015", str(path), "needs PyTorch", hint="pip install 'snncc[torch]'")
         from snncc_torch.ptfile import load_model

@@ -19,49 +19,72 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from snncc.errors import SnnccError, fail, raise_all
 from snncc.model import Model
 from snncc.plugins import LoadOptions
 from snncc.safeio import read_zip, regular_file, shown
 from snncc_torch.capturing import capture
+from snncc_torch.checkpoint import EXPORT_HINT, no_module, tensors, unwrapped, weights_in
 from snncc_torch.description import ATTRIBUTE
 from snncc_torch.exporting import with_calibration
-from snncc_torch.pickletree import MAX_PICKLE, Obj, TensorRef, read_tree
-from snncc_torch.schema import CLASSES, is_state_dict, module_problems
+from snncc_torch.pickletree import MAX_PICKLE, Obj, read_tree
+from snncc_torch.pt2file import is_pt2, read_pt2
+from snncc_torch.pt2neurons import load_program
+from snncc_torch.schema import CLASSES, module_problems
 
-EXPORT_HINT = "snncc.export(module, example_input, 'model.snnc') in the training script"
-WEIGHTS_HINT = f"--model pkg.mod:factory --weights FILE, or {EXPORT_HINT}"
-# Where training scripts keep the weights inside a checkpoint.
-_STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")
+# How the files of torch before 1.6 begin: a pickled number, or the name of a tar archive's first member.
+_LEGACY_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_TAR = (257, b"ustar")
 
 
 @dataclass(frozen=True)
 class _File:
-    """A checked archive: its tree, and the clean bytes that torch may load."""
+    """A checked archive: its tree, and its members, of which torch may load a clean archive."""
 
     where: str
     tree: Any
-    clean: bytes
+    members: dict[str, bytes]
+    storages: dict[str, bytes]
+
+
+# A module, what it says of itself, and notes.
+_Given = tuple[nn.Module, dict[str, Any], tuple[str, ...]]
 
 
 def load_model(path: Path, options: LoadOptions) -> Model:
-    """Model of a ``.pt`` file.
+    """Model of a file of ``torch.save`` or ``torch.export.save``, which its content tells apart.
 
     Raises:
         UsageError: SNNC-U001 for a missing file, SNNC-U010 for a factory that cannot be used.
         ModelError: SNNC-M001 to M009 and M013, with every problem found.
         UnsafeFileError: SNNC-S001 to S003; nothing of the file was executed.
     """
-    file = _checked(path)
-    if options.factory is not None:
-        module, about = _from_factory(file, options.factory), {}
+    where = shown(str(path))
+    members = _members(path, where)
+    if is_pt2(members):
+        archive = read_pt2(members, where)
+        if options.factory is None:
+            return load_program(archive, options)
+        given: _Given = (_filled(options.factory, archive.state), {}, ())
     else:
+        given = _from_file(_checked(members, where), options.factory)
+    module, about, notes = given
+    model = _captured(module, about, options, where)
+    model = replace(model, notes=(*notes, *model.notes), origin=where)
+    return _with_described_inputs(model, about)
+
+
+def _from_file(file: _File, factory: str | None) -> _Given:
+    if factory is None:
         module = _from_module(file)
-        about = vars(module).get(ATTRIBUTE, {})
-    model = _captured(module, about, options, file.where)
-    return replace(_with_described_inputs(model, about), origin=file.where)
+        return module, vars(module).get(ATTRIBUTE, {}), ()
+    if isinstance(file.tree, Obj):
+        hint = f"{file.where} without --model"
+        raise fail("SNNC-U010", "--model", "the file holds a whole module, not weights", hint=hint)
+    refs, notes = weights_in(file.tree, file.where)
+    return _filled(factory, tensors(refs, file.storages)), {}, notes
 
 
 def _with_described_inputs(model: Model, about: dict[str, Any]) -> Model:
@@ -77,15 +100,32 @@ def _with_described_inputs(model: Model, about: dict[str, Any]) -> Model:
 # ---- reading ------------------------------------------------------------------------------------
 
 
-def _checked(path: Path) -> _File:
-    where = shown(str(path))
-    size = regular_file(path)
-    if size == 0:
+def _members(path: Path, where: str) -> dict[str, bytes]:
+    """Members of an archive that is no TorchScript, by name."""
+    if regular_file(path) == 0:
         raise fail("SNNC-M001", where, "is empty")
     if not zipfile.is_zipfile(path):
         raise _not_an_archive(path, where)
-    members = read_zip(path)
-    _refuse_other_formats(members, where)
+    _refuse_torchscript(path, where)
+    return read_zip(path)
+
+
+def _refuse_torchscript(path: Path, where: str) -> None:
+    """Recognised by names alone: its members are compressed, which no others may be."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            tails = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # read_zip says what is wrong with it
+    if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
+        what = (
+            "is a TorchScript archive: code, in which neurons are no longer whole, and which snncc never runs"
+        )
+        hint = f"{EXPORT_HINT}, with the module that torch.jit.script or torch.jit.trace was given"
+        raise fail("SNNC-M001", where, what, hint=hint)
+
+
+def _checked(members: dict[str, bytes], where: str) -> _File:
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise fail(
@@ -95,12 +135,11 @@ def _checked(path: Path) -> _File:
     if members.get(f"{top}byteorder", b"little") != b"little":
         raise fail("SNNC-M001", where, "was saved on a big-endian machine")
     prefix = f"{top}data/"
-    storages = {
-        name.removeprefix(prefix): len(data) for name, data in members.items() if name.startswith(prefix)
-    }
-    tree, problems = read_tree(members[pickles[0]], where, storages, frozenset(CLASSES))
+    storages = {name.removeprefix(prefix): data for name, data in members.items() if name.startswith(prefix)}
+    sizes = {key: len(data) for key, data in storages.items()}
+    tree, problems = read_tree(members[pickles[0]], where, sizes, frozenset(CLASSES))
     raise_all(problems)
-    return _File(where, tree, _clean_archive(members))
+    return _File(where, tree, members, storages)
 
 
 def _clean_archive(members: dict[str, bytes]) -> bytes:
@@ -111,23 +150,14 @@ def _clean_archive(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_other_formats(members: dict[str, bytes], where: str) -> None:
-    tails = {name.partition("/")[2] for name in members}
-    if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
-        raise fail("SNNC-M001", where, "is a TorchScript archive, which holds code", hint=EXPORT_HINT)
-    if any(tail.startswith("models/") or tail == "archive_format" for tail in tails | set(members)):
-        raise fail(
-            "SNNC-M001",
-            where,
-            "is a torch.export archive, in which neurons are no longer whole",
-            hint=EXPORT_HINT,
-        )
-
-
 def _not_an_archive(path: Path, where: str) -> SnnccError:
     """The error for a file that is no zip: say so if it is a pickle that would run code."""
     with path.open("rb") as opened:
         data = opened.read(MAX_PICKLE)
+    if data.startswith(_LEGACY_PICKLE) or data[_TAR[0] :].startswith(_TAR[1]):
+        what = "was saved by torch before 1.6, or in its format"
+        hint = "torch.save(torch.load(path, weights_only=True), new_path) with torch 1.6 or newer"
+        return fail("SNNC-M001", where, what, hint=hint)
     if data[:1] in (b"\x80", b"c", b"(") or data[:2] in (b"ci", b"cp"):
         try:
             _, problems = read_tree(data, where, {}, frozenset(CLASSES))
@@ -146,27 +176,13 @@ def _not_an_archive(path: Path, where: str) -> SnnccError:
 def _from_module(file: _File) -> nn.Module:
     tree = file.tree
     if not isinstance(tree, Obj):
-        raise _no_module(file)
+        raise no_module(tree, file.where)
     raise_all(module_problems(tree, ATTRIBUTE))
     classes = [_import_class(name, file.where) for name in sorted(_classes_in(tree))]
     module = _torch_load(file, classes)
     if not isinstance(module, nn.Module):
         raise fail("SNNC-M001", file.where, "holds no module", got=type(module).__name__)
     return module
-
-
-def _no_module(file: _File) -> SnnccError:
-    tree = file.tree
-    if is_state_dict(tree):
-        what = "holds weights without the network that they belong to"
-        return fail(
-            "SNNC-M003", file.where, what, got=f"a state dict of {len(tree)} tensors", hint=WEIGHTS_HINT
-        )
-    if isinstance(tree, dict) and any(is_state_dict(v) for v in tree.values()):
-        what = "is a training checkpoint without the network that its weights belong to"
-        return fail("SNNC-M003", file.where, what, got=f"a dict of {len(tree)} entries", hint=WEIGHTS_HINT)
-    kind = "a tensor" if isinstance(tree, TensorRef) else f"a {type(tree).__name__}"
-    return fail("SNNC-M001", file.where, "holds no model", got=kind, hint=EXPORT_HINT)
 
 
 def _classes_in(root: Obj) -> set[str]:
@@ -194,7 +210,7 @@ def _import_class(name: str, where: str) -> Any:
 def _torch_load(file: _File, classes: list[Any]) -> Any:
     try:
         with torch.serialization.safe_globals(classes):
-            return torch.load(io.BytesIO(file.clean), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(_clean_archive(file.members)), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises almost anything here
         line = str(error).splitlines()[0] if str(error) else ""
         raise fail(
@@ -205,24 +221,11 @@ def _torch_load(file: _File, classes: list[Any]) -> Any:
 # ---- factory ------------------------------------------------------------------------------------
 
 
-def _from_factory(file: _File, factory: str) -> nn.Module:
-    if isinstance(file.tree, Obj):
-        hint = f"{file.where} without --model"
-        raise fail("SNNC-U010", "--model", "the file holds a whole module, not weights", hint=hint)
+def _filled(factory: str, weights: dict[str, Tensor]) -> nn.Module:
+    """What ``factory`` builds, with ``weights``."""
     module = _build_module(factory)
-    weights = _torch_load(file, [])
-    if not is_state_dict(file.tree):
-        keys = [k for k in _STATE_KEYS if isinstance(file.tree, dict) and is_state_dict(file.tree.get(k))]
-        if not keys:
-            raise fail(
-                "SNNC-M001",
-                file.where,
-                "holds no weights",
-                limit=f"a state dict, or one under {', '.join(_STATE_KEYS)}",
-            )
-        weights = weights[keys[0]]
     try:
-        module.load_state_dict(weights, strict=True)
+        module.load_state_dict(unwrapped(weights, module.state_dict()), strict=True)
     except Exception as error:  # user modules may override it
         got = shown(" ".join(str(error).split()), 300)
         raise fail("SNNC-U010", "--model", f"the weights do not fit what {factory} builds", got=got) from None

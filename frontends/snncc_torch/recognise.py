@@ -35,7 +35,11 @@ REFUSED: dict[str, str] = {**spikingjelly_neurons.REFUSED, **sinabs_neurons.REFU
 # Refused ones whose result has another shape than their input.
 RESHAPING = spikingjelly_neurons.RESHAPING | sinabs_neurons.RESHAPING
 # What gives a copy of a module parameters in which float arithmetic is exact.
-TWINS: dict[str, Callable[[Any], None]] = {**spikingjelly_neurons.TWINS, **sinabs_neurons.TWINS}
+TWINS: dict[str, Callable[[Any], None]] = {
+    **own_neurons.TWINS,
+    **spikingjelly_neurons.TWINS,
+    **sinabs_neurons.TWINS,
+}
 
 REGISTER_HINT = "snncc.register_neuron (docs/support.md)"
 
@@ -238,26 +242,46 @@ def drives(spec: NeuronSpec, steps: int) -> Iterator[NDArray[np.float32]]:
 def verify(path: str, spec: NeuronSpec, module: nn.Module) -> Iterator[Problem]:
     """Drive ``module`` and its canonical neuron alike; yield a problem if their outputs differ."""
     problems = list(_verify(path, spec, module))
-    name = qualified_name(module)
-    if problems or name not in TWINS or name in REGISTERED:
+    twin = None if problems else twin_of(module)
+    if twin is None:
         yield from problems
         return
-    # With these parameters its arithmetic is exact: ties are ties, whatever its own ones are.
+    yield from _verify(path, spec_of(twin), twin)
+
+
+def twin_of(module: nn.Module) -> nn.Module | None:
+    """A copy of a neuron with parameters in which its arithmetic is exact: ties are ties there."""
+    name = qualified_name(module)
+    if name not in TWINS or name in REGISTERED:
+        return None
     twin = copy.deepcopy(module)
     TWINS[name](twin)
-    yield from _verify(path, RECOGNISERS[name](twin), twin)
+    return twin
+
+
+def spec_of(module: nn.Module) -> NeuronSpec:
+    """What the recogniser says of a neuron that it has recognised before."""
+    recogniser = recogniser_of(qualified_name(module))
+    assert recogniser is not None
+    return recogniser(module)
+
+
+def answers(spec: NeuronSpec, module: nn.Module) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+    """Test drives [T, K] for a neuron like ``spec``, each with the outputs of ``module``."""
+    for drive in drives(spec, 1 if spec.layout == "single" else _STEPS):
+        yield drive, _respond(module, drive, spec.layout)
 
 
 def _verify(path: str, spec: NeuronSpec, module: nn.Module) -> Iterator[Problem]:
     where, cls = path or "model", type(module).__name__
     node = spec.neuron()
-    for drive in drives(spec, 1 if spec.layout == "single" else _STEPS):
-        try:
-            out = _respond(module, drive, spec.layout)
-        except Exception as error:  # user code: whatever it raises, the module is not the neuron
-            got = f"{type(error).__name__}: {error}"
-            yield problem("SNNC-M005", where, f"{cls} fails on a test input", got=got)
-            return
+    try:
+        outputs = list(answers(spec, module))
+    except Exception as error:  # user code: whatever it raises, the module is not the neuron
+        got = f"{type(error).__name__}: {error}"
+        yield problem("SNNC-M005", where, f"{cls} fails on a test input", got=got)
+        return
+    for drive, out in outputs:
         wrong = out.size if out.shape != drive.shape else follow(node, drive, exact=True, fired=out).wrong
         if wrong:
             what = f"{cls} behaves differently from the neuron whose name it bears"

@@ -56,16 +56,16 @@ def _size(v: Any) -> bool:
     return type(v) is int and 0 <= v <= MAX_GEOMETRY
 
 
+def _tuple_of(check: Check, length: int) -> Check:
+    return lambda v: check(v) or (isinstance(v, tuple) and len(v) == length and all(map(check, v)))
+
+
 def _pair_of(check: Check) -> Check:
-    return lambda v: check(v) or (isinstance(v, tuple) and len(v) == 2 and all(map(check, v)))
+    return _tuple_of(check, 2)
 
 
 def _sizes(v: Any) -> bool:
     return isinstance(v, tuple | list) and len(v) <= 8 and all(map(_size, v))
-
-
-def _padding(v: Any) -> bool:
-    return v in ("same", "valid") if type(v) is str else _pair_of(_size)(v)
 
 
 def _optional(check: Check) -> Check:
@@ -120,12 +120,14 @@ class ClassSchema:
         parameters: rank of each parameter; a parameter may be None.
         buffers: rank of each buffer; a buffer may be None.
         children: names of the child modules, or None for a container of any names.
+        optional: names of further children, which are None where they are absent.
     """
 
     attributes: dict[str, Check] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, int] = field(default_factory=dict)
     children: tuple[str, ...] | None = ()
+    optional: tuple[str, ...] = ()
 
 
 _HOOKS = (
@@ -141,16 +143,22 @@ _MODULE: dict[str, Check] = {
 }
 _STRUCTURE = ("_parameters", "_buffers", "_modules")
 
-_CONV2D = ClassSchema(
-    {
-        "in_channels": _count, "out_channels": _count, "kernel_size": _pair_of(_positive),
-        "stride": _pair_of(_positive), "padding": _padding, "dilation": _pair_of(_positive),
-        "transposed": _among(False), "output_padding": _sizes, "groups": _count,
-        "padding_mode": _among("zeros", "reflect", "replicate", "circular"),
-        "_reversed_padding_repeated_twice": _sizes,
-    },
-    {"weight": 4, "bias": 1},
-)  # fmt: skip
+
+def _conv(axes: int) -> ClassSchema:
+    sizes = _tuple_of(_positive, axes)
+    return ClassSchema(
+        {
+            "in_channels": _count, "out_channels": _count, "kernel_size": sizes, "stride": sizes,
+            "padding": lambda v: v in ("same", "valid") if type(v) is str else _tuple_of(_size, axes)(v),
+            "dilation": sizes, "transposed": _among(False), "output_padding": _sizes, "groups": _count,
+            "padding_mode": _among("zeros", "reflect", "replicate", "circular"),
+            "_reversed_padding_repeated_twice": _sizes,
+        },
+        {"weight": axes + 2, "bias": 1},
+    )  # fmt: skip
+
+
+_CONV2D = _conv(2)
 _LINEAR = ClassSchema({"in_features": _count, "out_features": _count}, {"weight": 2, "bias": 1})
 _BATCHNORM = ClassSchema(
     {
@@ -189,9 +197,39 @@ _OWN = {
     "Residual": ClassSchema(children=("body", "shortcut")),
 }
 
+_STEPS: dict[str, Check] = {"T": _positive}
+_HEADS: dict[str, Check] = {"heads": _count, "scale": _real}
+_ATTENTION = ClassSchema(
+    {**_HEADS, "keys_first": _bool, "maps": _bool}, children=("pre", "q", "k", "v", "spike", "proj")
+)
+_ZOO = {
+    "blocks.StepClassifier": ClassSchema(_STEPS, children=("stem", "blocks", "head")),
+    "blocks.Block": ClassSchema(children=("attention", "mlp")),
+    "blocks.SelfAttention": _ATTENTION,
+    "blocks.Head": ClassSchema(
+        {"space": lambda v: isinstance(v, tuple) and 0 < len(v) < 4 and all(map(_axis, v)), "steps": _bool,
+         "mean_first": _bool},
+        children=("fc",), optional=("neuron", "fc_distill"),
+    ),
+    "efficient.ESpikeFormer": ClassSchema(children=("stem", "blocks", "head")),
+    "metaformers.BNAndPad": ClassSchema({"pixels": _size}, children=("bn",)),
+    "ms.MSResNet": ClassSchema(_STEPS, children=("stem", "blocks", "spike", "average", "dropout", "fc")),
+    "pyramid.LayerScale": ClassSchema(parameters={"factor": 1}, children=("body",)),
+    "pyramid.OnTokens": ClassSchema(children=("body",)),
+    "sdt.MaskAttention": _ATTENTION,
+    "sew.SEWBlock": ClassSchema(
+        {"connect": _among("ADD", "AND", "IAND"), "outputs": _count}, children=("body", "shortcut")
+    ),
+    "sew.SEWResNet": ClassSchema(_STEPS, children=("stem", "spike", "pool", "blocks", "average", "fc")),
+    "spikformers.ToTokens": _PLAIN,
+    "spikformers.TokenAttention": ClassSchema(_HEADS, children=("q", "k", "v", "spike", "proj")),
+    "spikformers.TokenLinear": ClassSchema(children=("linear", "norm")),
+}  # fmt: skip
+
 _TORCH = {
     "container.Sequential": _CONTAINER, "container.ModuleList": _CONTAINER, "linear.Identity": _PLAIN,
-    "linear.Linear": _LINEAR, "conv.Conv2d": _CONV2D, "batchnorm.BatchNorm1d": _BATCHNORM,
+    "linear.Linear": _LINEAR, "conv.Conv1d": _conv(1), "conv.Conv2d": _CONV2D,
+    "batchnorm.BatchNorm1d": _BATCHNORM,
     "batchnorm.BatchNorm2d": _BATCHNORM, "pooling.AvgPool2d": _AVGPOOL, "pooling.MaxPool2d": _MAXPOOL,
     "pooling.AdaptiveAvgPool2d": _ADAPTIVE, "flatten.Flatten": _FLATTEN, "flatten.Unflatten": _UNFLATTEN,
     "dropout.Dropout": _DROPOUT, "dropout.Dropout1d": _DROPOUT, "dropout.Dropout2d": _DROPOUT,
@@ -273,6 +311,7 @@ def _spikingjelly() -> dict[str, ClassSchema]:
 CLASSES: dict[str, ClassSchema] = {
     **{f"torch.nn.modules.{name}": schema for name, schema in _TORCH.items()},
     **{f"snncc_torch.nn.{name}": schema for name, schema in _OWN.items()},
+    **{f"snncc_torch.zoo.{name}": schema for name, schema in _ZOO.items()},
     **_spikingjelly(),
 }
 
@@ -321,6 +360,7 @@ def _check_module(module: Obj, path: str, above: tuple[int, ...], attribute: str
     extra = _extra(module.cls)
     for key, value in state.items():
         check = _MODULE.get(key) or schema.attributes.get(key) or extra.get(key)
+        check = _nothing if key in schema.optional else check
         if check is not None:
             if not check(value):
                 yield _bad(path, f"attribute {key} has a value it cannot have", value)
@@ -328,12 +368,14 @@ def _check_module(module: Obj, path: str, above: tuple[int, ...], attribute: str
             yield from _check_about(value, f"{path}.{attribute}")
         elif key not in _STRUCTURE:
             yield _bad(path, f"has an attribute that its class {module.cls.rpartition('.')[2]} lacks", key)
-    for key in (*_STRUCTURE, "training", *schema.attributes):
+    children = state.get("_modules", {})
+    absent = (key for key in schema.optional if isinstance(children, dict) and key not in children)
+    for key in (*_STRUCTURE, "training", *schema.attributes, *absent):
         if key not in state:
             yield _bad(path, f"lacks the attribute {key}")
     yield from _check_tensors(state.get("_parameters", {}), schema.parameters, f"{path}: parameter")
     yield from _check_tensors(state.get("_buffers", {}), schema.buffers, f"{path}: buffer")
-    yield from _check_children(state.get("_modules", {}), schema, path, (*above, id(module)))
+    yield from _check_children(children, schema, path, (*above, id(module)))
 
 
 def _extra(cls: str) -> dict[str, Check]:
@@ -365,7 +407,8 @@ def _check_children(found: Any, schema: ClassSchema, path: str, above: tuple[int
     ok = isinstance(found, dict) and all(
         type(k) is str and k and "." not in k and len(k) < 200 for k in found
     )
-    if not ok or (schema.children is not None and set(found) != set(schema.children)):
+    needed = None if schema.children is None else set(schema.children)
+    if not ok or (needed is not None and not needed <= set(found) <= needed | set(schema.optional)):
         yield _bad(
             path,
             "has child modules that its class lacks",

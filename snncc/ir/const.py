@@ -14,25 +14,35 @@ DTYPES = ("float32", "int8", "int16", "int32", "int64", "uint8")
 class Const:
     """A read-only array that equals another exactly when dtype, shape and bytes do.
 
+    Args:
+        array: of one of :data:`DTYPES`.
+        copy: False where nobody writes to ``array`` any more: it then becomes read-only itself.
+
     Attributes:
         array: C-contiguous read-only copy.
-        digest: first 16 hex digits of SHA-256 over dtype, shape and bytes (little endian).
     """
 
-    __slots__ = ("array", "digest")
+    __slots__ = ("_digest", "array")
 
     array: NDArray[Any]
-    digest: str
+    _digest: str | None
 
-    def __init__(self, array: Any) -> None:
-        copy = np.array(array, order="C", copy=True)
-        if copy.dtype.name not in DTYPES:
-            raise TypeError(f"a constant has dtype {copy.dtype}, expected one of {', '.join(DTYPES)}")
-        copy.flags.writeable = False
-        head = f"{copy.dtype.name}:{'x'.join(map(str, copy.shape))}:".encode()
-        little = copy.astype(copy.dtype.newbyteorder("<"), copy=False)
-        self.array = copy
-        self.digest = hashlib.sha256(head + little.tobytes()).hexdigest()[:16]
+    def __init__(self, array: Any, *, copy: bool = True) -> None:
+        kept = np.array(array, order="C") if copy else np.asarray(array, order="C")
+        if kept.dtype.name not in DTYPES:
+            raise TypeError(f"a constant has dtype {kept.dtype}, expected one of {', '.join(DTYPES)}")
+        kept.flags.writeable = False
+        self.array = kept
+        self._digest = None
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of SHA-256 over dtype, shape and bytes (little endian)."""
+        if self._digest is None:  # not before it is asked for: most constants never are
+            head = f"{self.array.dtype.name}:{'x'.join(map(str, self.array.shape))}:".encode()
+            little = self.array.astype(self.array.dtype.newbyteorder("<"), copy=False)
+            self._digest = hashlib.sha256(head + little.tobytes()).hexdigest()[:16]
+        return self._digest
 
     @property
     def shape(self) -> tuple[int, ...]:

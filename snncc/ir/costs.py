@@ -1,8 +1,8 @@
 """Parameters and dense operations of a graph, node by node, by the declared type of the operands.
 
-Operations are those of a dense execution, padding taps included, biases excluded, a sample with
-all its timesteps: half of what ``torch.utils.flop_counter`` counts. Whether one is an accumulate
-or a real multiply (MAC) follows from the types alone, never from values (DESIGN §4).
+Operations are those of a dense execution of the graph, padding taps included, biases excluded, a
+sample with all its timesteps. Whether one is an accumulate or a real multiply (MAC) follows from
+the types alone, never from values (DESIGN §4).
 """
 
 from __future__ import annotations
@@ -50,7 +50,15 @@ class NodeCost:
 
 
 def node_costs(graph: Graph) -> tuple[NodeCost, ...]:
-    """Costs of every node of a graph and of its host regions, in order."""
+    """Costs of every node of a graph and of its host regions, in order.
+
+    Every node counts T = ``graph.steps`` times, for the graph runs it at every timestep. That is
+    half of what ``torch.utils.flop_counter`` counts in the module a node came from, except where
+    PyTorch runs a layer once a sample: on a static image before it is repeated over time (the stem
+    of SEW-ResNet), or behind the mean over time (the head of Spikformer). There the graph counts T
+    times as much. It knows of neither: the image comes anew at each step, and the mean, which such
+    a head commutes with, stands at the output.
+    """
     return tuple(_costs(graph, graph.steps, on_host=False))
 
 

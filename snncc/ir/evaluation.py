@@ -94,7 +94,11 @@ def _elementwise(node: Node, args: list[Array]) -> Array:
             mean, var, gamma, beta = (
                 number_array(c, x.ndim) for c in (node.mean, node.var, node.gamma, node.beta)
             )
-            return np.asarray((x - mean) / np.sqrt(var + np.float32(node.eps)) * gamma + beta)
+            y = x - mean  # in place from here on: the arrays are large
+            y /= np.sqrt(var + np.float32(node.eps))
+            y *= gamma
+            y += beta
+            return np.asarray(y)
         case Scale():
             return np.asarray(x * number_array(node.factor, x.ndim))
         case Add():
@@ -189,11 +193,17 @@ def _conv2d(node: Conv2d, x: Array) -> Array:
     for start in range(0, max(len(x), 1), chunk):
         view = _windows(x[start : start + chunk], (kh, kw), node.stride, node.padding, node.dilation)
         n, _, oh, ow = view.shape[:4]
-        columns = view.reshape(n, groups, inner, oh, ow, kh, kw).transpose(0, 1, 3, 4, 2, 5, 6)
-        columns = columns.reshape(n, groups, oh * ow, inner * kh * kw)
-        y = exact_product(columns, weight.transpose(0, 2, 1))
-        parts.append(y.transpose(0, 1, 3, 2).reshape(n, out, oh, ow))
-    return np.concatenate(parts)
+        columns = view.reshape(n, groups, inner, oh, ow, kh, kw).transpose(0, 1, 2, 5, 6, 3, 4)
+        columns = columns.reshape(n, groups, inner * kh * kw, oh * ow)
+        parts.append(_weighted(weight, columns).reshape(n, out, oh, ow))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _weighted(weight: Array, columns: Array) -> Array:
+    """``weight @ columns``; see :func:`exact_product`, which takes the weights second."""
+    if not np.issubdtype(weight.dtype, np.integer):
+        return np.asarray(weight @ columns)
+    return exact_product(columns.swapaxes(-1, -2), weight.swapaxes(-1, -2)).swapaxes(-1, -2)
 
 
 def _sum_windows(node: AvgPool2d | SumPool2d, x: Array) -> Array:
@@ -221,7 +231,10 @@ def _conv_transpose2d(node: ConvTranspose2d, x: Array) -> Array:
 def _max_windows(node: MaxPool2d, x: Array) -> Array:
     lowest = np.iinfo(x.dtype).min if np.issubdtype(x.dtype, np.integer) else -np.inf
     view = _windows(x, node.kernel, node.stride, node.padding, node.dilation, fill=lowest)
-    return np.asarray(view.max(axis=(4, 5)))
+    found = view[..., 0, 0].copy()
+    for at in list(np.ndindex(view.shape[4:]))[1:]:  # far faster than a reduction over a strided view
+        np.maximum(found, view[(..., *at)], out=found)
+    return found
 
 
 def _padded(node: Pad, x: Array) -> Array:

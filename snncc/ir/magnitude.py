@@ -78,7 +78,7 @@ def absolute(node: Node) -> Node:
     """The same node with every parameter made positive: it maps magnitudes to the magnitude."""
 
     def size(value: Number) -> Any:
-        return Const(np.abs(value.array)) if isinstance(value, Const) else abs(value)
+        return Const(np.abs(value.array), copy=False) if isinstance(value, Const) else abs(value)
 
     match node:
         case Linear() | Conv2d() | ConvTranspose2d():

@@ -65,7 +65,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, run: Run) -> None:
     path.write_bytes(b"x")
     result = run("check", path, "--target", "speck2f")
     assert result.exit_code == 1
-    message = f"{path}: no frontend reads this kind of file, got .docx, limit .pt, .pth, .snnc."
+    message = f"{path}: no frontend reads this kind of file, got .docx, limit .pt, .pth, .pt2, .snnc."
     assert f"error[SNNC-M001] {message}\n" in result.stderr
 
 

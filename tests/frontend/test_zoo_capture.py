@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from captured_zoo import captured
 from snncc.ir import Graph, Linear, Spikes
 from snncc.ir.costs import Operand, node_costs
-from snncc.model import Model
-from snncc_torch import capture
-from snncc_torch.zoo import REDUCED, reduced
-
-# Models whose layers all run once a timestep, so that the dense counts must agree to the last one.
-# Elsewhere a stem or head runs once for all timesteps and the graph counts it T times.
-EVERY_STEP = ("spike-driven-transformer", "meta-spikeformer", "e-spikeformer", "e-spikeformer-83M")
-
-
-def captured(name: str) -> tuple[torch.nn.Module, torch.Tensor, Model]:
-    module, example = reduced(name)
-    return module, example, capture(module, example, timesteps=getattr(module, "T", None))
+from snncc_torch.zoo import REDUCED
 
 
 @pytest.mark.parametrize("name", REDUCED)
 def test_the_graph_is_the_module(name: str) -> None:
-    module, example, model = captured(name)
+    model = captured(name)[2]
     found = model.comparison
     assert found is not None
     assert found.inputs == 2
     assert found.layers >= 10
     assert found.worst <= 1
     assert not [note for note in model.notes if "never fired" in note]
-    if name in EVERY_STEP:
-        with torch.no_grad(), FlopCounterMode(display=False) as flops:
-            module(example)
-        assert sum(c.operations for c in node_costs(model.graph)) * 2 == flops.get_total_flops()
 
 
 def weights_see(graph: Graph) -> list[Operand | None]:
