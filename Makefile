@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint campaign oracles oracle-test lava-env lava-test clean
+.PHONY: demo demo-loihi test lint campaign oracles oracle-test lava-env lava-test clean
 .DELETE_ON_ERROR:
 
 test: .venv/ready
@@ -13,6 +13,10 @@ test: .venv/ready
 
 demo: .venv/ready
 	$(BIN)/python examples/mnist_sfa/demo.py --out build/demo
+
+# Compares with Lava as well where `make lava-env` has made an environment for it.
+demo-loihi: .venv/ready
+	$(BIN)/python examples/loihi/demo.py --out build/demo-loihi
 
 lint: .venv/ready
 	$(BIN)/ruff check .
