@@ -100,11 +100,15 @@ def _accumulator_problems(
         weight = tensors[c.weight].astype(np.int64)
         weight = weight.reshape(weight.shape[0], -1)
         if c.source == INPUT:
-            largest = mapped.input.levels if mapped.input.graded else 1
+            largest, least = mapped.input.levels if mapped.input.graded else 1, 0
         else:
-            largest = max(1, by_name[c.source].window) if by_name[c.source].graded else 1
-        low += largest * int(np.minimum(weight, 0).sum(axis=1).min())
-        high += largest * int(np.maximum(weight, 0).sum(axis=1).max())
+            source = by_name[c.source]
+            largest = max(1, source.window) if source.graded else 1
+            least = -largest if source.signed else 0
+        # Where each weight takes the event that is worst for it.
+        ends = np.sort(np.stack([weight * largest, weight * least]), axis=0)
+        low += int(ends[0].sum(axis=1).min())
+        high += int(ends[1].sum(axis=1).max())
     if piece.admitted is not None:
         low, high = max(low, piece.admitted[0]), min(high, piece.admitted[1])
     # A gain of 2 or 128 says that the chip stores every weight doubled.

@@ -173,6 +173,7 @@ def _population(piece: Piece, mapped: Mapped, store: _Store) -> _Emitted:
         "synapse_decay": piece.synapse_decay,
         "synapse_bits": piece.synapse_bits,
         "graded": piece.graded,
+        "signed": piece.signed,
         "streams": piece.streams,
         "capped": piece.capped,
         "reset": piece.reset.value,
@@ -202,6 +203,8 @@ def _kind(piece: Piece, mapped: Mapped) -> str:
         return "readout"
     if piece.streams:
         return "streaming"
+    if piece.signed:
+        return "relay"
     if piece.graded:
         return "graded window"
     if mapped.micro_steps > 1:
@@ -325,11 +328,11 @@ def _loses_bits(weight: Array, factor: int) -> bool:
 
 
 def _message_bits(source: str, mapped: Mapped) -> int:
-    """Bits of the count that the source's events carry; 0 for plain spikes."""
+    """Bits, with the sign's, of the count that the source's events carry; 0 for plain spikes."""
     if source == INPUT:
         return mapped.input.levels.bit_length() if mapped.input.graded else 0
     piece = next(p for p in mapped.pieces if p.name == source)
-    return piece.window.bit_length() if piece.graded else 0
+    return piece.window.bit_length() + piece.signed if piece.graded else 0
 
 
 def _delay_by(delay: int, kind: str, synapses: int) -> str:

@@ -295,8 +295,8 @@ class Population:
 
     where inputs that arrive in that very micro-step count; then in each micro-step at most one
     spike while v ≥ threshold (v -= threshold), ``window`` at most; a graded population sends
-    clip(⌊v/threshold⌋, 0, window) at once. At its last micro-step v -= precharge, v = reset_to
-    where it fired and resets to a value, v = max(v, v_min): ``_window_step`` of
+    clip(⌊v/threshold⌋, 0, window) at once, from -window if ``signed``. At its last micro-step
+    v -= precharge, v = reset_to where it fired and resets to a value, v = max(v, v_min): ``_window_step`` of
     :mod:`snncc.ir.interp`, which two-sided saturation at ``state_bits`` is added to.
     A readout (window 0) sends v at the first micro-step. ``window`` = ``micro_steps`` = 1 is the
     soft-reset neuron that updates every micro-step.
@@ -324,6 +324,7 @@ class Population:
     reset_to: int = 0
     v_min: int | None = None
     graded: bool = False
+    signed: bool = False
     state_bits: int = STATE_BITS
     v_init: int | Array = 0
 
@@ -460,7 +461,7 @@ def _charge(p: Population, state: State) -> None:
 def _fire(p: Population, state: State, d: int) -> Array:
     sent: Array
     if p.graded:
-        sent = np.clip(state.v // p.threshold, 0, p.window) * (d == 0)
+        sent = np.clip(state.v // p.threshold, -p.window if p.signed else 0, p.window) * (d == 0)
     else:
         sent = ((state.v >= p.threshold) & (d < p.window)).astype(np.int64)
     if p.reset is not Reset.NONE:

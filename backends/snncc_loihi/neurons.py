@@ -8,17 +8,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from snncc.equivalence.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
-from snncc.ir import Const, Graph, Neuron, Node, Number, Reset, Rounding, Spikes
+from snncc.ir import Const, Graph, HostRegion, Input, Neuron, Node, Number, Reset, Rounding, Spikes
+from snncc.ir.const import number_array
 from snncc.ir.node import describe
 from snncc.passes.base import Semantics
+from snncc.passes.expand_sfa import largest_train
 
 # Stored weights are even (twice the integer graph's), the form in which Lava, brian2_loihi and the
 # chips agree on matrices of mixed sign; everything behind them is doubled.
 DOUBLED = 2
 # Loihi's stock neuron adds what the accumulator holds 6 bits higher.
 FRACTION = 64
-BIAS_MAX = 4095  # a 13-bit signed mantissa; its exponent 7 makes the unit one weight
+BIAS_LOW, BIAS_HIGH = -4096, 4095  # a 13-bit signed mantissa; its exponent 7 makes the unit one weight
 _POTENTIALS = ("threshold", "bias", "reset_to", "v_min", "v_init")
 
 
@@ -27,20 +30,24 @@ class LoihiNeurons:
     """Scales every neuron by what a unit of input adds to its membrane.
 
     The chip's own neuron ("stock": leak, current, reset to zero) compares strictly, u > 64·vth.
-    Without a leak its membrane is always a multiple of 128, so that u ≥ θ is u > θ - 64, exactly;
-    with one the threshold stays and only u = θ itself is decided otherwise, and the six fraction
-    bits make the leak finer than in the integer graph before: approximate, hence measured. Its
-    leak cannot forget everything (12 bits): a neuron without memory keeps v/4096.
-    Neurons that are programs keep ≥ and are doubled only.
+    Without a leak its membrane is always a multiple of 128, so that u ≥ θ is u > θ - 64, exactly
+    (and u > θ stays what it is); with one the threshold stays and only u = θ itself is decided
+    otherwise, and the six fraction bits make the leak finer than in the integer graph before:
+    approximate, hence measured. Its leak cannot forget everything (12 bits): a neuron without
+    memory keeps v/4096.
+    Neurons that are programs keep ≥ and are doubled only; where the chip has programs, a neuron
+    whose numbers leave the stock neuron's fields becomes one.
 
     Attributes:
         custom: whether the chip runs programs as neurons (Loihi 2).
         threshold_max: largest threshold in the membrane's units.
+        native: whether neurons update step by step where no source sends more than one spike.
     """
 
     name: ClassVar[str] = "loihi-neurons"
     custom: bool
     threshold_max: int
+    native: bool = True
 
     preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
 
@@ -52,30 +59,28 @@ class LoihiNeurons:
                 outside their fields.
         """
         neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
-        single = all_single(graph)
+        single = self.native and largest_train(graph) == 1
+        biases = {n.name: _bias_range(graph, n) for n in neurons}
         if not self.custom:
-            raise_all(p for n in neurons for p in _not_stock(graph, n))
+            # Neurons that count say the same as counted inputs: they are named alone.
+            raise_all(
+                [p for n in neurons for p in (*_not_stock(n), *_bias_problems(n, *biases[n.name]))]
+                or _counted_sources(graph)
+            )
+        stock = {n.name for n in neurons if single and _is_stock(n) and _fits(*biases[n.name])}
         once = graph.steps == 1
-        changed = {n.name: _in_units(n, single and _is_stock(n), once) for n in neurons}
-        raise_all(p for n in changed.values() for p in self._out_of_range(n))
+        changed = {n.name: _in_units(n, n.name in stock, once) for n in neurons}
+        raise_all(p for n in changed.values() for p in self._too_high(n))
         return _rescaled(graph.rewrite(lambda n: changed.get(n.name)))
 
-    def _out_of_range(self, node: Neuron) -> Iterator[Problem]:
+    def _too_high(self, node: Neuron) -> Iterator[Problem]:
         assert isinstance(node.threshold, int)
+        unit = _unit(node)
         if not node.is_readout and node.threshold > self.threshold_max:
-            got, limit = node.threshold // _unit(node), self.threshold_max // _unit(node)
+            # In units of weights, as it was before it became half a unit less.
+            got = -(-node.threshold // unit)
+            limit = (self.threshold_max + got * unit - node.threshold) // unit
             yield problem("SNNC-C009", describe(node), "threshold leaves its field", got=got, limit=limit)
-        most = int(np.abs(_values(node.bias)).max()) // _unit(node)
-        if _unit(node) == FRACTION * DOUBLED and most > BIAS_MAX:
-            yield problem(
-                "SNNC-C009", describe(node), "bias leaves its 13-bit mantissa", got=most, limit=BIAS_MAX
-            )
-
-
-def all_single(graph: Graph) -> bool:
-    """Whether no event of an integer graph counts more than one, so that neurons update step by step."""
-    kinds = [graph.types[n.name] for n in graph.nodes]
-    return all(k.levels == 1 for k in kinds if isinstance(k, Spikes))
 
 
 def is_stock(gain: int) -> bool:
@@ -92,13 +97,48 @@ def _values(value: Number) -> Any:
     return np.asarray(value.array if isinstance(value, Const) else value)
 
 
+def _bias_range(graph: Graph, node: Neuron) -> tuple[int, int]:
+    """Least and largest bias of a layer's neurons, with those of its weights."""
+    bias = rest_drive(graph, node) + number_array(node.bias, len(graph.types[node.name].shape) + 1)
+    return int(bias.min()), int(bias.max())
+
+
+def _fits(low: int, high: int) -> bool:
+    return low >= BIAS_LOW and high <= BIAS_HIGH
+
+
+def _bias_problems(node: Neuron, low: int, high: int) -> Iterator[Problem]:
+    if not _fits(low, high):
+        what, limit = "bias leaves its 13-bit mantissa", f"{BIAS_LOW}..{BIAS_HIGH}"
+        yield problem("SNNC-C009", describe(node), what, got=f"{low}..{high}", limit=limit)
+
+
 def _is_stock(node: Neuron) -> bool:
     zero = node.reset is Reset.VALUE and node.reset_to == 0
-    plain = node.v_min is None and not _values(node.v_init).any()
+    plain = node.v_min is None and not _values(node.v_init).any() and _fades(node)
+    plain = plain and not node.signed
     return node.max_spikes <= 1 and plain and (zero or node.is_stateless or node.is_readout)
 
 
-def _not_stock(graph: Graph, node: Neuron) -> Iterator[Problem]:
+def _fades(node: Neuron) -> bool:
+    """Whether a synaptic current, if any, has a leak that the chip's 12 bits hold: du is never below 0."""
+    assert node.synapse_decay is None or isinstance(node.synapse_decay, int)
+    return node.synapse_decay is None or node.synapse_decay < 2**node.synapse_bits
+
+
+def _counted_sources(graph: Graph) -> Iterator[Problem]:
+    """Sources outside the chip that send counts: a chip without neuron programs has no windows for them."""
+    for node in graph.nodes:
+        kind = graph.types[node.name]
+        if isinstance(node, Input | HostRegion) and isinstance(kind, Spikes) and kind.levels > 1:
+            what = "the chip's neurons take one spike a timestep from each source"
+            hint = "--target loihi2, or binary events"
+            yield problem(
+                "SNNC-C010", describe(node), what, got=f"counts up to {kind.levels}", limit=1, hint=hint
+            )
+
+
+def _not_stock(node: Neuron) -> Iterator[Problem]:
     """Why Loihi 1 has no such neuron."""
 
     def no(what: str, got: object, hint: str) -> Problem:
@@ -116,6 +156,9 @@ def _not_stock(graph: Graph, node: Neuron) -> Iterator[Problem]:
         yield no("the chip's neurons reset to zero", "v_reset is not 0", "v_reset=0, or --target loihi2")
     if node.v_min is not None:
         yield no("the chip's neurons have no lower clamp", "v_min", "no lower bound, or --target loihi2")
+    if not _fades(node):
+        hint = "a leak of the synapse, or --target loihi2"
+        yield no("the chip's synaptic currents fade", "a current that never does", hint)
     if _values(node.v_init).any():
         yield no("the chip's neurons start a sample at zero", "v_init", "v_init=0, or --target loihi2")
 
@@ -132,7 +175,8 @@ def _in_units(node: Neuron, stock: bool, once: bool) -> Neuron:
         return node
     assert isinstance(node.threshold, int)
     steady = once or (node.decay == 1 and node.decay_bits == 0 and node.synapse_decay is None)
-    return replace(node, strict=True, threshold=node.threshold - FRACTION if steady else node.threshold)
+    lower = FRACTION if steady and not node.strict else 0
+    return replace(node, strict=True, threshold=node.threshold - lower)
 
 
 def _at_zero(node: Neuron) -> Neuron:

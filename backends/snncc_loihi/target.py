@@ -8,26 +8,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from snncc.equivalence.certificate import Certificate, LayerRange
 from snncc.equivalence.claims import LayerSums, layer_range, layer_sums
-from snncc.equivalence.ranges import extremes, weighted_inputs
-from snncc.errors import fail, problem, raise_all
+from snncc.equivalence.ranges import held, type_extremes
+from snncc.errors import Problem, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
-from snncc.ir import Graph, Neuron, Spikes
+from snncc.ir import Graph, Neuron
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Mapped, Schedule
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
-from snncc.passes.pipelines import Legalised, legalise
+from snncc.passes.pipelines import Legalised, Words, legalise
 from snncc.plugins import Executor
 from snncc_loihi.check import cautions
 from snncc_loihi.emit import chip_files
-from snncc_loihi.neurons import DOUBLED, LoihiNeurons, all_single, is_stock
+from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
 from snncc_loihi.place import place_network
 from snncc_loihi.pooling import without_pooling
 from snncc_loihi.runner import run_lava
@@ -77,8 +76,9 @@ class LoihiTarget:
             engine=Engine.CLOCKED,
             state_bits=self.chip.limits.state_bits,
         )
+        raise_all(_too_late(logical, self.chip.core["delay"].limit))
         logical, tensors = without_pooling(logical, tensors)
-        ranges = tuple(self._ranges(legal.integer, calibration, options.graded))
+        ranges = tuple(self._ranges(legal, calibration))
         raise_all(_left(r) for r in ranges if not _holds(r))
         mapped = _admitting(logical, ranges)
         mapped, _ = place_network(mapped, tensors, self.chip, _traffic(legal, calibration))
@@ -89,23 +89,27 @@ class LoihiTarget:
             passes=tuple(legal.recorder.records),
             approximations=tuple(legal.recorder.approximations),
             ranges=ranges,
-            notes=(*_notes(model.graph, legal.integer), *cautions(mapped, self.chip)),
+            notes=(
+                *_notes(model.graph, legal.integer),
+                *(() if legal.shortcuts is None else (str(legal.shortcuts),)),
+                *cautions(mapped, self.chip),
+            ),
         )
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
 
     def _legal(self, model: Model, calibration: Array, options: Options) -> Legalised:
         abilities, limits = self.chip.abilities, self.chip.limits
         assert limits.threshold_max is not None
+        native = not options.graded and options.schedule is Schedule.EXACT
         return legalise(
             model,
             calibration,
             options,
             self.chip,
-            own=(LoihiNeurons(abilities.custom_neurons, limits.threshold_max),),
-            expand=ExpandSFA(
-                schedule=options.schedule, clocked=True, graded=options.graded, native=not options.graded
-            ),
-            sum_bits=self._sum_bits,
+            own=(LoihiNeurons(abilities.custom_neurons, limits.threshold_max, native),),
+            expand=ExpandSFA(schedule=options.schedule, clocked=True, graded=options.graded, native=native),
+            # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
+            words=Words(self._sum_bits, limits.state_bits - 7),
         )
 
     @property
@@ -113,14 +117,14 @@ class LoihiTarget:
         """Width for sums of weights as the integer graph has them: the chip stores them doubled."""
         return self.chip.core["accumulator_bits"].limit - 1
 
-    def _ranges(self, integer: Graph, calibration: Array, graded: bool) -> Iterator[LayerRange]:
+    def _ranges(self, legal: Legalised, calibration: Array) -> Iterator[LayerRange]:
         """Membranes against their word, and the sums of one micro-step against the accumulator's."""
         bits = self.chip.limits.state_bits
         word = 2 ** (bits - 1) - 1
         half = 2 ** (self._sum_bits - 1)
-        for sums in layer_sums(integer, calibration):
+        for sums in layer_sums(legal.integer, calibration):
             yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
-            yield _input_range(integer, sums, self._sum_bits + 1, (-half, half - 1), graded)
+            yield _input_range(legal.spikes, sums, self._sum_bits + 1, (-half, half - 1))
 
     def utilisation(self, mapped: Mapped) -> Utilisation:
         """Most that a tile of each layer takes, counted from the tiles alone."""
@@ -135,22 +139,19 @@ def _in_lava(folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
     return run_lava(folder / "lava", x, python=python).counts
 
 
-def _input_range(
-    integer: Graph, sums: LayerSums, bits: int, allowed: tuple[int, int], graded: bool
-) -> LayerRange:
+def _input_range(spikes: Graph, sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRange:
     """What one micro-step's events can add up to, in units of the integer graph's weights.
 
-    Observed are whole windows, whose parts are no larger.
+    The types of the spike graph say what one micro-step brings: a spike of each neuron, so many
+    where the weights read a sum of several, or a count. Observed are whole windows, whose parts are
+    no larger.
     """
     neuron = sums.neuron
     assert isinstance(neuron.gain, int)
-    one = {
-        name: np.full((1, *kind.shape), kind.levels if graded else 1, np.int64)
-        for name, kind in _sources(integer, neuron)
-    }
-    low, high = (int(v) // neuron.gain for v in extremes(integer, neuron, one).merged())
-    steps = 1 if neuron.is_stateless else integer.steps
-    seen = (sums.observed[0] // (neuron.gain * steps), sums.observed[1] // (neuron.gain * steps))
+    possible = type_extremes(spikes, spikes.by_name[neuron.name])
+    low, high = (int(v) // neuron.gain for v in possible.merged())
+    whole = neuron.gain * held(neuron, spikes.steps)
+    seen = (sums.observed[0] // whole, sums.observed[1] // whole)
     return LayerRange(
         layer=neuron.name,
         quantity="input of one micro-step",
@@ -164,11 +165,15 @@ def _input_range(
     )
 
 
-def _sources(integer: Graph, neuron: Neuron) -> Iterator[tuple[str, Spikes]]:
-    for name in weighted_inputs(integer, neuron)[2]:
-        kind = integer.types[name]
-        assert isinstance(kind, Spikes)
-        yield name, kind
+def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
+    """Skips over so many layers that a synapse's delay bits do not count their micro-steps."""
+    for piece in mapped.pieces:
+        longest = max((c.delay for c in piece.connections), default=0)
+        if longest > limit:
+            what, hint = "spikes that skip layers would wait too long", "fewer levels, or shorter skips"
+            if mapped.micro_steps > 2:
+                hint = f"{hint}, or --graded where the chip has graded events (2 micro-steps a layer)"
+            yield problem("SNNC-C012", f"%{piece.name}", what, got=longest, limit=limit, hint=hint)
 
 
 def _holds(r: LayerRange) -> bool:
@@ -190,9 +195,10 @@ def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
 
 
 def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
-    """Mean spike count a neuron and sample of every layer on the calibration inputs."""
+    """Mean spike count a neuron and sample of every layer on the calibration inputs; of a relay, events."""
+    relays = {n.name for n in legal.integer.nodes if isinstance(n, Neuron) and n.signed}
     counts = legal.recorder.counts(legal.integer)
-    return {name: float(v.sum(axis=1).mean()) for name, v in counts.items()}
+    return {n: float((v != 0 if n in relays else v).sum(axis=1).mean()) for n, v in counts.items()}
 
 
 def _claim(schedule: Schedule) -> str:
@@ -207,18 +213,20 @@ def _claim(schedule: Schedule) -> str:
 def _notes(real: Graph, integer: Graph) -> Iterator[str]:
     """How leaks became the chip's fields, and which neurons are the chip's own."""
     yield "compared with Lava's fixed-point processes only: nothing here ran on a chip"
-    single = all_single(integer)
     for node in integer.nodes:
         if not isinstance(node, Neuron):
             continue
         assert isinstance(node.gain, int)
-        kind = "the chip's own neuron" if single and is_stock(node.gain) else "a neuron program of ours"
+        kind = "the chip's own neuron" if is_stock(node.gain) else "a neuron program of ours"
+        kind = f"a relay of sums up to ±{node.max_spikes:,}" if node.signed else kind
         yield f"%{node.name}: {kind}" + _leak(real, node)
 
 
 def _leak(real: Graph, node: Neuron) -> str:
     before = real.by_name.get(node.name)
-    if node.decay_bits == 0 or not isinstance(before, Neuron) or not isinstance(before.decay, int | float):
+    if real.steps == 1 or node.decay_bits == 0:
+        return ""
+    if not isinstance(before, Neuron) or not isinstance(before.decay, int | float):
         return ""
     assert isinstance(node.decay, int)
     got = node.decay / 2**node.decay_bits

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
-from snncc.mapping.mapped import Engine, Mapped
+from snncc.mapping.mapped import Engine, Mapped, Piece
 from snncc.simulation import Activity, LayerActivity, Progress, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program
@@ -204,6 +204,13 @@ def _updates(mapped: Mapped, samples: int) -> list[int]:
     ]
 
 
+def _sent(piece: Piece, counts: Array) -> int:
+    """Spikes that counts stand for; what a relay sends is one, whatever it carries."""
+    if piece.is_readout:
+        return 0
+    return int(np.count_nonzero(counts) if piece.signed else counts.sum(dtype=np.int64))
+
+
 def _activity(
     mapped: Mapped, tensors: Mapping[str, Array], counts: dict[str, Array], stats: Array
 ) -> Activity:
@@ -220,7 +227,7 @@ def _activity(
                 unit_operations=total[kernels.UNITS],
                 control_events=total[kernels.CONTROL_EVENTS],
                 control_operations=total[kernels.CONTROL_OPS],
-                spikes=0 if piece.is_readout else int(counts[piece.name].sum(dtype=np.int64)),
+                spikes=_sent(piece, counts[piece.name]),
                 neuron_updates=updates[i],
                 saturations=total[kernels.SATURATIONS],
                 early=total[kernels.EARLY],

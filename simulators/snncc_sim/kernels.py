@@ -99,15 +99,19 @@ def _fire(p, v, fired, base, length, queue, n, stats):
 
 @njit(nogil=True, cache=True, inline="always")
 def _count(c, pointers, y, x, count, stats):
-    """Count an event at (y, x) that carries ``count``; whether it reaches any neuron."""
+    """Count an event at (y, x) that carries ``count``; whether it reaches any neuron.
+
+    A relay's event is one addition of a whole number, not so many spikes.
+    """
     if y >= c.end_y or x >= c.end_x:
         return False
     rows = pointers[c.y + y + 1] - pointers[c.y + y]
     columns = pointers[c.x + x + 1] - pointers[c.x + x]
+    units = 1 if c.signed else count
     stats[EVENTS] += 1
-    stats[STATS + c.index] += count
+    stats[STATS + c.index] += units
     stats[SYNOPS] += rows * columns * c.fan
-    stats[UNITS] += count * rows * columns * c.fan
+    stats[UNITS] += units * rows * columns * c.fan
     return rows * columns > 0
 
 
@@ -368,7 +372,8 @@ def _charge(p, v, a, current, bias, counts, stats):
         if fade > 0:
             s = current[i]
             drive += (s * fade) >> fade_bits if s >= 0 else -((-s * fade) >> fade_bits)
-            saturations += drive > high or drive < low
+            # Lava's current wraps from its lowest word on, which a membrane still holds.
+            saturations += drive > high or drive <= low
             current[i] = drive
         u += drive + bias[i] + precharge
         a[i] = 0
@@ -384,10 +389,10 @@ def _charge(p, v, a, current, bias, counts, stats):
 def _fire_graded(p, v, counts, ring, carried, base):
     """Events of a window whose neurons send their count at once."""
     n, threshold, window = 0, p.threshold, p.window
-    loss = 0 if p.reset == 2 else threshold
+    loss, least = 0 if p.reset == 2 else threshold, -window if p.signed else 0
     for j in range(p.size):
-        count = min(v[p.start + j] // threshold, window)
-        if count > 0:
+        count = min(max(v[p.start + j] // threshold, least), window)
+        if count != 0:
             v[p.start + j] -= count * loss
             counts[p.start + j] += count
             ring[base + n], carried[base + n] = j, count

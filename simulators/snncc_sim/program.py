@@ -35,7 +35,7 @@ PIECE = np.dtype(
             "first", "end",  # its rows of the connection table
             "fire_at", "threshold", "window", "limit",  # limit: largest count, enforced
             "phase", "precharge", "decay", "decay_bits", "reset", "reset_to", "v_min",
-            "gain", "synapse_decay", "synapse_bits", "graded", "streams",
+            "gain", "synapse_decay", "synapse_bits", "graded", "signed", "streams",
             "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
             "gated", "step", "rounds", "tap_y", "tap_x", "inspected", "sum_low", "sum_high",
             "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
@@ -50,6 +50,7 @@ CONNECTION = np.dtype(
         for name in (
             "index",  # position among the piece's connections as mapped
             "source", "delay",  # source 0 is the input, i + 1 is piece i
+            "signed",  # whether the source is a relay
             "weights", "channels", "width", "height", "per_group", "fan", "kernel_y", "kernel_x",
             "y", "x",  # hit tables
             "end_y", "end_x",  # positions behind the last whole pooling window start here
@@ -127,6 +128,8 @@ def _check(mapped: Mapped) -> None:
             raise fail("SNNC-C009", piece.name, "state bits", got=piece.state_bits, limit="2..32")
         if mapped.engine is Engine.GATED and not piece.is_readout and piece.gate is None:
             raise _broken(piece.name, "has no gate in a gated network")
+        if piece.signed and not (piece.graded and not event_driven):
+            raise _broken(piece.name, "only graded neurons of a clocked network are signed")
         if event_driven and piece.reset is not Reset.SUBTRACT:
             raise fail("SNNC-C010", piece.name, "event-driven neurons reset by subtraction", got=piece.reset)
         for c in piece.connections:
@@ -210,10 +213,18 @@ class _Builder:
         total = 0
         for c in piece.connections:
             magnitude = np.abs(self._weight(c, piece.name).astype(np.int64)).sum(axis=(1, 2, 3))
-            total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1]
-        levels = max(self.mapped.input.levels, *(p.window for p in self.mapped.pieces), 1)
-        carried = levels if self.mapped.input.graded or any(p.graded for p in self.mapped.pieces) else 1
-        return total * carried * max(self.mapped.micro_steps, piece.phase)
+            total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1] * self._carried(c)
+        return total * max(self.mapped.micro_steps, piece.phase)
+
+    def _carried(self, c: Connection) -> int:
+        """Largest number that one event of a connection carries."""
+        if c.source == INPUT:
+            return self.mapped.input.levels if self.mapped.input.graded else 1
+        source = self._source(c)
+        return max(1, source.window) if source.graded else 1
+
+    def _source(self, c: Connection) -> Piece:
+        return self.mapped.pieces[self.index[c.source] - 1]
 
     def _store(self, c: Connection, where: str) -> int:
         """Offset of the connection's weights in the common array."""
@@ -248,6 +259,7 @@ class _Builder:
         c = piece.connections[index]
         a = c.address
         row["index"], row["source"], row["delay"] = index, self.index[c.source], c.delay
+        row["signed"] = c.source != INPUT and self._source(c).signed
         row["weights"] = self._store(c, piece.name)
         row["channels"], row["height"], row["width"] = a.source_shape
         row["per_group"], row["fan"] = a.source_shape[0] // a.groups, a.outputs_per_tap
@@ -265,7 +277,7 @@ class _Builder:
         row["size"] = int(np.prod(piece.shape))
         for name in (
             "threshold", "window", "phase", "precharge", "decay", "decay_bits", "reset_to", "gain",
-            "synapse_decay", "synapse_bits", "graded", "streams",
+            "synapse_decay", "synapse_bits", "graded", "signed", "streams",
         ):  # fmt: skip
             row[name] = getattr(piece, name)
         row["fire_at"] = NEVER if piece.is_readout else piece.threshold

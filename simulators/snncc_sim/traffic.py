@@ -368,7 +368,8 @@ def sample_events(routes: Routes, counts: Mapping[str, Array], x: Array, sample:
         most = 0 if p.is_readout else 1 if p.graded else steps - p.phase if p.streams else period
         sources.append((counts[p.name][sample], p.phase, most))
     offsets = np.zeros((len(sources), steps + 1), np.int64)
-    flat = [np.ascontiguousarray(n, np.int32).reshape(mapped.steps, -1) for n, _, _ in sources]
+    # What a relay sends may be negative; it is one event all the same.
+    flat = [np.ascontiguousarray(np.abs(n), np.int32).reshape(mapped.steps, -1) for n, _, _ in sources]
     for i, (_, phase, most) in enumerate(sources):
         _lengths(flat[i], phase, period, most, offsets[i])
     totals = np.cumsum(offsets.reshape(-1)).reshape(offsets.shape)

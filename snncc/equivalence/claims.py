@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.equivalence.certificate import LayerRange
-from snncc.equivalence.ranges import drive, extremes, start_range, type_extremes, weighted_inputs
+from snncc.equivalence.ranges import drive, extremes, held, start_range, type_extremes, weighted_inputs
 from snncc.equivalence.verify import in_chunks
 from snncc.ir.const import Const, number_array
 from snncc.ir.graph import Graph
@@ -46,8 +46,7 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
     values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}
     for neuron in neurons:
         seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
-        # What a neuron with memory holds is at most the sum of all timesteps.
-        steps = 1 if neuron.is_stateless else graph.steps
+        steps = held(neuron, graph.steps)
         low, high = start_range(neuron, seen.rest, steps)
         yield LayerSums(
             neuron=neuron,

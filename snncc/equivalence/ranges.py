@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import Const, Conv2d, Family, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
+from snncc.ir import (
+    Const,
+    Conv2d,
+    Family,
+    Graph,
+    Linear,
+    Neuron,
+    Node,
+    Number,
+    Spikes,
+    ValueType,
+    WindowNeuron,
+)
 from snncc.ir.const import number_array
 from snncc.ir.interp import evaluate
 
@@ -93,31 +106,67 @@ def rest_drive(graph: Graph, neuron: Node) -> Array:
 
 
 def extremes(graph: Graph, neuron: Node, values: Mapping[str, Array]) -> Extremes:
-    """:class:`Extremes` of a neuron's drive for given (non-negative) spike values."""
-    return Extremes(
-        low=drive(graph, neuron, values, signed_part(-1)),
-        high=drive(graph, neuron, values, signed_part(1)),
-        rest=rest_drive(graph, neuron),
-    )
+    """:class:`Extremes` of a neuron's drive for given spike values, negative only where types are signed."""
+    positive = {name: values[name] for name in weighted_inputs(graph, neuron)[2]}
+    negative = {name: np.minimum(v, 0) for name, v in positive.items() if _signed(graph.types[name])}
+    return _extremes(graph, neuron, negative, positive | {n: positive[n] - v for n, v in negative.items()})
+
+
+def _signed(kind: ValueType) -> bool:
+    return isinstance(kind, Spikes) and kind.signed
+
+
+def _extremes(
+    graph: Graph, neuron: Node, negative: Mapping[str, Array], positive: Mapping[str, Array]
+) -> Extremes:
+    """The same for the negative and positive parts of the spike values; no part is zeros."""
+    low = drive(graph, neuron, positive, signed_part(-1))
+    high = drive(graph, neuron, positive, signed_part(1))
+    if negative:
+        parts = {n: negative.get(n, np.zeros_like(v[:1])) for n, v in positive.items()}
+        low = low + drive(graph, neuron, parts, signed_part(1))
+        high = high + drive(graph, neuron, parts, signed_part(-1))
+    return Extremes(low, high, rest_drive(graph, neuron))
 
 
 def type_extremes(graph: Graph, neuron: Node) -> Extremes:
     """:class:`Extremes` over every input that the types allow: all sources at their largest level."""
-    values = {}
+    most = {}
     for name in weighted_inputs(graph, neuron)[2]:
         kind = graph.types[name]
         assert isinstance(kind, Spikes)
-        assert not kind.signed
-        values[name] = np.full((1, *kind.shape), kind.levels, np.int64)
-    return extremes(graph, neuron, values)
+        most[name] = np.full((1, *kind.shape), kind.levels, np.int64)
+    return _extremes(graph, neuron, {n: -v for n, v in most.items() if _signed(graph.types[n])}, most)
+
+
+def held(neuron: Neuron, steps: int) -> int:
+    """Timesteps' worth of input that a membrane can hold after ``steps`` timesteps, rounded up.
+
+    What one unit of input in every timestep leaves there without a reset: 1 without memory, at most
+    1/(1 - decay) with a leak, ``steps`` where a membrane integrates, more where a synaptic current
+    collects as well. Rounding toward zero only takes from it.
+    """
+    leak, fade = _factor(neuron.decay, neuron.decay_bits), _factor(neuron.synapse_decay, neuron.synapse_bits)
+    current = membrane = 0.0
+    for _ in range(steps):
+        current = fade * current + 1
+        membrane = leak * membrane + current
+    return math.ceil(membrane)
+
+
+def _factor(value: Number | None, bits: int) -> float:
+    """A leak as a real number, the largest of a layer's."""
+    most = float(value.array.max()) if isinstance(value, Const) else value or 0
+    return float(most / 2**bits)
 
 
 def start_range(neuron: Neuron | WindowNeuron, rest: Array, steps: int) -> tuple[Array, Array]:
-    """Least and largest membrane without any event, over ``steps`` timesteps, [1, *shape] each.
+    """Least and largest membrane without any event, [1, *shape] each.
 
-    ``rest`` is the drive without spikes. A neuron with memory collects its biases timestep after
-    timestep and starts each from what the last one left: its initial value, what a reset put
-    there, or the rest below the pre-charge that subtraction leaves. Leak only shrinks it.
+    ``rest`` is the drive without spikes, of which the membrane holds ``steps`` times at most
+    (:func:`held`). A neuron with memory starts each timestep from what the last one left: its
+    initial value, what a reset put there, or the rest below the pre-charge that subtraction leaves.
+    Leak only shrinks it.
     """
     rank = rest.ndim
     bias: Array = rest + number_array(neuron.bias, rank)

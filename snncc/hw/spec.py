@@ -58,6 +58,7 @@ class Limits(_Model):
     input_size_max: int | None = None
     output_size_max: int | None = None
     fan_out: int | None = None
+    graded_bits: int | None = None
     power_of_two_memory: bool = False
 
 

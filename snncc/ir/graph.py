@@ -140,6 +140,8 @@ def _structure_problems(graph: Graph) -> Iterator[Problem]:
             yield bad(f"%{node.name}", "two nodes bear this name")
         if graph.family not in node.families:
             yield bad(f"%{node.name}", f"{_A[graph.family]} graph has no such node", node.kind)
+        if graph.family is Family.FLOAT and isinstance(node, Neuron) and node.signed:
+            yield bad(f"%{node.name}", "a float graph has no signed neurons")
         known = everything if isinstance(node, Delay) else seen
         for name in node.inputs:
             if name not in known:

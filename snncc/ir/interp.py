@@ -180,7 +180,7 @@ def neuron_step(node: Neuron, x: Array, state: Any) -> Array:
         return np.asarray(u)
     if node.reset_next:
         u = _reset(node, u, state.fired, num)
-    n = np.clip(_round(node, u, threshold), 0, node.max_spikes)
+    n = np.clip(_round(node, u, threshold), -node.max_spikes if node.signed else 0, node.max_spikes)
     state.fired = n
     v = u if node.reset_next else _reset(node, u, n, num)
     state.v = v if node.v_min is None else np.maximum(v, num(node.v_min))
@@ -377,7 +377,8 @@ def _window_step(node: WindowNeuron, k: int, graph: Graph, s: _Window, counts: A
         return s.v
     spikes: Array
     if node.graded:
-        spikes = np.clip(s.v // node.threshold, 0, node.window) * (d == 0)
+        least = -node.window if node.signed else 0
+        spikes = np.clip(s.v // node.threshold, least, node.window) * (d == 0)
     else:
         spikes = ((s.v >= node.threshold) & (d < node.window)).astype(np.int64)
     s.v = s.v - spikes * node.threshold if node.reset is not Reset.NONE else s.v

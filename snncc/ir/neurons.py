@@ -18,6 +18,7 @@ class Neuron(Node):
         synapse  I = x, or one pole with ``synapse_decay`` and ``synapse_order``
         charge   u = decay·v + gain·I + bias
         fire     n = clip(round(u/θ), 0, max_spikes)      the count, by ``rounding``; ``strict`` is u > nθ
+                 (from -max_spikes if ``signed``: a relay, integer graphs only)
         reset    subtract: u - n·reset_by   value: reset_to where n > 0   none
         clamp    v = max(u, v_min)
         output   n · output_scale
@@ -41,6 +42,7 @@ class Neuron(Node):
     families = frozenset({Family.FLOAT, Family.INTEGER})
     threshold: Number = 1.0
     max_spikes: int = 1
+    signed: bool = False
     rounding: Rounding = Rounding.FLOOR
     strict: bool = False
     decay: Number = 0
@@ -76,6 +78,8 @@ class Neuron(Node):
         want(
             not (self.strict and self.rounding is not Rounding.FLOOR), self, "strict goes with rounding=floor"
         )
+        plain = self.max_spikes > 0 and self.reset is Reset.SUBTRACT
+        want(plain or not self.signed, self, "signed goes with spikes and reset=subtract")
         for name in (
             "threshold",
             "decay",
@@ -92,7 +96,7 @@ class Neuron(Node):
             want(ok, self, f"{name} must be one number or [C]", getattr(value, "shape", None), x.shape[:1])
         if self.is_readout:
             return Current(x.shape, x.dtype if isinstance(x, Current) else "f32")
-        return Spikes(x.shape, self.max_spikes, unit=float(self.output_scale))
+        return Spikes(x.shape, self.max_spikes, self.signed, float(self.output_scale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,8 @@ class WindowNeuron(Node):
     and then for ``window`` micro-steps, at most ``window`` spikes: fire if u ≥ θ, u -= θ. At the
     window's end v = u - precharge, or ``reset_to`` if it fired and resets to a value, then
     ``v = max(v, v_min)``. The count of a window is clip(⌊(u₀)/θ⌋, 0, window) (DESIGN §5.4). With
-    ``graded`` it leaves at once, as one event that carries it (Loihi 2).
+    ``graded`` it leaves at once, as one event that carries it (Loihi 2); such a neuron may be
+    ``signed`` and send clip(⌊(u₀)/θ⌋, -window, window).
 
     With ``release=stream`` (clocked chips, one timestep) the membrane starts at ``v_init + bias +
     precharge`` and in every micro-step from ``phase`` to the end adds what arrived and fires once
@@ -149,6 +154,7 @@ class WindowNeuron(Node):
     synapse_decay: int = 0
     synapse_bits: int = 0
     graded: bool = False
+    signed: bool = False
     phase: int = 0
     precharge: int = 0
     bias: Number = 0
@@ -170,9 +176,12 @@ class WindowNeuron(Node):
         x = only(self, args)
         want(self.threshold >= 1, self, "threshold must be at least 1", self.threshold)
         want(self.window >= 0 and self.phase >= 0, self, "window and phase must not be negative")
+        at_once = self.graded and self.window > 0 and self.release is Release.WINDOW
+        plain = at_once and self.reset is Reset.SUBTRACT
+        want(plain or not self.signed, self, "signed goes with graded windows and reset=subtract")
         if self.is_readout:
             return Current(x.shape, "i32")
-        return Spikes(x.shape, self.window if self.graded else 1)
+        return Spikes(x.shape, self.window if self.graded else 1, self.signed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +195,8 @@ class Delay(Node):
     steps: int
     shape: tuple[int, ...]
     levels: int = 1
+    signed: bool = False
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         want(self.steps >= 1, self, "steps must be at least 1", self.steps)
-        return Spikes(self.shape, self.levels)
+        return Spikes(self.shape, self.levels, self.signed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,7 @@ def _piece(
         synapse_decay=node.synapse_decay,
         synapse_bits=node.synapse_bits,
         graded=node.graded,
+        signed=node.signed,
         streams=node.release is Release.STREAM,
         phase=node.phase,
         precharge=node.precharge,
@@ -192,8 +194,13 @@ def _connections(
                 f"{node.kind} between weights and neurons has no address function",
                 hint="pooling behind the neuron",
             )
+    times = Counter([neuron.inputs[0]])
+    for node in reversed(path):
+        if not isinstance(node, Linear | Conv2d):
+            times.update({i: n * times[node.name] for i, n in Counter(node.inputs).items()})
     for node in weighted:
-        for way in _ways(graph, node.inputs[0], ()):
+        # Sums that meet again, x + (x + y), bring what they share twice.
+        for way in times[node.name] * tuple(_ways(graph, node.inputs[0], ())):
             address, weight = _address(graph, node, way, poolings)
             const = Const(weight)
             tensors[const.digest] = const.array

@@ -28,6 +28,7 @@ def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSp
     for piece in mapped.pieces:
         yield from _connection_problems(piece, shapes, tensors)
         yield from _word_problems(piece, tensors, chip)
+        yield from _event_problems(piece, mapped.engine, chip)
         if mapped.engine is Engine.GATED:
             yield from _gate_problems(piece, tensors)
         shapes[piece.name] = piece.shape
@@ -98,6 +99,20 @@ def _word_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]], chip: Chip
         yield _bad(
             piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits
         )
+
+
+def _event_problems(piece: Piece, engine: Engine, chip: ChipSpec) -> Iterator[Problem]:
+    """Events that carry a number."""
+    if piece.signed and not (piece.graded and piece.window > 0 and engine is Engine.CLOCKED):
+        yield _bad(piece.name, "is signed, but no graded window of a clocked chip")
+    if not piece.graded:
+        return
+    if not chip.abilities.graded_events:
+        yield _bad(piece.name, "sends graded events, which the chip has not")
+    # Spelled out apart from what emits it: the largest number, and a sign.
+    bits, most = piece.window.bit_length() + piece.signed, chip.limits.graded_bits
+    if most is not None and bits > most:
+        yield _bad(piece.name, "a graded event leaves its word", got=bits, limit=most)
 
 
 def _start(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, int]:

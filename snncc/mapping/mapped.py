@@ -85,6 +85,7 @@ class Piece(_Model):
         gain: what a unit of input adds to the membrane (Loihi: 64, the weight of its fraction bits).
         synapse_decay: numerator of the synaptic current's leak, over 2^``synapse_bits``; 0: no memory.
         graded: fires once a window, at its first micro-step, one event that carries the count.
+        signed: a relay: graded, and the count may be negative.
         streams: integrates and fires in every micro-step of its window (the clocked free schedule).
         state_bits: width of the membrane in bits, two's complement.
         admitted: range of input sums for which the program is made: of one micro-step (clocked
@@ -104,6 +105,7 @@ class Piece(_Model):
     synapse_decay: int = 0
     synapse_bits: int = 0
     graded: bool = False
+    signed: bool = False
     streams: bool = False
     phase: int = 0
     precharge: int = 0

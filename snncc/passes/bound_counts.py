@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.equivalence.ranges import start_range, type_extremes
+from snncc.equivalence.ranges import held, start_range, type_extremes
 from snncc.ir import Const, Graph, Neuron
 from snncc.passes.base import Semantics
 
@@ -31,9 +31,12 @@ class BoundCounts:
 
 
 def _largest_count(graph: Graph, neuron: Neuron) -> int:
-    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow."""
+    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed."""
     found = type_extremes(graph, neuron)
     assert not isinstance(neuron.threshold, Const)
-    steps = 1 if neuron.is_stateless else graph.steps
-    _, start = start_range(neuron, found.rest, steps)
-    return int((start + found.high * steps).max()) // int(neuron.threshold)
+    steps = held(neuron, graph.steps)
+    least, most = start_range(neuron, found.rest, steps)
+    high = int((most + found.high * steps).max()) // int(neuron.threshold)
+    if not neuron.signed:
+        return high
+    return max(high, -(int((least + found.low * steps).min()) // int(neuron.threshold)))

@@ -48,7 +48,8 @@ class ExpandSFA:
         schedule: which.
         capped: whether the chip holds a neuron back after its largest count (``free``).
         clocked: whether ``free`` runs in micro-steps of a clocked chip, in place of event by event.
-        graded: whether a count travels as one event that carries it; P is then 2 (Loihi 2).
+        graded: whether a count travels as one event that carries it; P is then 2 (Loihi 2). What a
+            relay sends always does.
         native: whether a network of single spikes updates every neuron in every micro-step (P = 1),
             as chips do whose neurons integrate and fire in one step.
     """
@@ -76,19 +77,22 @@ class ExpandSFA:
                 limit="1",
                 hint="--schedule exact on a clocked target",
             )
+        relays = [n for n in graph.nodes if isinstance(n, Neuron) and n.signed]
+        if self.schedule is Schedule.FREE and relays:
+            raise fail("SNNC-M012", describe(relays[0]), "a relay waits for its window, which `free` has not")
         return _Expansion(graph, self, self._period(graph)).run()
 
     def _period(self, graph: Graph) -> int:
-        most = max((t.levels for t in _trains(graph)), default=1)
+        most = largest_train(graph)
         if self.native and most == 1 and self.schedule is Schedule.EXACT:
             return 1
         return 2 if self.graded else most + 1
 
 
-def _trains(graph: Graph) -> list[Spikes]:
-    sources = (Input, HostRegion, Neuron)
-    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, sources))
-    return [k for k in kinds if isinstance(k, Spikes)]
+def largest_train(graph: Graph) -> int:
+    """The most spikes that one source (input, host region or neuron) sends in a timestep; relays none."""
+    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, Input | HostRegion | Neuron))
+    return max((k.levels for k in kinds if isinstance(k, Spikes) and not k.signed), default=1)
 
 
 class _Expansion:
@@ -182,7 +186,14 @@ class _Expansion:
         if delayed not in self.names:
             train = self.types[name]
             assert isinstance(train, Spikes)
-            delay = Delay(name=delayed, inputs=(name,), steps=missing, shape=train.shape, levels=train.levels)
+            delay = Delay(
+                name=delayed,
+                inputs=(name,),
+                steps=missing,
+                shape=train.shape,
+                levels=train.levels,
+                signed=train.signed,
+            )
             self._keep(delay, level)
         return delayed
 
@@ -203,7 +214,8 @@ class _Expansion:
             gain=node.gain,
             synapse_decay=node.synapse_decay or 0,
             synapse_bits=node.synapse_bits,
-            graded=self.options.graded and not node.is_readout,
+            graded=(self.options.graded or node.signed) and not node.is_readout,
+            signed=node.signed,
             phase=self._phase(self.target[node.name]),
             precharge=precharge(node),
             bias=_total_bias(self.graph, node),

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from snncc.equivalence.certificate import Approximation, PassRecord
 from snncc.equivalence.layerwise import compare_layers
 from snncc.equivalence.verify import accuracy, decisions, in_chunks
-from snncc.errors import fail
+from snncc.errors import ModelError, fail
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.interp import Run
 from snncc.ir.nodes import Decode
 from snncc.ir.types import Family, Spikes
 from snncc.lowering import Options
+from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
 from snncc.passes.bound_counts import BoundCounts
@@ -28,14 +29,27 @@ from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.quantize import Quantize
+from snncc.passes.relay import Relay, Shortcuts, compare_shortcuts, shared_sums
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Words:
+    """Bits, in units of a weight, of what adds up one timestep's inputs and of the membrane."""
+
+    sum: int
+    membrane: int
+
+
 def to_integers(
-    calibration: Array, chip: ChipSpec, own: tuple[Pass, ...] = (), sum_bits: int | None = None
+    calibration: Array,
+    chip: ChipSpec,
+    own: tuple[Pass, ...] = (),
+    words: Words | None = None,
+    relay: bool = False,
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
@@ -43,34 +57,48 @@ def to_integers(
         calibration: inputs [N, T, *shape].
         chip: its widths and abilities.
         own: the backend's passes, on the integer graph.
-        sum_bits: width of what adds up a window's inputs, where it is not the membrane's.
+        words: widths in units of a weight, where the membrane's word does not give them.
+        relay: whether graded events carry shared sums, not copies of the weights.
     """
+    copies = not chip.limits.fan_out and not relay
     return (
-        FoldConvBN(),
-        LowerReadout(),
-        FoldScale(),
-        SplitHost(),
-        *(() if chip.limits.fan_out else (Distribute(),)),
-        *(() if chip.abilities.clips_counts else (DropClip(),)),
-        Quantize(
-            calibration=calibration,
-            bits=chip.limits.weight_bits,
-            state_bits=sum_bits or chip.limits.state_bits,
-            synapses=chip.abilities.synaptic_current,
-        ),
+        *_quantized(calibration, chip, words, copies),
+        *((Relay(),) if relay else ()),
         SingleStep(),
         BoundCounts(),
         *own,
     )
 
 
+def _quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: bool) -> tuple[Pass, ...]:
+    return (
+        FoldConvBN(),
+        LowerReadout(),
+        FoldScale(),
+        SplitHost(),
+        *((Distribute(),) if copies else ()),
+        *(() if chip.abilities.clips_counts else (DropClip(),)),
+        Quantize(
+            calibration=calibration,
+            bits=chip.limits.weight_bits,
+            state_bits=words.membrane if words else chip.limits.state_bits,
+            sum_bits=words.sum if words else None,
+            synapses=chip.abilities.synaptic_current,
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Legalised:
-    """A model in the integer and spike families, and what was recorded on the way."""
+    """A model in the integer and spike families, and what was recorded on the way.
+
+    ``shortcuts``: both lowerings of membrane shortcuts, where there are any and the chip can choose.
+    """
 
     integer: Graph
     spikes: Graph
     recorder: Recorder
+    shortcuts: Shortcuts | None = None
 
 
 def legalise(
@@ -80,21 +108,39 @@ def legalise(
     chip: ChipSpec,
     own: tuple[Pass, ...] = (),
     expand: ExpandSFA | None = None,
-    sum_bits: int | None = None,
+    words: Words | None = None,
 ) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under the chosen schedule.
 
-    ``own`` and ``sum_bits`` as in :func:`to_integers`; ``expand`` where the chip's schedule is not
+    ``own`` and ``words`` as in :func:`to_integers`; ``expand`` where the chip's schedule is not
     the default one.
 
     Raises:
         ModelError: where a pass finds no exact lowering.
     """
-    recorder = Recorder(calibration, model.labels, options.verify_each)
-    integer = recorder.pipeline(to_integers(calibration, chip, own, sum_bits)).run(model.graph)
     if expand is None:
         expand = ExpandSFA(schedule=options.schedule, capped=chip.abilities.clips_counts)
-    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder)
+    recorder = Recorder(calibration, model.labels, options.verify_each)
+    shortcuts = _shortcuts(model.graph, calibration, chip, words, expand)
+    relay = shortcuts is not None and shortcuts.relayed
+    integer = recorder.pipeline(to_integers(calibration, chip, own, words, relay)).run(model.graph)
+    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
+
+
+def _shortcuts(
+    graph: Graph, calibration: Array, chip: ChipSpec, words: Words | None, expand: ExpandSFA
+) -> Shortcuts | None:
+    """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
+    if not chip.abilities.graded_events or expand.schedule is Schedule.FREE or not shared_sums(graph):
+        return None
+    try:
+        shared = Pipeline(_quantized(calibration, chip, words, copies=False)).run(graph)
+    except ModelError:
+        # One scale for all blocks can be too coarse where one for each is not; what else is wrong
+        # shows when the copies are made.
+        return None
+    longest = chip.core["delay"].limit if "delay" in chip.core else None
+    return compare_shortcuts(shared, calibration, expand, longest)
 
 
 @dataclass

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import extremes, rest_drive, weighted_inputs
+from snncc.equivalence.ranges import extremes, held, rest_drive, weighted_inputs
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Const,
@@ -56,7 +56,8 @@ class Quantize:
         calibration: inputs [N, T, *shape].
         bits: weight width, two's complement, symmetric range.
         synapses: whether the chip's neurons hold a synaptic current that fades.
-        state_bits: accumulator width.
+        state_bits: membrane width, in units of a weight.
+        sum_bits: width of what adds up one timestep's inputs; None: the membrane's.
         margin: how much wider than on the calibration inputs the range may become.
     """
 
@@ -66,6 +67,7 @@ class Quantize:
     calibration: Array = field(compare=False)
     bits: int = 8
     state_bits: int = 32
+    sum_bits: int | None = None
     margin: float = 1.25
     synapses: bool = False
 
@@ -112,25 +114,32 @@ class Quantize:
         scale = top / largest if largest > 0 else top / max(_theta(n) for n in neurons)
         theta = next((_theta(n) for n in neurons if not n.is_readout), None)
         # One control event, of at most a weight's size, must fit beside the range.
-        room = 2 ** (self.state_bits - 1) - 2 ** (self.bits - 1)
+        room, sum_room = (
+            2 ** (bits - 1) - 2 ** (self.bits - 1)
+            for bits in (self.state_bits, self.sum_bits or self.state_bits)
+        )
         for _ in range(_ATTEMPTS):
             if theta is not None and theta * scale >= 1:
                 scale = min(int(np.floor(theta * scale * (1 + 1e-9))), room) / theta
-            span = self._span(graph, neurons, weighted, values, scale)
-            if span <= room:
+            one, all_held = self._spans(graph, neurons, weighted, values, scale)
+            over = max(one / sum_room, all_held / room)
+            if over <= 1:
                 break
-            scale *= 0.99 * room / span
+            scale *= 0.99 / over
         return float(scale)
 
-    def _span(
+    def _spans(
         self,
         graph: Graph,
         neurons: list[Neuron],
         weighted: list[Weighted],
         values: dict[str, Array],
         scale: float,
-    ) -> float:
-        """Widest any-order prefix range of the neurons, with the margin, in integers of ``scale``."""
+    ) -> tuple[float, float]:
+        """Widest any-order prefix range of one timestep's inputs, and of what a membrane holds.
+
+        With the margin, in integers of ``scale``.
+        """
         rounded = {
             w.name: replace(w, weight=Const(np.rint(w.weight.array * scale).astype(np.float32)))
             for w in weighted
@@ -138,16 +147,13 @@ class Quantize:
         trial = graph.rewrite(lambda n: rounded.get(n.name))
         spans = []
         for neuron in neurons:
-            steps = 1 if neuron.is_stateless else graph.steps
             found = extremes(trial, neuron, values)
             low, high = found.merged()
             # Biases of the weights are not rounded here; how they differ between neurons adds to the span.
             fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
-            spans.append(
-                (float(high) - float(low)) * steps * self.margin
-                + 2 * float(np.abs(fixed).max(initial=0)) * steps * scale
-            )
-        return max(spans)
+            one = (float(high) - float(low)) * self.margin + 2 * float(np.abs(fixed).max(initial=0)) * scale
+            spans.append((one, one * held(neuron, graph.steps)))
+        return max(s[0] for s in spans), max(s[1] for s in spans)
 
 
 def _neurons(graph: Graph) -> Iterator[Neuron]:

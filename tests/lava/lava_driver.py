@@ -107,6 +107,7 @@ def lif(name, p, case, shape):
         "shape": shape,
         "v": mirrored(p["v_init"], p["shape"]),
         "bias_mant": mirrored(p["bias_mant"], p["shape"]),
+        "bias_exp": mirrored(p["bias_exp"], p["shape"]),
         **{key: p[key] for key in ("du", "dv", "vth")},
     }
     if "started" in p:
@@ -115,7 +116,6 @@ def lif(name, p, case, shape):
         run = our_run(p["started"], case)
         own = {"begin": p["begin"], "first": p["started"]["first"], "run": run}
         return StartedLIF(**common, **own, record=no_record(case, name), name=name)
-    common["bias_exp"] = mirrored(p["bias_exp"], p["shape"])
     if p["reset_interval"]:
         return LIFReset(**common, reset_interval=p["reset_interval"], reset_offset=p["reset_offset"])
     return LIF(**common)

@@ -139,7 +139,7 @@ def window(rng, shape):
     threshold = number(rng, 40, 900)
     first = number(rng, 0, 4)
     leaky, synaptic = rng.random() < 0.5, rng.random() < 0.3
-    return {
+    made = {
         "kind": "population",
         "shape": shape,
         "threshold": threshold,
@@ -162,6 +162,7 @@ def window(rng, shape):
         "state_bits": pick(rng, 24, 24, 12),
         "v_init": rng.integers(-300, 301, shape) if rng.random() < 0.5 else 0,
     }
+    return made | {"signed": graded and made["reset"] == "subtract" and threshold % 2 == 0}
 
 
 def streaming(rng, shape):

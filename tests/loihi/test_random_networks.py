@@ -55,12 +55,8 @@ def lowered_for(target: Target, graph: Graph, x: np.ndarray, **options: object) 
 def test_integers_in_windows(graph: Graph, seed: int, graded: bool) -> None:
     x = random_inputs(graph, 5, seed)
     lowered = lowered_for(LOIHI2, graph, x, graded=graded)
-    activity = agree(lowered, x)
-    if graded:
-        assert lowered.mapped.micro_steps == 2
-        events = sum(a.spikes for a in activity.layers)
-        spikes = sum(a.spikes for a in simulated(lowered_for(LOIHI2, graph, x), x).layers)
-        assert events == spikes  # counts are counted alike; what differs is how many events carry them
+    agree(lowered, x)
+    assert not graded or lowered.mapped.micro_steps == 2
 
 
 @RELAXED

@@ -4,7 +4,8 @@ A timestep of ``micro_steps`` micro-steps is a window. At its first one
     I = trunc(I * synapse_decay / 2^synapse_bits) + gain * inputs since the last window
     v = trunc(v * decay / 2^decay_bits) + I + bias + precharge
 then a spike a micro-step while v >= threshold (v -= threshold), at most ``window``; a graded
-population sends the whole count at once. At its last one v -= precharge, then reset and v_min.
+population sends the whole count at once, which may be negative if it is ``signed``. At its last
+one v -= precharge, then reset and v_min.
 ``window`` = 1 with one micro-step a timestep is the ordinary soft-reset neuron. A readout
 (``window`` = 0) sends its membrane at the first micro-step. Rounding is toward zero.
 
@@ -30,7 +31,7 @@ class Population(AbstractProcess):
     """See the module.
 
     Args:
-        neuron: the numbers above by name, with ``graded``, ``streams``, ``capped``, ``reset`` and
+        neuron: the numbers above by name, with ``graded``, ``signed``, ``streams``, ``capped``, ``reset`` and
             ``reset_to``, ``state_bits`` (the membrane saturates), ``begin`` and ``first`` (as in
             ``StartedLIF``).
         start: membrane at micro-step ``begin``, ``bias``: both int64 (W, H, C).
@@ -137,7 +138,8 @@ class PyPopulation(PyLoihiProcessModel):
         """Spikes (or counts) of a window's micro-step ``d``."""
         n = self.neuron
         if n["graded"]:
-            sent = np.clip(self.v // n["threshold"], 0, n["window"]) * (d == 0)
+            least = -n["window"] if n["signed"] else 0
+            sent = np.clip(self.v // n["threshold"], least, n["window"]) * (d == 0)
         else:
             sent = ((self.v >= n["threshold"]) & (d < n["window"])).astype(np.int64)
         if n["reset"] != "none":
