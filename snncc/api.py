@@ -320,6 +320,8 @@ def verify(
         workers: threads of the simulator.
         progress: called with the number of samples just finished.
     """
+    if executor == "sim" and python is not None:
+        raise fail("SNNC-U005", "--lava-python", "goes with --executor lava", got="--executor sim")
     session = _session(artifact, data, workers, progress)
     if executor == "sim":
         return session.verification(session.execute())

@@ -110,7 +110,8 @@ def _fits(low: int, high: int) -> bool:
 def _bias_problems(node: Neuron, low: int, high: int) -> Iterator[Problem]:
     if not _fits(low, high):
         what, limit = "bias leaves its 13-bit mantissa", f"{BIAS_LOW}..{BIAS_HIGH}"
-        yield problem("SNNC-C009", describe(node), what, got=f"{low}..{high}", limit=limit)
+        hint = "smaller biases against the weights, or --target loihi2"
+        yield problem("SNNC-C009", describe(node), what, got=f"{low}..{high}", limit=limit, hint=hint)
 
 
 def _is_stock(node: Neuron) -> bool:
@@ -153,14 +154,20 @@ def _not_stock(node: Neuron) -> Iterator[Problem]:
     if node.reset is not Reset.VALUE and not node.is_readout:
         yield no("the chip's neurons reset to zero", "soft reset", "hard reset to 0, or --target loihi2")
     elif node.reset is Reset.VALUE and node.reset_to != 0:
-        yield no("the chip's neurons reset to zero", "v_reset is not 0", "v_reset=0, or --target loihi2")
+        yield no("the chip's neurons reset to zero", "v_reset other than 0", "v_reset=0, or --target loihi2")
     if node.v_min is not None:
-        yield no("the chip's neurons have no lower clamp", "v_min", "no lower bound, or --target loihi2")
+        yield no(
+            "the chip's neurons have no lower clamp", "a bound v_min", "no lower bound, or --target loihi2"
+        )
     if not _fades(node):
         hint = "a leak of the synapse, or --target loihi2"
         yield no("the chip's synaptic currents fade", "a current that never does", hint)
     if _values(node.v_init).any():
-        yield no("the chip's neurons start a sample at zero", "v_init", "v_init=0, or --target loihi2")
+        yield no(
+            "the chip's neurons start a sample at zero",
+            "v_init other than 0",
+            "v_init=v_reset=0, or --target loihi2",
+        )
 
 
 def _in_units(node: Neuron, stock: bool, once: bool) -> Neuron:

@@ -298,8 +298,12 @@ def _failure(code: int | None, said: str, limit: float) -> SnnccError | None:
         return fail("SNNC-T002", "Lava", told, hint=_HINT)
     if code == _REFUSED:
         return fail("SNNC-T006", "Lava", told)
-    ended = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return fail("SNNC-T003", "Lava", f"the run ended {ended}. {told}")
+    if code < 0:
+        hint = "it again; if nobody ended it, memory ran out: fewer samples"
+        return fail(
+            "SNNC-T003", "Lava", f"the run was ended from outside. {told}", got=f"signal {-code}", hint=hint
+        )
+    return fail("SNNC-T003", "Lava", f"the run ended with exit code {code}. {told}")
 
 
 def _last_words(said: str) -> str:

@@ -143,15 +143,15 @@ def _input_range(spikes: Graph, sums: LayerSums, bits: int, allowed: tuple[int, 
     """What one micro-step's events can add up to, in units of the integer graph's weights.
 
     The types of the spike graph say what one micro-step brings: a spike of each neuron, so many
-    where the weights read a sum of several, or a count. Observed are whole windows, whose parts are
-    no larger.
+    where the weights read a sum of several, or a count. Observed are the positive and the negative
+    inputs of whole windows, each by itself: those of a part are no larger.
     """
     neuron = sums.neuron
     assert isinstance(neuron.gain, int)
     possible = type_extremes(spikes, spikes.by_name[neuron.name])
     low, high = (int(v) // neuron.gain for v in possible.merged())
     whole = neuron.gain * held(neuron, spikes.steps)
-    seen = (sums.observed[0] // whole, sums.observed[1] // whole)
+    seen = (max(low, sums.observed[0] // whole), min(high, sums.observed[1] // whole))
     return LayerRange(
         layer=neuron.name,
         quantity="input of one micro-step",
@@ -204,7 +204,7 @@ def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
 def _claim(schedule: Schedule) -> str:
     if schedule is Schedule.EXACT:
         return (
-            "spike counts of every neuron equal integer.snn, window by window, under Loihi's fixed-point "
+            "spike counts of every neuron equal integer.snn, timestep by timestep, under Loihi's fixed-point "
             "rules, while sums stay in the allowed ranges"
         )
     return "none: in the free schedule a neuron fires on what has arrived so far; compared, not claimed"

@@ -51,7 +51,7 @@ BARRIERS = "micro-steps between barriers"
 
 _HOROWITZ = (
     "Horowitz, ISSCC 2014, 45 nm 0.9 V, 32-bit float {}; the SNN papers' rule, which publishes no band and "
-    "counts neither memory nor network (facts/energy.md section 3)"
+    "counts neither memory nor network"
 )
 MAC_PJ = Constant("mac_pj", 4.6, 4.6, 4.6, _HOROWITZ.format("multiply 3.7 + add 0.9"), "measured")
 AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured")

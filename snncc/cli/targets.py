@@ -46,7 +46,13 @@ def _list(as_json: bool) -> int:
     from snncc.reporting.tables import Table, columns
 
     rows = tuple(
-        (f["name"], ", ".join(f["aliases"]), str(f["cores"] or "no limit"), f["description"]) for f in found
+        (
+            f["name"],
+            ", ".join(f["aliases"]),
+            f"{f['cores']:,}" if f["cores"] else "no limit",
+            f["description"],
+        )
+        for f in found
     )
     print_table(Table("Targets", columns("name", "also", "#cores", "description"), rows))
     return 0
@@ -54,14 +60,15 @@ def _list(as_json: bool) -> int:
 
 def _summary(chip: ChipSpec, names: list[str]) -> dict[str, Any]:
     aliases = [n for n in names if n != chip.name]
-    return {"name": chip.name, "aliases": aliases, "cores": len(chip.cores), "description": chip.description}
+    cores = len(chip.cores) if chip.mesh is None else chip.mesh.chips * chip.mesh.cores_per_chip
+    return {"name": chip.name, "aliases": aliases, "cores": cores, "description": chip.description}
 
 
 def _show(chip: ChipSpec) -> None:
-    from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table
+    from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table, mesh_table
 
     say(f"{chip.name}: {chip.description}")
-    for table in (core_table(chip), limit_table(chip), chip_constant_table(chip)):
+    for table in (core_table(chip), mesh_table(chip), limit_table(chip), chip_constant_table(chip)):
         if table.rows:
             print_table(table)
     references = tuple(f"[{short}] {long}" for short, long in chip.references)

@@ -18,6 +18,7 @@ from snncc.ir import (
     Input,
     LayerNorm,
     Linear,
+    MatMul,
     Mean,
     Neuron,
     Node,
@@ -48,7 +49,9 @@ def unlowerable(graph: Graph) -> Iterator[Problem]:
                 "SNNC-M012", describe(node), f"{name} is real-valued: no spikes compute it", hint=hint
             )
         else:
-            yield problem("SNNC-M012", describe(node), f"no pass lowers {node.kind} to spikes yet")
+            what = f"no pass lowers {node.kind} to spikes yet"
+            way_out = "a network without attention products" if isinstance(node, MatMul) else None
+            yield problem("SNNC-M012", describe(node), what, hint=way_out)
 
 
 def _spatial_mean(graph: Graph, node: Node) -> bool:

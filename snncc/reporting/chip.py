@@ -130,6 +130,22 @@ def core_table(chip: ChipSpec) -> Table:
     )
 
 
+def mesh_table(chip: ChipSpec) -> Table:
+    """What each core of a mesh holds, with sources; no rows for a chip without one."""
+    if chip.mesh is None:
+        return Table("Limits of a core", (), ())
+    mesh = chip.mesh
+    rows = tuple(
+        (name.replace("_", " "), count(bound.limit), bound.grade, bound.source)
+        for name, bound in (*chip.core.items(), ("chip_crossing (hops)", mesh.chip_crossing))
+        if bound is not None
+    )
+    routers = f"{mesh.columns}×{mesh.rows} routers of {plural(mesh.cores_per_router, 'core')}"
+    notes = (f"mesh: {plural(mesh.chips, 'chip')} of {routers}; {mesh.source}",)
+    heads = columns("limit", "#value", "grade", "source")
+    return Table("Limits of a core", heads, rows, notes=notes)
+
+
 def _ids(cores: list[CoreSpec]) -> str:
     return ", ".join(str(c.id) for c in cores)
 

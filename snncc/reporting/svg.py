@@ -78,7 +78,7 @@ def _places(mapped: Mapped) -> dict[str, _Place]:
 
 
 def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
-    """The pieces from input to result, each with its core and the memory it takes."""
+    """The pieces from input to result, each with its core and the memory it takes, or its cores on a mesh."""
     places = _places(mapped)
     right = max(p.x for p in places.values()) + BOX_WIDTH
     edges = [(c, p) for p in mapped.pieces for c in p.connections]
@@ -88,7 +88,10 @@ def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
         _bow(places[c.source], places[p.name], right + SIDE * (i + 1)) for i, (c, p) in enumerate(beside)
     ]
     parts.append(_input_box(mapped, places[INPUT]))
-    parts += [_piece_box(use, places[use.piece.name]) for use in uses]
+    cores: dict[str, list[int]] = {}
+    for tile in mapped.tiles:
+        cores.setdefault(tile.piece, []).append(tile.core)
+    parts += [_piece_box(use, places[use.piece.name], cores.get(use.piece.name, [])) for use in uses]
     bottom = max(p.y for p in places.values()) + BOX_HEIGHT
     parts.append(_result(mapped, places[mapped.output.piece], bottom))
     width = right + max(SIDE * (len(beside) + 1), 60)  # room for the words beside an edge
@@ -146,16 +149,22 @@ def _input_box(mapped: Mapped, at: _Place) -> Markup:
     return _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "port", 35) + lines
 
 
-def _piece_box(use: Use, at: _Place) -> Markup:
+def _piece_box(use: Use, at: _Place, tiled: Sequence[int]) -> Markup:
+    """A piece with its core and memories; on a mesh its cores, whose memories the utilisation table has."""
     piece = use.piece
     parts = [
         _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8),
         _text(at.x + 14, at.y + 22, piece.name, "ink b", 30),
     ]
     core = "no core" if piece.core is None else f"core {piece.core}"
+    core = plural(len(tiled), "core") if tiled else core
     parts.append(_text(at.x + BOX_WIDTH - 14, at.y + 22, core, "accent b", anchor="end"))
     about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
     parts.append(_text(at.x + 14, at.y + 40, about, "dim", 54))
+    if tiled:
+        numbers = ", ".join(map(str, sorted(tiled)))
+        parts.append(_text(at.x + 14, at.y + 60, f"on core {numbers}", "dim s", 60))
+        return Markup("").join(parts)
     parts.append(_gauge(at.x + 14, at.y + 56, "kernel", use.kernel_share, use.kernel_words))
     parts.append(_gauge(at.x + BOX_WIDTH / 2 + 7, at.y + 56, "neurons", use.neuron_share, use.neuron_words))
     return Markup("").join(parts)

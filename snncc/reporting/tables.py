@@ -129,6 +129,7 @@ def _interval(bounds: tuple[int, int]) -> str:
 def _range_row(layer: LayerRange) -> tuple[str, ...]:
     return (
         layer.layer,
+        layer.quantity,
         "proven" if layer.proven else "conditional",
         str(layer.bits),
         _interval((layer.word_low, layer.word_high)),
@@ -142,7 +143,15 @@ def _range_row(layer: LayerRange) -> tuple[str, ...]:
 def range_table(certificate: Certificate) -> Table:
     """What every accumulator may reach, against the chip's word."""
     heads = columns(
-        "layer", "range", "#bits", "#word holds", "#all inputs", "#calibration inputs", "#admitted", "#ties"
+        "layer",
+        "quantity",
+        "range",
+        "#bits",
+        "#word holds",
+        "#all inputs",
+        "#calibration inputs",
+        "#admitted",
+        "#ties",
     )
     notes = (
         "proven: no input that the types allow leaves the word.",

@@ -187,6 +187,15 @@ def test_targets_show_gives_source_and_grade_of_every_number(run: Run) -> None:
     assert "20 pJ (15–61)" in text
 
 
+def test_targets_show_of_a_mesh_gives_the_limits_of_a_core_with_sources(run: Run, run_json: RunJson) -> None:
+    text = " ".join(run("targets", "show", "loihi2", COLUMNS="400").stdout.split())
+    assert "synapse words 16,000 fitted [YOLO]: every printed share" in text
+    assert "mesh: 8 chips of 8×4 routers of 4 cores; [BR]" in text
+    _, found = run_json("targets")
+    cores = {t["name"]: t["cores"] for t in found["targets"]}
+    assert (cores["loihi1"], cores["loihi2"], cores["speck2f"], cores["sim"]) == (4096, 1024, 9, 0)
+
+
 def test_targets_show_speaks_json(run_json: RunJson) -> None:
     code, chip = run_json("targets", "show", "speck")
     assert (code, chip["name"], len(chip["cores"])) == (0, "speck2f", 9)

@@ -85,15 +85,15 @@ REFUSALS = {
     ),
     "reset_to": (
         HARD | {"reset_to": -2},
-        f"{NO}neurons reset to zero, got v_reset is not 0. Try v_reset=0, or --target loihi2.",
+        f"{NO}neurons reset to zero, got v_reset other than 0. Try v_reset=0, or --target loihi2.",
     ),
     "v_min": (
         HARD | {"v_min": -7},
-        f"{NO}neurons have no lower clamp, got v_min. Try no lower bound, or --target loihi2.",
+        f"{NO}neurons have no lower clamp, got a bound v_min. Try no lower bound, or --target loihi2.",
     ),
     "v_init": (
         HARD | {"v_init": 3},
-        f"{NO}neurons start a sample at zero, got v_init. Try v_init=0, or --target loihi2.",
+        f"{NO}neurons start a sample at zero, got v_init other than 0. Try v_init=v_reset=0, or --target loihi2.",
     ),
     "current": (
         HARD | {"synapse_decay": 4096, "synapse_bits": 12},
@@ -101,7 +101,7 @@ REFUSALS = {
     ),
     "low bias": (
         HARD | {"bias": -4097, "weights_bias": 4097},
-        "[SNNC-C009] %n (net.n): bias leaves its 13-bit mantissa, got -4097..0, limit -4096..4095.",
+        "[SNNC-C009] %n (net.n): bias leaves its 13-bit mantissa, got -4097..0, limit -4096..4095. Try smaller biases against the weights, or --target loihi2.",
     ),
     "threshold": (
         HARD | {"threshold": 65537},
@@ -152,7 +152,7 @@ def test_the_bias_of_the_weights_counts() -> None:
     with pytest.raises(CapacityError) as caught:
         ONE.run(integer(weights_bias=4090, bias=6, **HARD))
     assert str(caught.value) == (
-        "[SNNC-C009] %n (net.n): bias leaves its 13-bit mantissa, got 6..4096, limit -4096..4095."
+        "[SNNC-C009] %n (net.n): bias leaves its 13-bit mantissa, got 6..4096, limit -4096..4095. Try smaller biases against the weights, or --target loihi2."
     )
 
 

@@ -99,6 +99,25 @@ def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
     assert str(caught.value) == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava."
 
 
+def test_the_page_names_each_layers_cores_and_what_each_range_is_of(tmp_path: Path) -> None:
+    from snncc.reporting.chip import uses
+    from snncc.reporting.svg import network_svg
+    from snncc.reporting.tables import range_table
+
+    artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
+    figure = network_svg(artifact.mapped, uses(artifact.mapped, LOIHI2.chip))
+    assert "no core" not in figure
+    assert "words" not in figure  # memories of cores that this chip does not have
+    for piece in artifact.mapped.pieces:
+        cores = sorted(t.core for t in artifact.mapped.tiles if t.piece == piece.name)
+        assert f"on core {', '.join(map(str, cores))}" in figure
+    table = range_table(artifact.certificate)
+    assert [row[:2] for row in table.rows[:2]] == [
+        (table.rows[0][0], "membrane"),
+        (table.rows[0][0], "input of one micro-step"),
+    ]
+
+
 def test_without_a_lava_environment_only_lava_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,8 +127,19 @@ def test_without_a_lava_environment_only_lava_is_missing(
     monkeypatch.delenv("SNNCC_LAVA_PYTHON", raising=False)
     monkeypatch.chdir(tmp_path)
     assert lava().status == "elsewhere"
+    monkeypatch.setenv("SNNCC_LAVA_PYTHON", "/nowhere/python")
+    assert lava().status == "unusable"
+    assert lava().note == "SNNCC_LAVA_PYTHON=/nowhere/python: the interpreter does not exist"
+    monkeypatch.delenv("SNNCC_LAVA_PYTHON")
     artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
     with pytest.raises(SnnccError) as caught:
         api.verify(artifact, Dataset(X), executor="lava")
     assert caught.value.code == "SNNC-T001"
     assert api.verify(artifact, Dataset(X)).equivalent
+
+
+def test_an_interpreter_of_lava_without_lava_is_refused(tmp_path: Path) -> None:
+    artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
+    with pytest.raises(UsageError) as caught:
+        api.verify(artifact, Dataset(X), python="python3.10")
+    assert str(caught.value) == "[SNNC-U005] --lava-python: goes with --executor lava, got --executor sim."
