@@ -37,8 +37,8 @@ def batch_note(module: nn.Module, samples: Sequence[Tensor], alone: Sequence[Arr
             together = working_copy(module)(torch.cat(list(samples), axis)).cpu().numpy()
     except Exception:  # user code with batch 1 written into it: nothing to compare
         return "the module does not run at batch 2; captured at batch 1"
-    difference = _difference(together, alone)
-    if difference is None or difference <= NOISE:
+    difference = mixed(together, alone)
+    if not difference:
         return None
     return (
         "samples of a batch influence each other in the module (time runs through the batch): the results "
@@ -46,11 +46,18 @@ def batch_note(module: nn.Module, samples: Sequence[Tensor], alone: Sequence[Arr
     )
 
 
-def _difference(together: Array, alone: Sequence[Array]) -> float | None:
-    """Largest difference over the scale; None where the result has no batch axis."""
-    for axis, (n, m) in enumerate(zip(together.shape, alone[0].shape, strict=False)):
+def mixed(together: Array, alone: Sequence[Array | None]) -> float:
+    """How far a batch of two is from its samples, over its scale; 0 where that is noise.
+
+    Args:
+        together: what the module made of the batch.
+        alone: what it made of each sample, or None where that is not known.
+    """
+    known = next(a for a in alone if a is not None)
+    for axis, (n, m) in enumerate(zip(together.shape, known.shape, strict=False)):
         if n == 2 * m:
-            parts = np.split(together, 2, axis)
+            parts = zip(np.split(together, 2, axis), alone, strict=True)
             scale = float(np.abs(together).max()) + float(np.finfo(np.float32).tiny)
-            return max(float(np.abs(p - a).max()) / scale for p, a in zip(parts, alone, strict=True))
-    return None
+            worst = max(float(np.abs(p - a).max()) for p, a in parts if a is not None) / scale
+            return 0.0 if worst <= NOISE else worst
+    return 0.0  # the result has no batch axis

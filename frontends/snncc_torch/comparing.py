@@ -10,6 +10,7 @@ flips, and on the second with the module's. No more is kept than what the graph 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ from snncc.ir.interp import decode, evaluate, run
 from snncc.ir.magnitude import magnitude
 from snncc.model import Comparison
 from snncc_torch.aten import SiteCall, SiteInfo
-from snncc_torch.batching import batch_note
+from snncc_torch.batching import batch_note, mixed
 from snncc_torch.following import RELATIVE, Followed, follow
 from snncc_torch.forms import Form
 from snncc_torch.neuroncheck import neuron_problems
@@ -69,7 +70,7 @@ class _Tally:
     flips: int = 0
     values: int = 0
     equal: int = 0
-    fired: dict[str, bool] = field(default_factory=dict)
+    fired: set[str] = field(default_factory=set)
 
 
 def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
@@ -88,28 +89,49 @@ def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
     Raises:
         ModelError: SNNC-M006 naming every layer that differs, SNNC-M005 for a module that keeps state.
     """
-    tally = _Tally()
     problems = list(neuron_problems(graph, traced.module, traced.calls, traced.sites))
     given = random_inputs(traced.form, traced.levels)
-    first = _Lockstep(graph, traced, given[0], tally, alone=True)
-    second = _Lockstep(graph, traced, given[1], tally)
-    results = [_run_both(traced, first), _run_both(traced, second)]
+    first = _Lockstep(graph, traced, alone=True)
+    result = _run_both(traced, first, given[0])
+    second, notes = _second(graph, traced, given, result)
     raise_all(overwritten(traced.original, traced.module))
     problems += [*first.problems, *second.problems]
     raise_all({p.where: p for p in reversed(problems)}.values())
     end_to_end = first.end_to_end
     if not first.alone:
         mine = run(graph, _at_each(first.x, graph.steps)[None], keep=()).result
-        end_to_end = float(np.abs(mine.reshape(results[0].shape) - results[0]).max(initial=0.0))
-    neurons = sum(isinstance(n, Neuron) for n in graph.nodes)
+        end_to_end = float(np.abs(mine.reshape(result.shape) - result).max(initial=0.0))
+    one, two = first.tally, second.tally
+    neurons = [n.source or n.name for n in graph.nodes if isinstance(n, Neuron)]
     made = Comparison(
-        len(given), neurons + 1, tally.worst, tally.flips, end_to_end, tally.values, tally.equal
-    )
-    silent = [path for path, fired in tally.fired.items() if not fired]
-    return made, (
-        *_batch_notes(traced, given, results),
-        *(f"{path}: never fired on the two test inputs" for path in silent),
-    )
+        len(given), len(neurons) + 1, max(one.worst, two.worst), one.flips + two.flips, end_to_end,
+        one.values + two.values, one.equal + two.equal,
+    )  # fmt: skip
+    silent = [path for path in dict.fromkeys(neurons) if path not in one.fired | two.fired]
+    return made, (*notes, *(f"{path}: never fired on the two test inputs" for path in silent))
+
+
+def _second(
+    graph: Graph, traced: Traced, given: tuple[Tensor, Tensor], result: Array
+) -> tuple[_Lockstep, Iterable[str]]:
+    """The second input, in one batch with the first, of which ``result`` is what the module made alone.
+
+    So one run shows too that samples do not see each other. If anything differs, the second runs alone.
+    """
+    if "B" not in traced.form.lead:
+        alone = _Lockstep(graph, traced)
+        _run_both(traced, alone, given[1])
+        return alone, ()
+    axis = traced.form.lead.index("B")
+    both = _Lockstep(graph, traced, samples=2)
+    with contextlib.suppress(Exception):  # user code with batch 1 written into it
+        together = _run_both(traced, both, torch.cat(given[::-1], axis))
+        if not both.problems and not mixed(together, (None, result)):
+            return both, ()
+    alone = _Lockstep(graph, traced)
+    results = (result, _run_both(traced, alone, given[1]))
+    note = batch_note(traced.module, given, results, axis)
+    return alone, () if note is None else (note,)
 
 
 def random_inputs(form: Form, levels: int) -> tuple[Tensor, Tensor]:
@@ -124,18 +146,12 @@ def random_inputs(form: Form, levels: int) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _batch_notes(traced: Traced, given: tuple[Tensor, ...], alone: list[Array]) -> Iterable[str]:
-    if "B" not in traced.form.lead:
-        return ()
-    note = batch_note(traced.module, given, alone, traced.form.lead.index("B"))
-    return () if note is None else (note,)
-
-
 # ---- one input ----------------------------------------------------------------------------------
 
 
-def _run_both(traced: Traced, lockstep: _Lockstep) -> Array:
+def _run_both(traced: Traced, lockstep: _Lockstep, given: Tensor) -> Array:
     """Run the module, and with it the graph; what the module makes of the input."""
+    lockstep.start(given)
     fresh = working_copy(traced.module)
     for path, part in nn.Module.named_modules(fresh):
         if path in lockstep.neurons:
@@ -144,7 +160,7 @@ def _run_both(traced: Traced, lockstep: _Lockstep) -> Array:
             part.register_forward_hook(lockstep.layer_ran(path))
     watch = Watch(fresh)
     with torch.no_grad():
-        result = _array(fresh(lockstep.given.clone()))
+        result = _array(fresh(given.clone()))
     raise_all(watch.problems({site.path for site in traced.sites}))
     lockstep.finish(result)
     return result
@@ -154,8 +170,8 @@ class _Lockstep:
     """Evaluates a graph while its module runs, as far as the module has come.
 
     Attributes:
-        given: the input as the module takes it.
-        x: the same [T, *shape], or [1, *shape] where the module repeats it over time.
+        x: the first sample of the input, [T, *shape], or [1, *shape] where the module repeats it.
+        samples: in the batch that the module gets; the graph gets the first.
         alone: whether the graph goes on with its own results where they agree with the module's, as
             if no module were there; else with the module's, so that each layer is judged alone.
         end_to_end: largest |difference| of the results, if it ran ``alone`` up to there.
@@ -169,11 +185,10 @@ class _Lockstep:
         sizes: their magnitudes.
     """
 
-    def __init__(
-        self, graph: Graph, traced: Traced, given: Tensor, tally: _Tally, *, alone: bool = False
-    ) -> None:
-        self.graph, self.tally, self.given, self.alone = graph, tally, given, alone
-        self.x = _array(given).reshape(-1, *graph.input.shape)
+    def __init__(self, graph: Graph, traced: Traced, *, samples: int = 1, alone: bool = False) -> None:
+        self.graph, self.samples, self.alone = graph, samples, alone
+        self.batch_major = traced.form.lead == ("B", "T")
+        self.tally = _Tally()
         self.end_to_end = 0.0
         self.neurons: dict[str, deque[str | None]] = {site.path: deque() for site in traced.sites}
         for call in traced.calls:
@@ -187,6 +202,17 @@ class _Lockstep:
         self.values: dict[str, Array] = {}
         self.sizes: dict[str, Array] = {}
         self.problems: list[Problem] = []
+
+    def start(self, given: Tensor) -> None:
+        """The module is about to run on ``given``."""
+        self.x = np.array(self._own(given.numpy(), self.graph.input.shape))
+
+    def _own(self, x: Array, shape: tuple[int, ...]) -> Array:
+        """The first sample's part of what the module computed, [T, *shape] or [1, *shape]."""
+        one = math.prod(shape)
+        batched = x.size in (self.samples * one, self.samples * one * self.graph.steps)
+        n = self.samples if batched else 1
+        return x.reshape(n, -1, *shape)[0] if self.batch_major else x.reshape(-1, n, *shape)[:, 0]
 
     def neuron_ran(self, path: str) -> Any:
         """Forward hook of a neuron."""
@@ -267,13 +293,14 @@ class _Lockstep:
 
     def _take_neuron(self, node: Neuron) -> None:
         where, shape = node.source or node.name, self.graph.types[node.name].shape
-        drive, fired = (_at_each(a.reshape(-1, *shape), self.graph.steps) for a in self.heard.pop(node.name))
+        drive, fired = (_at_each(self._own(a, shape), self.graph.steps) for a in self.heard.pop(node.name))
         mine, size = (_at_each(kept[node.inputs[0]], self.graph.steps) for kept in (self.values, self.sizes))
         self.alone &= not self._differs(where, "input", drive, mine, size)
         followed = follow(node, mine, fired=fired, size=size)
         self.alone &= followed == Followed(0, 0) and not node.is_readout
         self.tally.flips += followed.flips
-        self.tally.fired[where] = self.tally.fired.get(where, False) or bool(fired.any())
+        if fired.any():
+            self.tally.fired.add(where)
         if followed.wrong:
             what = "spikes differ from the module's away from the threshold"
             self.problems.append(problem("SNNC-M006", where, what, got=f"{followed.wrong} of {fired.size}"))
@@ -284,9 +311,9 @@ class _Lockstep:
         if node.name not in self.heard:
             return None
         found, shape = self.heard.pop(node.name)[0], mine.shape[1:]
-        if found.size not in (math.prod(shape), self.graph.steps * math.prod(shape)):
+        if found.size not in (n * self.samples * math.prod(shape) for n in (1, self.graph.steps)):
             return None
-        theirs = found.reshape(-1, *shape)
+        theirs = self._own(found, shape)
         if len(mine) == 1:
             return theirs[:1] if bool((theirs == theirs[:1]).all()) else theirs
         if len(theirs) == 1 and bool((mine != mine[:1]).any()):
@@ -295,6 +322,8 @@ class _Lockstep:
 
     def _take_result(self, node: Output, result: Array) -> None:
         name, steps = node.inputs[0], self.graph.steps
+        if self.samples > 1:
+            result = self._own(result, self.graph.types[name].shape)
         mine, size = (decode(node, _at_each(kept[name], steps)[None]) for kept in (self.values, self.sizes))
         if mine.size != result.size:
             made = problem(

@@ -115,6 +115,8 @@ class _State:
 def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str, Array]) -> dict[str, Array]:
     state = {n.name: _State() for n in graph.nodes}
     kept: dict[str, list[Array]] = {name: [] for name in names}
+    wanted = {*names, *(n.inputs[0] for n in graph.nodes if isinstance(n, Delay))}
+    last_reader = {name: n.name for n in graph.nodes for name in n.inputs if name not in wanted}
     for t in range(graph.steps):
         env: dict[str, Array] = {}
         for node in graph.nodes:
@@ -122,6 +124,8 @@ def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str
             env[node.name] = (
                 _step(node, graph, env, x[:, t], state[node.name]) if known is None else known[:, t]
             )
+            for name in {i for i in node.inputs if last_reader.get(i) == node.name}:
+                del env[name]  # a large network's values do not all fit at once
         for node in graph.nodes:
             if isinstance(node, Delay):
                 state[node.name].line.append(env[node.inputs[0]])
