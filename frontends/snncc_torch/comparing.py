@@ -15,6 +15,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,11 @@ def _second(
     return alone, () if note is None else (note,)
 
 
+def _parents(path: str) -> Iterable[str]:
+    """Paths of the modules around the module at ``path``."""
+    return accumulate(path.split(".")[:-1], "{}.{}".format)
+
+
 def random_inputs(form: Form, levels: int) -> tuple[Tensor, Tensor]:
     """Two random inputs of batch 1 as the module takes them: counts 0..levels, else normal numbers."""
     rng = np.random.default_rng(7)
@@ -193,8 +199,12 @@ class _Lockstep:
         self.neurons: dict[str, deque[str | None]] = {site.path: deque() for site in traced.sites}
         for call in traced.calls:
             self.neurons[call.path].append(call.node if call.node in graph.by_name else None)
+        # A module with layers inside it delivers what the last of them makes of its own node's result.
+        outer = {path for n in graph.nodes for path in _parents(n.source)}
         self.layers = frozenset(
-            n.name for n in graph.nodes if n.name == n.source and n.name not in traced.repeated
+            n.name
+            for n in graph.nodes
+            if n.name == n.source and n.name not in traced.repeated and n.name not in outer
         )
         self.left = deque(graph.nodes)
         self.last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
