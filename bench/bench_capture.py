@@ -177,7 +177,7 @@ def measured(case: Case) -> dict[str, Any]:
     """Capture a model in this process."""
     import torch
 
-    from snncc.ir.costs import node_costs
+    from snncc.analysis.operations import node_costs
     from snncc_torch import capture
     from snncc_torch.zoo import calibrate_batchnorm
 

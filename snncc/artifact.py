@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.numpy import save as save_safetensors
 
+from snncc.analysis.certificate import Certificate
+from snncc.analysis.operations import host_macs
 from snncc.data import Dataset
-from snncc.equivalence.certificate import Certificate
-from snncc.equivalence.verify import CHUNK
 from snncc.errors import ModelError, SnnccError, fail
-from snncc.ir.costs import host_macs
+from snncc.ir.batches import CHUNK
 from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import Certificate
+from snncc.analysis.certificate import Certificate
 from snncc.ir.graph import Graph
 from snncc.mapping.mapped import Mapped, Schedule
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snncc.equivalence.ranges import rest_drive
+from snncc.analysis.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
 from snncc.ir import Const, Graph, HostRegion, Input, Neuron, Node, Number, Reset, Rounding, Spikes
 from snncc.ir.const import number_array

@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import Certificate, LayerRange
-from snncc.equivalence.claims import LayerSums, layer_range, layer_sums
-from snncc.equivalence.ranges import held, type_extremes
+from snncc.analysis.certificate import Certificate, LayerRange
+from snncc.analysis.claims import LayerSums, layer_range, layer_sums
+from snncc.analysis.ranges import held, type_extremes
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir import Graph, Neuron
@@ -148,7 +148,7 @@ def _input_range(spikes: Graph, sums: LayerSums, bits: int, allowed: tuple[int, 
     """
     neuron = sums.neuron
     assert isinstance(neuron.gain, int)
-    possible = type_extremes(spikes, spikes.by_name[neuron.name])
+    possible = type_extremes(spikes, spikes.layers[neuron.name].neuron)
     low, high = (int(v) // neuron.gain for v in possible.merged())
     whole = neuron.gain * held(neuron, spikes.steps)
     seen = (max(low, sums.observed[0] // whole), min(high, sums.observed[1] // whole))

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from snncc.equivalence.certificate import LayerRange
-from snncc.equivalence.claims import LayerSums, layer_range
+from snncc.analysis.certificate import LayerRange
+from snncc.analysis.claims import LayerSums, layer_range
 from snncc.errors import Problem, problem
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import Gate, Mapped, Piece

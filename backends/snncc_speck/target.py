@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import Certificate, LayerRange
-from snncc.equivalence.claims import LayerSums, layer_sums
+from snncc.analysis.certificate import Certificate, LayerRange
+from snncc.analysis.claims import LayerSums, layer_sums
 from snncc.errors import Problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.graph import Graph

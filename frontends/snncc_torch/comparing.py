@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snncc.analysis.magnitude import magnitude
 from snncc.errors import Problem, problem, raise_all
 from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
-from snncc.ir.magnitude import magnitude
 from snncc.model import Comparison
 from snncc_torch.aten import SiteCall, SiteInfo
 from snncc_torch.batching import batch_note, mixed

@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import Certificate
-from snncc.equivalence.claims import layer_range, layer_sums
+from snncc.analysis.certificate import Certificate
+from snncc.analysis.claims import layer_range, layer_sums
 from snncc.errors import problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.lowering import Lowered, Options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.bounds import free_bounds
+from snncc.analysis.free_bounds import free_bounds
 from snncc.equivalence.result import (
     Accuracy,
     Divergence,
@@ -19,9 +19,8 @@ from snncc.equivalence.result import (
     Verification,
 )
 from snncc.errors import fail
-from snncc.ir.graph import Graph
-from snncc.ir.interp import Run, run
-from snncc.ir.nodes import Decode, OverTime
+from snncc.ir.batches import CHUNK, accuracy, decisions, in_chunks
+from snncc.ir.interp import Run
 from snncc.mapping.mapped import Mapped, Schedule
 from snncc.simulation import Activity
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 SHUFFLE_SEED = 1
-CHUNK = 128  # samples that are computed at once
 
 
 def verify_artifact(
@@ -84,31 +82,6 @@ def verify_artifact(
         bounds=() if exact else tuple(_bounds(artifact, data, spikes)),
         shuffled=None if other_order is None else _shuffled(artifact, data, integer, other_order),
     )
-
-
-def in_chunks(
-    graph: Graph, x: Array, keep: tuple[str, ...] | None = None, host: Mapping[str, Array] | None = None
-) -> Run:
-    """:func:`snncc.ir.interp.run` in pieces that bound memory."""
-    runs = []
-    for i in range(0, len(x), CHUNK):
-        part = {name: v[i : i + CHUNK] for name, v in (host or {}).items()}
-        runs.append(run(graph, x[i : i + CHUNK], keep, part))
-    values = {name: np.concatenate([r.values[name] for r in runs]) for name in runs[0].values}
-    return Run(values, np.concatenate([r.result for r in runs]))
-
-
-def decisions(graph: Graph, result: Array) -> Array:
-    """Largest class score of each sample, over the flattened result; scores of several timesteps add up."""
-    output = graph.output
-    per_step = graph.steps > 1 and output.over_time is OverTime.NONE and output.decode is not Decode.MEMBRANE
-    scores = result.sum(axis=1) if per_step else result
-    return np.asarray(scores.reshape(len(scores), -1).argmax(axis=1))
-
-
-def accuracy(graph: Graph, result: Array, labels: Array | None) -> float | None:
-    """Share of samples [N, ...] decided as labelled."""
-    return None if labels is None else float((decisions(graph, result) == labels).mean())
 
 
 def _values(mapped: Mapped, integer: Run, spikes: Activity) -> list[tuple[Any, Array, Array]]:

@@ -13,7 +13,10 @@ import numpy as np
 
 from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir.const import Const
-from snncc.ir.nodes import Delay, HostRegion, Input, Neuron, Node, Output, WindowNeuron
+from snncc.ir.layers import AnyNeuron, Layer, layers_of
+from snncc.ir.neurons import Delay, Neuron, WindowNeuron
+from snncc.ir.node import Node, only, want
+from snncc.ir.ports import Input, Output
 from snncc.ir.types import Current, Family, Spikes, ValueType
 
 
@@ -78,10 +81,15 @@ class Graph:
         assert isinstance(last, Output)
         return last
 
+    @cached_property
+    def layers(self) -> MappingProxyType[str, Layer]:
+        """Neurons outside host regions with what drives them, by the neuron's name, in order."""
+        return MappingProxyType({layer.neuron.name: layer for layer in layers_of(self.nodes)})
+
     @property
-    def neurons(self) -> tuple[Neuron | WindowNeuron, ...]:
+    def neurons(self) -> tuple[AnyNeuron, ...]:
         """All neuron nodes outside host regions, in order."""
-        return tuple(n for n in self.nodes if isinstance(n, Neuron | WindowNeuron))
+        return tuple(layer.neuron for layer in self.layers.values())
 
     def rewrite(self, change: Callable[[Node], Node | None]) -> Graph:
         """A new graph in which ``change`` replaced nodes; None leaves a node as it is."""
@@ -105,6 +113,25 @@ class Graph:
     def elements(self, name: str) -> int:
         """Number of elements of a value (one sample, one timestep)."""
         return math.prod(self.types[name].shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostRegion(Node):
+    """A node that is a float graph that the host computes: what stands before the first spike.
+
+    ``body`` has one input and one output and keeps its own float semantics in every family.
+    """
+
+    kind = "host"
+    body: Graph
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        """See :class:`Node`."""
+        x = only(self, args)
+        want(self.body.family is Family.FLOAT, self, "body must be a float graph", self.body.family)
+        declared = self.body.types[self.body.input.name]
+        want(declared == x, self, "input does not fit the body", x, declared)
+        return self.body.types[self.body.output.name]
 
 
 def _constants(nodes: Iterable[Node]) -> Iterator[Const]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import weighted_inputs
 from snncc.errors import Problem, SnnccError, fail, raise_all
 from snncc.ir import (
     Add,
@@ -184,8 +183,8 @@ def _output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
 def _connections(
     graph: Graph, neuron: WindowNeuron, tensors: dict[str, Array], poolings: tuple[int, ...]
 ) -> Iterator[Connection]:
-    path, weighted, _ = weighted_inputs(graph, neuron)
-    for node in path:
+    layer = graph.layers[neuron.name]
+    for node in layer.path:
         identity = isinstance(node, Add | Reshape | Linear | Conv2d) or _keeps_order(graph, node)
         if not identity:
             raise fail(
@@ -195,10 +194,10 @@ def _connections(
                 hint="pooling behind the neuron",
             )
     times = Counter([neuron.inputs[0]])
-    for node in reversed(path):
+    for node in reversed(layer.path):
         if not isinstance(node, Linear | Conv2d):
             times.update({i: n * times[node.name] for i, n in Counter(node.inputs).items()})
-    for node in weighted:
+    for node in layer.weighted:
         # Sums that meet again, x + (x + y), bring what they share twice.
         for way in times[node.name] * tuple(_ways(graph, node.inputs[0], ())):
             address, weight = _address(graph, node, way, poolings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.equivalence.ranges import held, start_range, type_extremes
+from snncc.analysis.ranges import held, start_range, type_extremes
 from snncc.ir import Const, Graph, Neuron
 from snncc.passes.base import Semantics
 

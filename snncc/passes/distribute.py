@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.equivalence.ranges import weighted_inputs
-from snncc.ir import Graph, Neuron, Node
+from snncc.ir import Graph, Node
 from snncc.passes.base import Semantics
 
 
@@ -27,7 +26,7 @@ class Distribute:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        driving = {n.name: weighted_inputs(graph, n)[0] for n in graph.nodes if isinstance(n, Neuron)}
+        driving = {name: layer.path for name, layer in graph.layers.items()}
         readers = Counter(part.name for parts in driving.values() for part in parts)
         if max(readers.values(), default=0) <= 1:
             return graph

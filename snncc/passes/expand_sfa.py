@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.equivalence.ranges import precharge, rest_drive, weighted_inputs
+from snncc.analysis.ranges import precharge, rest_drive
 from snncc.errors import fail
 from snncc.ir import (
     Add,
@@ -120,18 +120,18 @@ class _Expansion:
         for node in self.graph.nodes:
             known = [depth[i] for i in node.inputs if i in depth]
             depth[node.name] = max(known, default=0) + isinstance(node, Neuron)
-        for neuron in (n for n in self.graph.nodes if isinstance(n, Neuron)):
-            for weighted in weighted_inputs(self.graph, neuron)[1]:
-                other = depth.get(f"->{weighted.name}", depth[neuron.name])
-                if other != depth[neuron.name] and self.exact:
+        for name, layer in self.graph.layers.items():
+            for weighted in layer.weighted:
+                other = depth.get(f"->{weighted.name}", depth[name])
+                if other != depth[name] and self.exact:
                     raise fail(
                         "SNNC-M012",
                         describe(weighted),
                         "its sums reach neurons of different depth, and currents cannot wait",
-                        got=f"depths {other} and {depth[neuron.name]}",
+                        got=f"depths {other} and {depth[name]}",
                         hint="a neuron in front of the shortcut",
                     )
-                depth[f"->{weighted.name}"] = depth[neuron.name]
+                depth[f"->{weighted.name}"] = depth[name]
         return depth
 
     def _expand(self, node: Node) -> None:

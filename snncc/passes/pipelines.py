@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import Approximation, PassRecord
-from snncc.equivalence.layerwise import compare_layers
-from snncc.equivalence.verify import accuracy, decisions, in_chunks
+from snncc.analysis.certificate import Approximation, PassRecord
+from snncc.analysis.layerwise import compare_layers
 from snncc.errors import ModelError, fail
 from snncc.hw.spec import ChipSpec
+from snncc.ir.batches import accuracy, decisions, in_chunks
 from snncc.ir.graph import Graph
 from snncc.ir.interp import Run
 from snncc.ir.nodes import Decode

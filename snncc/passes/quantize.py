@@ -10,15 +10,13 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import extremes, held, rest_drive, weighted_inputs
+from snncc.analysis.ranges import extremes, held, rest_drive
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Const,
-    Conv2d,
     Decode,
     Family,
     Graph,
-    Linear,
     Neuron,
     Node,
     Number,
@@ -29,11 +27,11 @@ from snncc.ir import (
 )
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
+from snncc.ir.layers import Weighted
 from snncc.passes.base import Semantics, describe
 from snncc.passes.lowerable import unlowerable
 
 Array = NDArray[Any]
-Weighted = Linear | Conv2d
 
 # Fixed-point places of a leak: the finest that keeps v·decay within 63 bits for 32-bit membranes.
 DECAY_BITS = 12
@@ -75,7 +73,7 @@ class Quantize:
         """See the class."""
         raise_all(_unsupported(graph, self.synapses))
         graph = graph.rewrite(_synapse_first)
-        keep = tuple(dict.fromkeys(name for n in _neurons(graph) for name in weighted_inputs(graph, n)[2]))
+        keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
         values = {
             k: v.reshape(-1, *v.shape[2:]) for k, v in run(graph, self.calibration, keep).values.items()
         }
@@ -169,7 +167,7 @@ def _layers(graph: Graph) -> Iterator[tuple[list[Neuron], list[Weighted]]]:
     shared: nx.Graph[str] = nx.Graph()
     for neuron in _neurons(graph):
         shared.add_node(neuron.name)
-        shared.add_edges_from((neuron.name, w.name) for w in weighted_inputs(graph, neuron)[1])
+        shared.add_edges_from((neuron.name, w.name) for w in graph.layers[neuron.name].weighted)
     for component in nx.connected_components(shared):
         members = [n for n in graph.nodes if n.name in component]
         yield [n for n in members if isinstance(n, Neuron)], [n for n in members if isinstance(n, Weighted)]
@@ -198,7 +196,7 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
         return problem("SNNC-M012", describe(node), what, hint=hint)
 
     yield from unlowerable(graph)
-    driving = {w.name for n in _neurons(graph) for w in weighted_inputs(graph, n)[1]}
+    driving = {w.name for layer in graph.layers.values() for w in layer.weighted}
     for node in graph.nodes:
         if isinstance(node, Weighted) and node.name not in driving:
             yield no(

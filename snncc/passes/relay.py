@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import weighted_inputs
-from snncc.equivalence.verify import in_chunks
 from snncc.ir import Const, Conv2d, Current, Delay, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
+from snncc.ir.batches import in_chunks
 from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
 from snncc.passes.bound_counts import BoundCounts
@@ -165,8 +164,7 @@ def compare_shortcuts(
     shared = shared_sums(graph)
     if not shared:
         return None
-    neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
-    sources = {name for n in neurons for name in weighted_inputs(graph, n)[2]}
+    sources = {name for layer in graph.layers.values() for name in layer.sources}
     values = in_chunks(graph, calibration, (*sorted(sources), *shared)).values
     values |= {_relay_name(name): values[name] for name in shared}
     distributed, relayed = Distribute().run(graph), Relay().run(graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from snncc.ir.costs import NodeCost, Operand, node_costs
+from snncc.analysis.operations import NodeCost, Operand, node_costs
 from snncc.ir.graph import Graph
 from snncc.ir.node import Node
 from snncc.ir.nodes import HostRegion, Neuron, WindowNeuron

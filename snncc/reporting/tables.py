@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from snncc.equivalence.certificate import Approximation, Certificate, LayerRange
+from snncc.analysis.certificate import Approximation, Certificate, LayerRange
 from snncc.equivalence.result import LayerMatch, Verification
 from snncc.reporting.numbers import count, percent, ratio
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from captured_zoo import captured
+from snncc.analysis.operations import Operand, node_costs
 from snncc.ir import Graph, Linear, Spikes
-from snncc.ir.costs import Operand, node_costs
 from snncc_torch.zoo import REDUCED
 
 

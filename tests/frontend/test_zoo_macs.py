@@ -12,8 +12,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from torch.utils.flop_counter import FlopCounterMode
 
 from captured_zoo import captured
+from snncc.analysis.operations import node_costs
 from snncc.ir import MatMul
-from snncc.ir.costs import node_costs
 from snncc.model import Model
 from snncc_torch import capture
 from snncc_torch.nn import SFA

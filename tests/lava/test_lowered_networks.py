@@ -15,7 +15,6 @@ from lava_folders import expected_train, write_folder
 
 from loihi_nets import chip
 from random_graphs import Builder, lif_graphs, random_inputs, sfa_graphs, stateful_graphs
-from snncc.equivalence.verify import in_chunks
 from snncc.hw.spec import ChipSpec
 from snncc.ir import (
     Add,
@@ -34,6 +33,7 @@ from snncc.ir import (
     WindowNeuron,
     interp,
 )
+from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
 from snncc.mapping.mapped import Schedule
 from snncc.model import Model

@@ -10,8 +10,8 @@ import pytest
 
 from random_graphs import Builder, random_inputs
 from simulator.simnets import Net, Way
-from snncc.equivalence.claims import layer_sums
-from snncc.equivalence.ranges import held
+from snncc.analysis.claims import layer_sums
+from snncc.analysis.ranges import held
 from snncc.errors import CapacityError
 from snncc.ir import (
     Add,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from random_graphs import lif_graphs, random_inputs, sfa_graphs, stateful_graphs
-from snncc.equivalence.verify import in_chunks
 from snncc.ir import Graph
+from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
 from snncc.mapping.mapped import Schedule

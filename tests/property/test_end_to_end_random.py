@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import snncc_torch
 from random_graphs import random_inputs, sfa_graphs, speck_graphs, stateful_graphs
-from snncc.equivalence.bounds import free_bounds
-from snncc.equivalence.verify import in_chunks
+from snncc.analysis.free_bounds import free_bounds
 from snncc.errors import CapacityError
 from snncc.ir import Graph
+from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Schedule

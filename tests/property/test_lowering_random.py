@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from random_graphs import random_inputs, sfa_graphs, stateful_graphs
-from snncc.equivalence.layerwise import compare_layers
+from snncc.analysis.layerwise import compare_layers
 from snncc.ir import Graph, Neuron, parse, to_text
 from snncc.ir.interp import run
 from snncc.passes.base import Pass

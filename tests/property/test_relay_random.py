@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from random_graphs import random_inputs
 from relay_nets import lowered_by, shortcut_graphs
-from snncc.equivalence.ranges import type_extremes
-from snncc.equivalence.verify import in_chunks
+from snncc.analysis.ranges import type_extremes
 from snncc.ir import Graph, Neuron, parse, to_text
+from snncc.ir.batches import in_chunks
 from snncc.ir.interp import run
 from snncc.mapping.check import check_mapped
 from snncc.passes.bound_counts import BoundCounts

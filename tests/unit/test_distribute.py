@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from random_graphs import random_inputs
-from snncc.equivalence.ranges import weighted_inputs
-from snncc.equivalence.verify import in_chunks
 from snncc.errors import SnnccError
 from snncc.ir import (
     Add,
@@ -29,6 +27,7 @@ from snncc.ir import (
     Rounding,
     to_text,
 )
+from snncc.ir.batches import in_chunks
 from snncc.ir.interp import run
 from snncc.lowering import Options
 from snncc.model import Model
@@ -103,15 +102,15 @@ def test_values_are_those_of_before(blocks: int, neuron: Neuron, steps: int) -> 
 def test_every_neuron_has_its_own_copies_of_the_same_weights(blocks: int) -> None:
     graph = ms_resnet(blocks)
     new = Distribute().run(graph)
-    driving = [part.name for n in new.neurons for part in weighted_inputs(new, n)[0]]
+    driving = [part.name for layer in new.layers.values() for part in layer.path]
     assert len(driving) == len(set(driving))
     # What no neuron shared is there as before, and every neuron reads the weights that it read.
     assert [n for n in new.nodes if isinstance(n, Neuron)] == [
         replace(n, inputs=new.by_name[n.name].inputs) for n in graph.nodes if isinstance(n, Neuron)
     ]
     for neuron in graph.neurons:
-        was, now = (weighted_inputs(g, g.by_name[neuron.name]) for g in (graph, new))
-        assert [(w.weight.digest, w.inputs) for w in was[1]] == [(w.weight.digest, w.inputs) for w in now[1]]
+        was, now = (g.layers[neuron.name] for g in (graph, new))
+        assert [(w.weight.digest, w.inputs) for w in was.weighted] == [(w.weight.digest, w.inputs) for w in now.weighted]
     # Reader i of the sum has i + 1 branches; beside them stand the inner convolutions.
     weights = [n for n in new.nodes if isinstance(n, Conv2d)]
     assert len(weights) == (blocks + 1) * (blocks + 2) // 2 + blocks

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from snncc import api
+from snncc.analysis.magnitude import magnitude
 from snncc.errors import ModelError
 from snncc.ir import (
     Add,
@@ -44,7 +45,6 @@ from snncc.ir import (
 )
 from snncc.ir.evaluation import evaluate
 from snncc.ir.interp import run
-from snncc.ir.magnitude import magnitude
 from snncc.ir.nodes import KINDS
 from snncc.model import Model
 from snncc.passes.quantize import Quantize

@@ -12,7 +12,7 @@ import pytest
 from random_graphs import Builder, random_inputs
 from relay_nets import blocks, lowered_by
 from simulator.simnets import Net, Way
-from snncc.equivalence.ranges import extremes, type_extremes
+from snncc.analysis.ranges import extremes, type_extremes
 from snncc.errors import ModelError
 from snncc.ir import (
     Add,

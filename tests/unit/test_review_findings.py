@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snncc
+from snncc.analysis.claims import layer_sums
 from snncc.artifact import read_artifact, write_artifact
 from snncc.data import Dataset, as_dataset
-from snncc.equivalence.claims import layer_sums
 from snncc.errors import SnnccError
 from snncc.ir import (
     Add,

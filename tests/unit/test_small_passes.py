@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from snncc.analysis.operations import host_macs
 from snncc.errors import ModelError
 from snncc.ir import (
     Add,
@@ -27,7 +28,6 @@ from snncc.ir import (
     Scale,
     SumPool2d,
 )
-from snncc.ir.costs import host_macs
 from snncc.ir.interp import run
 from snncc.passes.base import Pipeline
 from snncc.passes.fold_conv_bn import FoldConvBN

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import drive, rest_drive, signed_part, start_range, weighted_inputs
+from snncc.analysis.ranges import drive, rest_drive, signed_part, start_range
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
 from snncc.ir.nodes import Neuron, Node, Output
@@ -53,16 +53,16 @@ def _is_between(graph: Graph, node: Node) -> bool:
 
 
 def _counts(graph: Graph, neuron: Neuron, known: dict[str, Interval], capped: bool) -> Interval:
-    _, weighted, sources = weighted_inputs(graph, neuron)
-    least = {name: known[name][0] for name in sources}
-    most = {name: known[name][1] for name in sources}
+    layer = graph.layers[neuron.name]
+    least = {name: known[name][0] for name in layer.sources}
+    most = {name: known[name][1] for name in layer.sources}
     start, _ = start_range(neuron, rest_drive(graph, neuron), 1)
     theta = neuron.threshold
     assert isinstance(theta, int)
     positive_most = drive(graph, neuron, most, signed_part(1))
     high = np.maximum(0, (start + positive_most) // theta)
     total_least = drive(graph, neuron, least, signed_part(1)) + drive(graph, neuron, most, signed_part(-1))
-    steady = max(int(w.weight.array.max(initial=0)) for w in weighted) <= theta
+    steady = max(int(w.weight.array.max(initial=0)) for w in layer.weighted) <= theta
     low = np.where(steady & (start < theta), np.maximum(0, (start + total_least) // theta), 0)
     if capped:
         low, high = np.minimum(low, neuron.max_spikes), np.minimum(high, neuron.max_spikes)

@@ -10,21 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import (
-    Const,
-    Conv2d,
-    Family,
-    Graph,
-    Linear,
-    Neuron,
-    Node,
-    Number,
-    Spikes,
-    ValueType,
-    WindowNeuron,
-)
+from snncc.ir import Const, Family, Graph, Neuron, Number, Spikes, ValueType, WindowNeuron
 from snncc.ir.const import number_array
-from snncc.ir.interp import evaluate
+from snncc.ir.evaluation import evaluate
+from snncc.ir.layers import AnyNeuron, Weighted
 
 Array = NDArray[Any]
 
@@ -48,28 +37,11 @@ class Extremes:
         return self.low.min(initial=0), self.high.max(initial=0)
 
 
-def weighted_inputs(graph: Graph, neuron: Node) -> tuple[list[Node], list[Linear | Conv2d], list[str]]:
-    """The drive of a neuron: its nodes in order, the weighted ones, and the spike values they read.
-
-    Walks from the neuron back to the weighted nodes, which end the walk.
-    """
-    wanted = {neuron.inputs[0]}
-    path: list[Node] = []
-    for node in reversed(graph.nodes):
-        if node.name not in wanted:
-            continue
-        path.append(node)
-        if not isinstance(node, Linear | Conv2d):
-            wanted |= set(node.inputs)
-    weighted = [n for n in reversed(path) if isinstance(n, Linear | Conv2d)]
-    return path[::-1], weighted, [n.inputs[0] for n in weighted]
-
-
 def drive(
     graph: Graph,
-    neuron: Node,
+    neuron: AnyNeuron,
     values: Mapping[str, Array],
-    change: Callable[[Linear | Conv2d], Linear | Conv2d],
+    change: Callable[[Weighted], Weighted],
 ) -> Array:
     """What the neuron's membrane receives, [N, *shape], when ``change`` is applied to the weighted nodes.
 
@@ -78,8 +50,8 @@ def drive(
     ``values`` holds the spike values [N, *shape] that the weighted nodes read.
     """
     env: dict[str, Array] = {}
-    for node in weighted_inputs(graph, neuron)[0]:
-        if isinstance(node, Linear | Conv2d):
+    for node in graph.layers[neuron.name].path:
+        if isinstance(node, Weighted):
             env[node.name] = evaluate(change(node), [values[node.inputs[0]]])
         else:
             env[node.name] = evaluate(node, [env[i] for i in node.inputs])
@@ -88,26 +60,26 @@ def drive(
     return received * number_array(gain, received.ndim) if isinstance(gain, Const) or gain != 1 else received
 
 
-def signed_part(sign: int) -> Callable[[Linear | Conv2d], Linear | Conv2d]:
+def signed_part(sign: int) -> Callable[[Weighted], Weighted]:
     """Keeps a node's weights of one sign (1 or -1), and no bias: what ``drive`` takes as change."""
 
-    def keep(node: Linear | Conv2d) -> Linear | Conv2d:
+    def keep(node: Weighted) -> Weighted:
         w = node.weight.array
         return replace(node, weight=Const(np.where(np.sign(w) == sign, w, np.zeros_like(w))), bias=None)
 
     return keep
 
 
-def rest_drive(graph: Graph, neuron: Node) -> Array:
+def rest_drive(graph: Graph, neuron: AnyNeuron) -> Array:
     """What the neuron receives without any spike: the biases of its weights, [1, *shape]."""
     dtype = np.float32 if graph.family is Family.FLOAT else np.int64
-    silent = {n: np.zeros((1, *graph.types[n].shape), dtype) for n in weighted_inputs(graph, neuron)[2]}
+    silent = {n: np.zeros((1, *graph.types[n].shape), dtype) for n in graph.layers[neuron.name].sources}
     return drive(graph, neuron, silent, lambda node: node)
 
 
-def extremes(graph: Graph, neuron: Node, values: Mapping[str, Array]) -> Extremes:
+def extremes(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array]) -> Extremes:
     """:class:`Extremes` of a neuron's drive for given spike values, negative only where types are signed."""
-    positive = {name: values[name] for name in weighted_inputs(graph, neuron)[2]}
+    positive = {name: values[name] for name in graph.layers[neuron.name].sources}
     negative = {name: np.minimum(v, 0) for name, v in positive.items() if _signed(graph.types[name])}
     return _extremes(graph, neuron, negative, positive | {n: positive[n] - v for n, v in negative.items()})
 
@@ -117,7 +89,7 @@ def _signed(kind: ValueType) -> bool:
 
 
 def _extremes(
-    graph: Graph, neuron: Node, negative: Mapping[str, Array], positive: Mapping[str, Array]
+    graph: Graph, neuron: AnyNeuron, negative: Mapping[str, Array], positive: Mapping[str, Array]
 ) -> Extremes:
     """The same for the negative and positive parts of the spike values; no part is zeros."""
     low = drive(graph, neuron, positive, signed_part(-1))
@@ -129,10 +101,10 @@ def _extremes(
     return Extremes(low, high, rest_drive(graph, neuron))
 
 
-def type_extremes(graph: Graph, neuron: Node) -> Extremes:
+def type_extremes(graph: Graph, neuron: AnyNeuron) -> Extremes:
     """:class:`Extremes` over every input that the types allow: all sources at their largest level."""
     most = {}
-    for name in weighted_inputs(graph, neuron)[2]:
+    for name in graph.layers[neuron.name].sources:
         kind = graph.types[name]
         assert isinstance(kind, Spikes)
         most[name] = np.full((1, *kind.shape), kind.levels, np.int64)
@@ -160,7 +132,7 @@ def _factor(value: Number | None, bits: int) -> float:
     return float(most / 2**bits)
 
 
-def start_range(neuron: Neuron | WindowNeuron, rest: Array, steps: int) -> tuple[Array, Array]:
+def start_range(neuron: AnyNeuron, rest: Array, steps: int) -> tuple[Array, Array]:
     """Least and largest membrane without any event, [1, *shape] each.
 
     ``rest`` is the drive without spikes, of which the membrane holds ``steps`` times at most
@@ -182,7 +154,7 @@ def start_range(neuron: Neuron | WindowNeuron, rest: Array, steps: int) -> tuple
     return low, high
 
 
-def precharge(neuron: Neuron | WindowNeuron) -> int:
+def precharge(neuron: AnyNeuron) -> int:
     """Integer that turns rounding into flooring: ⌊θ/2⌋ for half up, -1 for a strict threshold."""
     if isinstance(neuron, WindowNeuron):
         return neuron.precharge

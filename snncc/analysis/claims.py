@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.certificate import LayerRange
-from snncc.equivalence.ranges import drive, extremes, held, start_range, type_extremes, weighted_inputs
-from snncc.equivalence.verify import in_chunks
+from snncc.analysis.certificate import LayerRange
+from snncc.analysis.ranges import drive, extremes, held, start_range, type_extremes
+from snncc.ir.batches import in_chunks
 from snncc.ir.const import Const, number_array
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Neuron
@@ -40,11 +40,10 @@ class LayerSums:
 
 def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
     """:class:`LayerSums` of every neuron of an integer graph."""
-    neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
-    keep = tuple(dict.fromkeys(name for n in neurons for name in weighted_inputs(graph, n)[2]))
+    keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
     kept = in_chunks(graph, calibration, keep).values
     values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}
-    for neuron in neurons:
+    for neuron in (n for n in graph.neurons if isinstance(n, Neuron)):
         seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
         steps = held(neuron, graph.steps)
         low, high = start_range(neuron, seen.rest, steps)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.equivalence.ranges import weighted_inputs
+from snncc.analysis.magnitude import absolute
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, neuron_step, run
-from snncc.ir.magnitude import absolute
 from snncc.ir.nodes import Conv2d, HostRegion, Input, Linear, Neuron, Rounding
 from snncc.ir.types import Spikes
 
@@ -82,7 +81,7 @@ def _unit(graph: Graph, name: str) -> float:
 def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Array]) -> LayerDifference:
     theirs = reference.by_name[node.name]
     assert isinstance(theirs, Neuron)
-    sources = {name: _in_units_of(other, reference, name, values) for name in weighted_inputs(other, node)[2]}
+    sources = {name: _in_units_of(other, reference, name, values) for name in other.layers[node.name].sources}
     steps = values[node.name].shape[1]
     mine = [_drive(other, node, {k: v[:, t] for k, v in sources.items()}) for t in range(steps)]
     drives = np.stack([d for d, _ in mine], axis=1)
@@ -117,7 +116,7 @@ def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Ar
 def _drive(graph: Graph, neuron: Neuron, values: dict[str, Array]) -> tuple[Array, Array]:
     """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
     env: dict[str, tuple[Array, Array]] = {}
-    for node in weighted_inputs(graph, neuron)[0]:
+    for node in graph.layers[neuron.name].path:
         if isinstance(node, Linear | Conv2d):
             x = values[node.inputs[0]]
             env[node.name] = evaluate(node, [x]), evaluate(absolute(node), [np.abs(x)])
