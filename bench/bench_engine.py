@@ -56,7 +56,7 @@ def network(name: str, engine: Engine) -> Net:
     fan_in = shape[0] // groups * math.prod(kernel or shape[1:])
     threshold = max(1, int(1.3 * 11.5 * math.sqrt(fan_in * 0.1)))
     way = Way(kernel=kernel, padding=padding, groups=groups)
-    net.layer("a", channels, way, threshold=threshold, window=1, phase=2, capped=engine is Engine.CLOCKED)
+    net.layer("a", channels, way, threshold=threshold, max_spikes=1, phase=2, capped=engine is Engine.CLOCKED)
     return net
 
 
@@ -85,7 +85,7 @@ def main() -> None:
                 net = network(name, Engine.EVENT if engine is Engine.GATED else engine)
                 mapped = net.mapped()
                 if engine is Engine.GATED:
-                    bound = 4 * mapped.pieces[0].threshold
+                    bound = 4 * mapped.pieces[0].cell.theta
                     mapped = gate_pieces(mapped, -bound, bound)
                 x = (net.rng.random((SAMPLES, 1, *net.shape)) < density).astype(np.int32)
                 activity = SIMULATOR.execute(mapped, net.tensors, x)

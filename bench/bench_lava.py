@@ -56,7 +56,7 @@ def network() -> tuple[Mapped, dict[str, Any], Any]:
     """The benchmark's network, its arrays, and inputs [MANY, T, C, H, W]."""
     net = Net((2, 34, 34), levels=1, steps=STEPS, period=1, seed=0, weight_range=(-28, 32))
     x = (net.rng.random((MANY, STEPS, *net.shape)) < DENSITY).astype(np.int32)
-    lif = {"reset": Reset.VALUE, "precharge": -1, "window": 1, "gain": GAIN, "decay": 1}
+    lif = {"reset": Reset.VALUE, "precharge": -1, "max_spikes": 1, "gain": GAIN, "decay": 1}
     for phase, (channels, way) in enumerate(LAYERS, 1):
         name = f"{'f' if way.kernel is None else 'c'}{phase}"
         net.layer(name, channels, way, threshold=GAIN, phase=phase, **lif)
@@ -80,7 +80,7 @@ def emulator(mapped: Mapped, tensors: dict[str, Any]) -> FixedNetwork:
     """The network as processes of the numpy emulator."""
     populations, links = {}, []
     for piece in mapped.pieces:
-        populations[piece.name] = LIF(shape=piece.shape, vth=piece.threshold // GAIN)
+        populations[piece.name] = LIF(shape=piece.shape, vth=piece.cell.theta // GAIN)
         for c in piece.connections:
             weight = tensors[c.weight].astype(np.int64)
             synapses: Conv | Dense = Conv(weight, stride=c.address.stride)

@@ -41,8 +41,8 @@ def network(scale: int) -> Mapped:
     net = Net((2, 34, 34), levels=1, steps=20, period=1)
     for phase, (name, source, channels) in enumerate((("a", "input", 16), ("b", "a", 16), ("c", "b", 8)), 1):
         way = Way(source, kernel=(5, 5) if phase == 1 else (3, 3), stride=(2, 2) if phase == 1 else (1, 1))
-        net.layer(name, scale * channels, way, threshold=30, window=1, phase=phase)
-    net.layer("r", 10, Way("c", kernel=None), window=0, phase=4)
+        net.layer(name, scale * channels, way, threshold=30, max_spikes=1, phase=phase)
+    net.layer("r", 10, Way("c", kernel=None), max_spikes=0, phase=4)
     tiles: list[Tile] = []
     for piece in net.pieces:
         channels, height, width = piece.shape

@@ -259,7 +259,7 @@ def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Art
         float_graph=graphs[0],
         integer_graph=graphs[1],
         spike_graph=graphs[2],
-        mapped=Mapped.model_validate_json(files["mapped.json"]),
+        mapped=Mapped.model_validate_json(files["mapped.json"], context=tensors),
         tensors=tensors,
         certificate=Certificate.model_validate_json(files["certificate.json"]),
         calibration=Dataset(calibration["x"], calibration.get("y"), "the artifact's calibration inputs"),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
 from snncc.ir import Const, Family, Graph, HostRegion, Node, parse, to_text
 from snncc.ir.const import DTYPES
+from snncc.ir.neurons import numbers
 from snncc.model import Comparison, Model
 from snncc.safeio import LIMITS, Limits, read_tensors, shown, tensor_bytes, write_whole
 
@@ -136,11 +137,10 @@ def _node_problems(node: Node) -> list[Problem]:
     if isinstance(node, HostRegion):
         return _number_problems(node.body)
     found = []
-    for f in fields(node):
-        value = getattr(node, f.name)
+    for name, value in numbers(node).items():
         array = value.array if isinstance(value, Const) else value
         if isinstance(value, Const | float) and not np.all(np.isfinite(array)):
-            found.append(problem("SNNC-M007", f"%{node.name}", f"{f.name} is NaN or infinite"))
+            found.append(problem("SNNC-M007", f"%{node.name}", f"{name} is NaN or infinite"))
     return found
 
 

@@ -13,6 +13,7 @@ import json
 
 import numpy as np
 
+from cells import split as split_cell
 from snncc.ir.nodes import Reset
 from snncc_loihi.fixed import LIF, Conv, Dense, GradedVec, Population, SignMode, Sparse, Streaming
 from snncc_loihi.fixed_network import FixedNetwork, Link
@@ -38,6 +39,9 @@ def process(fields):
         if own.get(name) is not None:
             own[name] = kind(own[name])
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
+    if fields["kind"] in ("population", "streaming"):
+        cell, own = split_cell({k: v.astype(np.int32) if isinstance(v, np.ndarray) else v for k, v in own.items()})
+        own["cell"] = cell
     return KINDS[fields["kind"]](**own)
 
 

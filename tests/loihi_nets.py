@@ -42,7 +42,7 @@ def chain(shape: tuple[int, int, int], *layers: tuple[int, Way]) -> Mapped:
     for i, (channels, way) in enumerate(layers):
         name = chr(ord("a") + i) if len(layers) <= 26 else f"l{i}"
         made = Way(**{**way.__dict__, "source": source})
-        net.layer(name, channels, made, threshold=20, window=1, phase=2 * i + 2)
+        net.layer(name, channels, made, threshold=20, max_spikes=1, phase=2 * i + 2)
         source = name
     return loihi(net)
 
@@ -120,9 +120,9 @@ def networks(draw: st.DrawFn) -> Mapped:
         ways = [way]
         if draw(st.booleans()):
             ways.append(Way(**{**way.__dict__, "weight": None}))
-        net.layer(f"n{i}", channels, *ways, threshold=9, window=1, phase=2)
+        net.layer(f"n{i}", channels, *ways, threshold=9, max_spikes=1, phase=2)
         names.append(f"n{i}")
         flat |= {f"n{i}"} if linear else set()
     if len(names) == 1:
-        net.layer("n", 3, Way(kernel=None), threshold=9, window=1, phase=2)
+        net.layer("n", 3, Way(kernel=None), threshold=9, max_spikes=1, phase=2)
     return loihi(net)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
+from snncc.ir.cell import one
 from snncc.mapping.address import VSC
 from snncc.mapping.check_tiles import tile_violations
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
@@ -103,8 +104,8 @@ def _accumulator_problems(
             largest, least = mapped.input.levels if mapped.input.graded else 1, 0
         else:
             source = by_name[c.source]
-            largest = max(1, source.window) if source.graded else 1
-            least = -largest if source.signed else 0
+            largest = max(1, source.cell.max_spikes) if source.graded else 1
+            least = -largest if source.cell.signed else 0
         # Where each weight takes the event that is worst for it.
         ends = np.sort(np.stack([weight * largest, weight * least]), axis=0)
         low += int(ends[0].sum(axis=1).min())
@@ -112,7 +113,8 @@ def _accumulator_problems(
     if piece.admitted is not None:
         low, high = max(low, piece.admitted[0]), min(high, piece.admitted[1])
     # A gain of 2 or 128 says that the chip stores every weight doubled.
-    stored = piece.gain // 64 if piece.gain % 64 == 0 else piece.gain
+    gain = one(piece.cell.gain)
+    stored = gain // 64 if gain % 64 == 0 else gain
     if low * stored < -top or high * stored >= top:
         yield _bad(
             piece.name,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
 from typing import Any
 
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
 from snncc.hw.spec import ChipSpec
-from snncc.ir.nodes import Reset
+from snncc.ir.cell import Cell, leaked, one
+from snncc.ir.const import each_channel
+from snncc.ir.node import Reset
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 from snncc_loihi.netx import network_file
@@ -157,28 +159,19 @@ class _Emitted:
 
 def _population(piece: Piece, mapped: Mapped, store: _Store) -> _Emitted:
     early = _hears_early(piece, mapped)
-    start, bias = (_per_channel(value, piece, store.tensors) for value in (piece.v_init, piece.bias))
+    cell = piece.cell
+    start, bias = (each_channel(value, piece.shape[0]) for value in (cell.v_init, cell.bias))
     lif = None if early else _stock_lif(piece, mapped, bias)
     silent = None if early else _silent_start(piece, mapped, start, bias)
     # Twice the weights are stored wherever the gain has the factor 2 to give.
-    doubled = piece.gain == 2 * _GAIN if lif is not None else piece.gain % 2 == 0
+    gain = one(cell.gain)
+    doubled = gain == 2 * _GAIN if lif is not None else gain % 2 == 0
     factor = 2 if doubled else 1
     neuron = {
-        "threshold": piece.threshold,
-        "window": piece.window,
-        "gain": piece.gain // factor,
-        "precharge": piece.precharge,
-        "decay": piece.decay,
-        "decay_bits": piece.decay_bits,
-        "synapse_decay": piece.synapse_decay,
-        "synapse_bits": piece.synapse_bits,
+        **_numbers(replace(cell, gain=gain // factor)),
         "graded": piece.graded,
-        "signed": piece.signed,
         "streams": piece.streams,
         "capped": piece.capped,
-        "reset": piece.reset.value,
-        "reset_to": piece.reset_to,
-        "v_min": piece.v_min,
         "state_bits": piece.state_bits,
         "first": piece.phase,
         "begin": piece.phase if silent is None else 0,
@@ -203,18 +196,19 @@ def _kind(piece: Piece, mapped: Mapped) -> str:
         return "readout"
     if piece.streams:
         return "streaming"
-    if piece.signed:
+    if piece.cell.signed:
         return "relay"
     if piece.graded:
         return "graded window"
     if mapped.micro_steps > 1:
         return "window"
-    return "soft reset" if piece.reset is Reset.SUBTRACT else "hard reset"
+    return "soft reset" if piece.cell.reset is Reset.SUBTRACT else "hard reset"
 
 
-def _per_channel(value: int | str, piece: Piece, tensors: Mapping[str, Array]) -> NDArray[np.int64]:
-    """``value`` as int64 [C]."""
-    return np.zeros(piece.shape[0], np.int64) + (value if isinstance(value, int) else tensors[value])
+def _numbers(cell: Cell) -> dict[str, Any]:
+    """The cell's numbers as JSON; start values and biases are arrays of their own."""
+    own = {f.name: getattr(cell, f.name) for f in fields(cell) if f.name not in ("bias", "v_init")}
+    return own | {"reset": cell.reset.value}
 
 
 def _hears_early(piece: Piece, mapped: Mapped) -> bool:
@@ -229,26 +223,26 @@ def _stock_lif(piece: Piece, mapped: Mapped, bias: NDArray[np.int64]) -> dict[st
     In Lava, u = u·(4095 - du)/4096 + 64·a; v = v·(4096 - dv)/4096 + u + bias_mant·2^bias_exp; v > 64·vth
     fires and resets to 0. A pre-charge of -1 makes ``≥`` that ``>``.
     """
-    unleaking = (piece.decay, piece.decay_bits) == (1, 0)
-    leak = 0 if unleaking else 4096 - piece.decay
-    memory = piece.synapse_decay
+    cell = piece.cell
+    leak = 0 if cell.integrates else 4096 - one(cell.decay)
+    memory, gain, threshold = one(cell.synapse_decay), one(cell.gain), cell.theta
     fits = (
         mapped.micro_steps == 1
-        and piece.window == 1
+        and cell.max_spikes == 1
         and not (piece.graded or piece.streams)
-        and (piece.reset, piece.reset_to, piece.v_min) == (Reset.VALUE, 0, None)
-        and piece.precharge == -1
-        and piece.gain in (_GAIN, 2 * _GAIN)
-        and piece.threshold % _GAIN == 0
-        and piece.threshold // _GAIN < 1 << 17
-        and (unleaking or piece.decay_bits == 12)
+        and (cell.reset, cell.reset_to, cell.v_min) == (Reset.VALUE, 0, None)
+        and cell.precharge == -1
+        and gain in (_GAIN, 2 * _GAIN)
+        and threshold % _GAIN == 0
+        and threshold // _GAIN < 1 << 17
+        and (cell.integrates or cell.decay_bits == 12)
         and 0 <= leak < 4096
-        and (memory == 0 or (piece.synapse_bits == 12 and 0 < memory < 4096))
+        and (memory == 0 or (cell.synapse_bits == 12 and 0 < memory < 4096))
     )
     exponent = _bias_exponent(bias)
     if not fits or exponent is None:
         return None
-    return {"vth": piece.threshold // _GAIN, "du": 4095 - memory, "dv": leak, "bias_exp": exponent}
+    return {"vth": threshold // _GAIN, "du": 4095 - memory, "dv": leak, "bias_exp": exponent}
 
 
 def _bias_exponent(bias: NDArray[np.int64]) -> int | None:
@@ -271,16 +265,17 @@ def _silent_start(
     """
     if mapped.micro_steps > 1 or piece.is_readout or piece.streams:
         return None
-    word, one = 1 << (piece.state_bits - 1), 1 << piece.decay_bits
+    cell, word = piece.cell, 1 << (piece.state_bits - 1)
+    decay, bits = one(cell.decay), cell.decay_bits
+    floor = -word if cell.v_min is None else one(cell.v_min)
     v = start
     for _ in range(piece.phase):
-        u = v + piece.precharge
-        floor = -word if piece.v_min is None else piece.v_min
-        if u.max() >= min(piece.threshold, word) or min(u.min(), v.min()) < floor:
+        u = v + one(cell.precharge)
+        if u.max() >= min(cell.theta, word) or min(u.min(), v.min()) < floor:
             return None
         kept = v - bias
-        v = -(-np.abs(kept) * one // max(piece.decay, 1)) * np.sign(kept)
-        if (np.sign(v) * ((np.abs(v) * piece.decay) >> piece.decay_bits) != kept).any():
+        v = -(-np.abs(kept) * (1 << bits) // max(decay, 1)) * np.sign(kept)
+        if (leaked(v, decay, bits) != kept).any():
             return None
     return v if np.abs(v).max() < word else None
 
@@ -332,7 +327,7 @@ def _message_bits(source: str, mapped: Mapped) -> int:
     if source == INPUT:
         return mapped.input.levels.bit_length() if mapped.input.graded else 0
     piece = next(p for p in mapped.pieces if p.name == source)
-    return piece.window.bit_length() + piece.signed if piece.graded else 0
+    return piece.cell.max_spikes.bit_length() + piece.cell.signed if piece.graded else 0
 
 
 def _delay_by(delay: int, kind: str, synapses: int) -> str:

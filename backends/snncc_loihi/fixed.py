@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
-from snncc.ir.const import Const
+from snncc.ir.cell import Cell, CellState, leaked
+from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.evaluation import evaluate, exact_product
-from snncc.ir.nodes import Conv2d, Reset
+from snncc.ir.nodes import Conv2d
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
@@ -59,11 +60,6 @@ def shifted(x: Array, exponent: int | Array) -> Array:
     """``x << exponent``, or ``x >> -exponent`` (rounding down) where the exponent is negative."""
     e = np.asarray(exponent)
     return np.asarray(np.where(e >= 0, x << np.maximum(e, 0), x >> np.maximum(-e, 0)), np.int64)
-
-
-def leak(x: Array, numerator: int, bits: int) -> Array:
-    """x·numerator / 2^bits, rounded toward zero."""
-    return np.asarray(np.sign(x) * ((np.abs(x) * numerator) >> bits))
 
 
 def sign_mode_of(weights: Array) -> SignMode:
@@ -109,7 +105,7 @@ def next_current(u: Array, a: Array, du: int) -> Array:
         a: int64, sum of all synapses.
         du: 0..4095.
     """
-    x = wrap(leak(u, UNITY - (du + 1), DECAY_BITS) + wrap(a << FRACTION_BITS, 32), 32)
+    x = wrap(leaked(u, UNITY - (du + 1), DECAY_BITS) + wrap(a << FRACTION_BITS, 32), 32)
     return np.where(x > HALF, x - 2 * HALF, np.where(x <= -HALF, x + 2 * HALF, x))
 
 
@@ -118,7 +114,7 @@ def next_membrane(v: Array, u: Array, bias: Array, dv: int) -> Array:
 
     Saturates at ±(2^23 - 1).
     """
-    x = wrap(leak(v, UNITY - dv, DECAY_BITS) + u + bias, 32)
+    x = wrap(leaked(v, UNITY - dv, DECAY_BITS) + u + bias, 32)
     return np.clip(x, -(HALF - 1), HALF - 1)
 
 
@@ -288,45 +284,27 @@ class GradedVec:
 class Population:
     """Our own process: soft reset, windows of spikes (SFA), graded counts, readouts.
 
-    Timestep t < ``steps`` starts at micro-step first + t·micro_steps. At its first micro-step::
-
-        u = trunc(u·synapse_decay / 2^synapse_bits) + gain·(inputs since the last window)
-        v = saturate(trunc(v·decay / 2^decay_bits) + u + bias + precharge)
-
-    where inputs that arrive in that very micro-step count; then in each micro-step at most one
-    spike while v ≥ threshold (v -= threshold), ``window`` at most; a graded population sends
-    clip(⌊v/threshold⌋, 0, window) at once, from -window if ``signed``. At its last micro-step
-    v -= precharge, v = reset_to where it fired and resets to a value, v = max(v, v_min): ``_window_step`` of
-    :mod:`snncc.ir.interp`, which two-sided saturation at ``state_bits`` is added to.
-    A readout (window 0) sends v at the first micro-step. ``window`` = ``micro_steps`` = 1 is the
-    soft-reset neuron that updates every micro-step.
+    Timestep t < ``steps`` starts at micro-step first + t·micro_steps with one update of the cell,
+    whose drive is what arrived since the last window, in that very micro-step too; the membrane
+    saturates at ``state_bits`` when it is charged. Then in each micro-step at most one spike while
+    v ≥ threshold (v -= threshold), ``cell.max_spikes`` at most; a graded population sends its count
+    at once. At its last micro-step the pre-charge is taken off and the cell settles, as in
+    :mod:`snncc.ir.windows`. A readout sends v at the first micro-step. ``max_spikes`` =
+    ``micro_steps`` = 1 is the soft-reset neuron that updates every micro-step.
 
     Attributes:
-        bias, v_init: integers or integer arrays that broadcast to ``shape``.
+        cell: its biases and start values [C] stand for the maps of channel C of ``shape``.
         begin: if given, it leaks and adds its bias in every micro-step from here to ``first`` - 1.
     """
 
     shape: Shape
-    threshold: int
-    window: int = 1
+    cell: Cell
     micro_steps: int = 1
     steps: int = 1
     first: int = 0
     begin: int | None = None
-    gain: int = 1
-    bias: int | Array = 0
-    precharge: int = 0
-    decay: int = 1
-    decay_bits: int = 0
-    synapse_decay: int = 0
-    synapse_bits: int = 0
-    reset: Reset = Reset.SUBTRACT
-    reset_to: int = 0
-    v_min: int | None = None
     graded: bool = False
-    signed: bool = False
     state_bits: int = STATE_BITS
-    v_init: int | Array = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,21 +313,16 @@ class Streaming:
 
     At micro-step ``first`` v += bias + precharge; in each one from there to end - 1, v =
     saturate(v + gain·inputs) with all that arrived before it, then one spike while v ≥ threshold
-    (v -= threshold), ``window`` at most if ``capped``. No leak, no window that ends. A readout
-    (window 0) sends v in every micro-step.
+    (v -= threshold), ``cell.max_spikes`` at most if ``capped``. No leak, no window that ends. A
+    readout sends v in every micro-step.
     """
 
     shape: Shape
-    threshold: int
-    window: int
+    cell: Cell
     end: int
     capped: bool = True
     first: int = 0
-    gain: int = 1
-    bias: int | Array = 0
-    precharge: int = 0
     state_bits: int = STATE_BITS
-    v_init: int | Array = 0
 
 
 Neurons = LIF | GradedVec | Population | Streaming
@@ -371,8 +344,15 @@ class State:
 
 def start(p: Neurons) -> State:
     """State before micro-step 0."""
-    v = np.zeros(p.shape, np.int64) + (0 if isinstance(p, GradedVec) else p.v_init)
-    return State(np.zeros_like(v), v, np.zeros_like(v), np.zeros_like(v))
+    zeros = np.zeros(p.shape, np.int64)
+    match p:
+        case GradedVec():
+            v = zeros
+        case LIF():
+            v = zeros + p.v_init
+        case _:
+            v = p.cell.start((1, *p.shape)).v[0]
+    return State(zeros, v, zeros, zeros)
 
 
 def neuron_step(p: Neurons, state: State, a: Array, k: int) -> Array:
@@ -420,7 +400,7 @@ def _population_step(p: Population, state: State, k: int) -> Array:
         return np.zeros_like(state.v)
     if d == 0:
         _charge(p, state)
-    if p.window == 0:
+    if p.cell.is_readout:
         return state.v if d == 0 else np.zeros_like(state.v)
     sent = _fire(p, state, d)
     if d == p.micro_steps - 1:
@@ -429,22 +409,26 @@ def _population_step(p: Population, state: State, k: int) -> Array:
 
 
 def _streaming_step(p: Streaming, state: State, k: int) -> Array:
+    cell = p.cell
     if not p.first <= k < p.end:
         return np.zeros_like(state.v)
     if k == p.first:
-        state.v = state.v + p.bias + p.precharge
-    state.v = _saturated(p, state.v + _arrived(p, state))
-    if p.window == 0:
+        state.v = state.v + _map(p, cell.bias) + _map(p, cell.precharge)
+    arrived, state.inputs = _map(p, cell.gain) * state.inputs, np.zeros_like(state.inputs)
+    state.v = _saturated(p, state.v + arrived)
+    if cell.is_readout:
         return state.v
-    fires = (state.v >= p.threshold) & ((state.fired < p.window) | (not p.capped))
-    state.v = state.v - fires * p.threshold
-    state.fired = state.fired + fires
-    return fires.astype(np.int64)
+    may = state.fired < cell.max_spikes if p.capped else True
+    sent: Array = ((state.v >= _map(p, cell.threshold)) & may).astype(np.int64)
+    state.v = state.v - sent * _map(p, cell.threshold)
+    state.fired = state.fired + sent
+    return sent
 
 
-def _arrived(p: Population | Streaming, state: State) -> Array:
-    found, state.inputs = p.gain * state.inputs, np.zeros_like(state.inputs)
-    return found
+def _map(p: Population | Streaming, value: Integer) -> Any:
+    """A cell's number against the population's shape."""
+    found = number_array(value, len(p.shape) + 1)
+    return found[0] if isinstance(found, np.ndarray) else found
 
 
 def _saturated(p: Population | Streaming, v: Array) -> Array:
@@ -453,25 +437,23 @@ def _saturated(p: Population | Streaming, v: Array) -> Array:
 
 
 def _charge(p: Population, state: State) -> None:
-    state.u = leak(state.u, p.synapse_decay, p.synapse_bits) + _arrived(p, state)
-    state.v = _saturated(p, leak(state.v, p.decay, p.decay_bits) + state.u + p.bias + p.precharge)
-    state.fired = np.zeros_like(state.fired)
+    before = CellState(state.v[None], state.u[None])
+    charged = p.cell.charge(state.inputs[None], before)
+    state.u, state.v = charged.i[0], _saturated(p, charged.v[0] + _map(p, p.cell.precharge))
+    state.inputs, state.fired = np.zeros_like(state.inputs), np.zeros_like(state.fired)
 
 
 def _fire(p: Population, state: State, d: int) -> Array:
-    sent: Array
+    threshold = _map(p, p.cell.threshold)
     if p.graded:
-        sent = np.clip(state.v // p.threshold, -p.window if p.signed else 0, p.window) * (d == 0)
+        sent = p.cell.counts(state.v[None])[0] * (d == 0)
     else:
-        sent = ((state.v >= p.threshold) & (d < p.window)).astype(np.int64)
-    if p.reset is not Reset.NONE:
-        state.v = state.v - sent * p.threshold
+        sent = ((state.v >= threshold) & (d < p.cell.max_spikes)).astype(np.int64)
+    state.v = state.v - sent * threshold
     state.fired = state.fired + sent
-    return sent
+    return np.asarray(sent)
 
 
 def _close(p: Population, state: State) -> None:
-    v = state.v - p.precharge
-    if p.reset is Reset.VALUE:
-        v = np.where(state.fired > 0, p.reset_to, v)
-    state.v = v if p.v_min is None else np.maximum(v, p.v_min)
+    left = state.v - _map(p, p.cell.precharge)
+    state.v = p.cell.settled(left[None], state.fired[None])[0]

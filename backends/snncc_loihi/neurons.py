@@ -10,7 +10,8 @@ import numpy as np
 
 from snncc.analysis.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
-from snncc.ir import Const, Graph, HostRegion, Input, Neuron, Node, Number, Reset, Rounding, Spikes
+from snncc.ir import Cell, Const, Graph, HostRegion, Input, IntegerNeuron, Node, Reset, Spikes
+from snncc.ir.cell import one
 from snncc.ir.const import number_array
 from snncc.ir.node import describe
 from snncc.passes.base import Semantics
@@ -23,6 +24,7 @@ DOUBLED = 2
 FRACTION = 64
 BIAS_LOW, BIAS_HIGH = -4096, 4095  # a 13-bit signed mantissa; its exponent 7 makes the unit one weight
 _POTENTIALS = ("threshold", "bias", "reset_to", "v_min", "v_init")
+STRICT = -1  # the pre-charge that makes ≥ a >
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class LoihiNeurons:
             CapacityError: SNNC-C010 for neurons that the chip has not, SNNC-C009 for numbers
                 outside their fields.
         """
-        neurons = [n for n in graph.nodes if isinstance(n, Neuron)]
+        neurons = [n for n in graph.nodes if isinstance(n, IntegerNeuron)]
         single = self.native and largest_train(graph) == 1
         biases = {n.name: _bias_range(graph, n) for n in neurons}
         if not self.custom:
@@ -67,39 +69,29 @@ class LoihiNeurons:
                 [p for n in neurons for p in (*_not_stock(n), *_bias_problems(n, *biases[n.name]))]
                 or _counted_sources(graph)
             )
-        stock = {n.name for n in neurons if single and _is_stock(n) and _fits(*biases[n.name])}
+        stock = {n.name for n in neurons if single and _is_stock(n.cell) and _fits(*biases[n.name])}
         once = graph.steps == 1
-        changed = {n.name: _in_units(n, n.name in stock, once) for n in neurons}
+        changed = {n.name: replace(n, cell=_in_units(n.cell, n.name in stock, once)) for n in neurons}
         raise_all(p for n in changed.values() for p in self._too_high(n))
         return _rescaled(graph.rewrite(lambda n: changed.get(n.name)))
 
-    def _too_high(self, node: Neuron) -> Iterator[Problem]:
-        assert isinstance(node.threshold, int)
-        unit = _unit(node)
-        if not node.is_readout and node.threshold > self.threshold_max:
+    def _too_high(self, node: IntegerNeuron) -> Iterator[Problem]:
+        unit, threshold = one(node.cell.gain), node.cell.theta
+        if not node.is_readout and threshold > self.threshold_max:
             # In units of weights, as it was before it became half a unit less.
-            got = -(-node.threshold // unit)
-            limit = (self.threshold_max + got * unit - node.threshold) // unit
+            got = -(-threshold // unit)
+            limit = (self.threshold_max + got * unit - threshold) // unit
             yield problem("SNNC-C009", describe(node), "threshold leaves its field", got=got, limit=limit)
 
 
-def is_stock(gain: int) -> bool:
-    """Whether a neuron of this gain is the chip's own, with its six fraction bits."""
-    return gain == FRACTION * DOUBLED
+def is_stock(cell: Cell) -> bool:
+    """Whether a neuron, in Loihi's units, is the chip's own, with its six fraction bits."""
+    return cell.gain == FRACTION * DOUBLED
 
 
-def _unit(node: Neuron) -> int:
-    assert isinstance(node.gain, int)
-    return node.gain
-
-
-def _values(value: Number) -> Any:
-    return np.asarray(value.array if isinstance(value, Const) else value)
-
-
-def _bias_range(graph: Graph, node: Neuron) -> tuple[int, int]:
+def _bias_range(graph: Graph, node: IntegerNeuron) -> tuple[int, int]:
     """Least and largest bias of a layer's neurons, with those of its weights."""
-    bias = rest_drive(graph, node) + number_array(node.bias, len(graph.types[node.name].shape) + 1)
+    bias = rest_drive(graph, node) + number_array(node.cell.bias, len(graph.types[node.name].shape) + 1)
     return int(bias.min()), int(bias.max())
 
 
@@ -107,24 +99,26 @@ def _fits(low: int, high: int) -> bool:
     return low >= BIAS_LOW and high <= BIAS_HIGH
 
 
-def _bias_problems(node: Neuron, low: int, high: int) -> Iterator[Problem]:
+def _bias_problems(node: IntegerNeuron, low: int, high: int) -> Iterator[Problem]:
     if not _fits(low, high):
         what, limit = "bias leaves its 13-bit mantissa", f"{BIAS_LOW}..{BIAS_HIGH}"
         hint = "smaller biases against the weights, or --target loihi2"
         yield problem("SNNC-C009", describe(node), what, got=f"{low}..{high}", limit=limit, hint=hint)
 
 
-def _is_stock(node: Neuron) -> bool:
-    zero = node.reset is Reset.VALUE and node.reset_to == 0
-    plain = node.v_min is None and not _values(node.v_init).any() and _fades(node)
-    plain = plain and not node.signed
-    return node.max_spikes <= 1 and plain and (zero or node.is_stateless or node.is_readout)
+def _is_stock(cell: Cell) -> bool:
+    zero = cell.reset is Reset.VALUE and cell.reset_to == 0
+    plain = cell.v_min is None and not _starts_charged(cell) and _fades(cell) and not cell.signed
+    return cell.max_spikes <= 1 and plain and (zero or cell.is_stateless or cell.is_readout)
 
 
-def _fades(node: Neuron) -> bool:
+def _starts_charged(cell: Cell) -> bool:
+    return bool(np.any(cell.v_init.array if isinstance(cell.v_init, Const) else cell.v_init))
+
+
+def _fades(cell: Cell) -> bool:
     """Whether a synaptic current, if any, has a leak that the chip's 12 bits hold: du is never below 0."""
-    assert node.synapse_decay is None or isinstance(node.synapse_decay, int)
-    return node.synapse_decay is None or node.synapse_decay < 2**node.synapse_bits
+    return one(cell.synapse_decay) < 1 << cell.synapse_bits
 
 
 def _counted_sources(graph: Graph) -> Iterator[Problem]:
@@ -139,30 +133,31 @@ def _counted_sources(graph: Graph) -> Iterator[Problem]:
             )
 
 
-def _not_stock(node: Neuron) -> Iterator[Problem]:
+def _not_stock(node: IntegerNeuron) -> Iterator[Problem]:
     """Why Loihi 1 has no such neuron."""
+    cell = node.cell
 
     def no(what: str, got: object, hint: str) -> Problem:
         return problem("SNNC-C010", describe(node), what, got=got, hint=hint)
 
-    if node.max_spikes > 1:
+    if cell.max_spikes > 1:
         hint = "--target loihi2, or binary neurons"
-        yield no("the chip's neurons send one spike a timestep at most", f"{node.max_spikes} levels", hint)
+        yield no("the chip's neurons send one spike a timestep at most", f"{cell.max_spikes} levels", hint)
         return
-    if _is_stock(node):
+    if _is_stock(cell):
         return
-    if node.reset is not Reset.VALUE and not node.is_readout:
+    if cell.reset is not Reset.VALUE and not cell.is_readout:
         yield no("the chip's neurons reset to zero", "soft reset", "hard reset to 0, or --target loihi2")
-    elif node.reset is Reset.VALUE and node.reset_to != 0:
+    elif cell.reset is Reset.VALUE and cell.reset_to != 0:
         yield no("the chip's neurons reset to zero", "v_reset other than 0", "v_reset=0, or --target loihi2")
-    if node.v_min is not None:
+    if cell.v_min is not None:
         yield no(
             "the chip's neurons have no lower clamp", "a bound v_min", "no lower bound, or --target loihi2"
         )
-    if not _fades(node):
+    if not _fades(cell):
         hint = "a leak of the synapse, or --target loihi2"
         yield no("the chip's synaptic currents fade", "a current that never does", hint)
-    if _values(node.v_init).any():
+    if _starts_charged(cell):
         yield no(
             "the chip's neurons start a sample at zero",
             "v_init other than 0",
@@ -170,28 +165,35 @@ def _not_stock(node: Neuron) -> Iterator[Problem]:
         )
 
 
-def _in_units(node: Neuron, stock: bool, once: bool) -> Neuron:
+def _in_units(cell: Cell, stock: bool, once: bool) -> Cell:
     unit = DOUBLED * FRACTION if stock else DOUBLED
     if stock:
-        node = _at_zero(node)
-        if node.decay == 0:
-            node = replace(node, decay=1, decay_bits=12)
-    scaled = {f: _times(getattr(node, f), unit) for f in _POTENTIALS if getattr(node, f) is not None}
-    node = replace(node, gain=unit, **scaled)
-    if not stock or node.is_readout:
-        return node
-    assert isinstance(node.threshold, int)
-    steady = once or (node.decay == 1 and node.decay_bits == 0 and node.synapse_decay is None)
-    lower = FRACTION if steady and not node.strict else 0
-    return replace(node, strict=True, threshold=node.threshold - lower)
+        cell = _at_zero(cell)
+        if cell.decay == 0:
+            cell = replace(cell, decay=1, decay_bits=12)
+    scaled = {f: _times(getattr(cell, f), unit) for f in _POTENTIALS if getattr(cell, f) is not None}
+    scaled["precharge"] = _scaled_precharge(cell, unit)
+    cell = replace(cell, gain=unit, **scaled)
+    if not stock or cell.is_readout:
+        return cell
+    steady = once or (cell.integrates and cell.synapse_decay == 0)
+    lower = FRACTION if steady and cell.precharge != STRICT else 0
+    return replace(cell, precharge=STRICT, threshold=cell.theta - lower)
 
 
-def _at_zero(node: Neuron) -> Neuron:
+def _scaled_precharge(cell: Cell, unit: int) -> int:
+    """Half a threshold stays half a threshold, and ``>`` stays ``>``."""
+    if cell.precharge == STRICT:
+        return STRICT
+    return cell.theta * unit // 2 if cell.rounds_half_up else one(cell.precharge) * unit
+
+
+def _at_zero(cell: Cell) -> Cell:
     """The same counts with the chip's reset and flooring: half up at one spike is floor at θ/2."""
-    assert isinstance(node.threshold, int)
-    if node.rounding is not Rounding.FLOOR:
-        node = replace(node, rounding=Rounding.FLOOR, threshold=(node.threshold + 1) // 2)
-    return node if node.is_readout else replace(node, reset=Reset.VALUE, reset_to=0)
+    precharge = one(cell.precharge)
+    if precharge != STRICT:
+        cell = replace(cell, threshold=cell.theta - precharge, precharge=0)
+    return cell if cell.is_readout else replace(cell, reset=Reset.VALUE, reset_to=0)
 
 
 def _times(value: Any, factor: int) -> Any:
@@ -203,9 +205,9 @@ def _times(value: Any, factor: int) -> Any:
 def _rescaled(graph: Graph) -> Graph:
     """The output's unit, where it is a membrane."""
     last: Node = graph.by_name[graph.output.inputs[0]]
-    while not isinstance(last, Neuron):
+    while not isinstance(last, IntegerNeuron):
         last = graph.by_name[last.inputs[0]]
     if not last.is_readout:
         return graph
-    output = replace(graph.output, scale=graph.output.scale / _unit(last))
+    output = replace(graph.output, scale=graph.output.scale / one(last.cell.gain))
     return graph.rewrite(lambda n: output if n.name == output.name else None)

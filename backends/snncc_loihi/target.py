@@ -15,7 +15,8 @@ from snncc.analysis.claims import LayerSums, layer_range, layer_sums
 from snncc.analysis.ranges import held, type_extremes
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
-from snncc.ir import Graph, Neuron
+from snncc.ir import Graph, IntegerNeuron, Neuron
+from snncc.ir.cell import one
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Mapped, Schedule
@@ -147,10 +148,10 @@ def _input_range(spikes: Graph, sums: LayerSums, bits: int, allowed: tuple[int, 
     inputs of whole windows, each by itself: those of a part are no larger.
     """
     neuron = sums.neuron
-    assert isinstance(neuron.gain, int)
+    gain = one(neuron.cell.gain)
     possible = type_extremes(spikes, spikes.layers[neuron.name].neuron)
-    low, high = (int(v) // neuron.gain for v in possible.merged())
-    whole = neuron.gain * held(neuron, spikes.steps)
+    low, high = (int(v) // gain for v in possible.merged())
+    whole = gain * held(neuron, spikes.steps)
     seen = (max(low, sums.observed[0] // whole), min(high, sums.observed[1] // whole))
     return LayerRange(
         layer=neuron.name,
@@ -196,7 +197,7 @@ def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
 
 def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
     """Mean spike count a neuron and sample of every layer on the calibration inputs; of a relay, events."""
-    relays = {n.name for n in legal.integer.nodes if isinstance(n, Neuron) and n.signed}
+    relays = {n.name for n in legal.integer.nodes if isinstance(n, IntegerNeuron) and n.cell.signed}
     counts = legal.recorder.counts(legal.integer)
     return {n: float((v != 0 if n in relays else v).sum(axis=1).mean()) for n, v in counts.items()}
 
@@ -214,23 +215,22 @@ def _notes(real: Graph, integer: Graph) -> Iterator[str]:
     """How leaks became the chip's fields, and which neurons are the chip's own."""
     yield "compared with Lava's fixed-point processes only: nothing here ran on a chip"
     for node in integer.nodes:
-        if not isinstance(node, Neuron):
+        if not isinstance(node, IntegerNeuron):
             continue
-        assert isinstance(node.gain, int)
-        kind = "the chip's own neuron" if is_stock(node.gain) else "a neuron program of ours"
-        kind = f"a relay of sums up to ±{node.max_spikes:,}" if node.signed else kind
+        kind = "the chip's own neuron" if is_stock(node.cell) else "a neuron program of ours"
+        kind = f"a relay of sums up to ±{node.cell.max_spikes:,}" if node.cell.signed else kind
         yield f"%{node.name}: {kind}" + _leak(real, node)
 
 
-def _leak(real: Graph, node: Neuron) -> str:
+def _leak(real: Graph, node: IntegerNeuron) -> str:
     before = real.by_name.get(node.name)
-    if real.steps == 1 or node.decay_bits == 0:
+    if real.steps == 1 or node.cell.decay_bits == 0:
         return ""
     if not isinstance(before, Neuron) or not isinstance(before.decay, int | float):
         return ""
-    assert isinstance(node.decay, int)
-    got = node.decay / 2**node.decay_bits
-    return f"; dv = {4096 - node.decay}: leak {before.decay:g} becomes {got:g} ({got - before.decay:+.2g})"
+    decay = one(node.cell.decay)
+    got = decay / 2**node.cell.decay_bits
+    return f"; dv = {4096 - decay}: leak {before.decay:g} becomes {got:g} ({got - before.decay:+.2g})"
 
 
 LOIHI1 = LoihiTarget("loihi1")

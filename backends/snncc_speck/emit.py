@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec
+from snncc.ir.const import each_channel
 from snncc.ir.nodes import Decode
 from snncc.mapping.mapped import INPUT, Mapped, Piece, Schedule
 
@@ -43,11 +44,11 @@ def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> 
     }
 
 
-def start_states(piece: Piece, tensors: Mapping[str, Array]) -> Array:
+def start_states(piece: Piece) -> Array:
     """Membrane per feature before the first event, int64 [C]: biases, pre-charge, less the gate's lift."""
-    start = np.full(piece.shape[0], piece.precharge, np.int64)
-    for part in (piece.bias, piece.v_init):
-        start += part if isinstance(part, int) else tensors[part].astype(np.int64)
+    cell, channels = piece.cell, piece.shape[0]
+    parts = (each_channel(part, channels) for part in (cell.precharge, cell.bias, cell.v_init))
+    start: Array = np.sum(list(parts), axis=0)
     return start - (piece.gate.lift if piece.gate else 0)
 
 
@@ -60,7 +61,7 @@ def _layer(piece: Piece, mapped: Mapped, tensors: Mapping[str, Array]) -> dict[s
         weight = np.concatenate([weight, control], axis=1)
     _, height, width = address.pooled_shape
     states = np.broadcast_to(
-        start_states(piece, tensors)[:, None, None], (piece.shape[0], piece.shape[2], piece.shape[1])
+        start_states(piece)[:, None, None], (piece.shape[0], piece.shape[2], piece.shape[1])
     )
     return {
         "snncc_piece": piece.name,
@@ -74,7 +75,7 @@ def _layer(piece: Piece, mapped: Mapped, tensors: Mapping[str, Array]) -> dict[s
         "weights": weight.transpose(0, 1, 3, 2).tolist(),
         "biases": [0] * piece.shape[0],
         "neurons_initial_value": states.tolist(),
-        "threshold_high": 2 ** (piece.state_bits - 1) - 1 if piece.is_readout else piece.threshold,
+        "threshold_high": 2 ** (piece.state_bits - 1) - 1 if piece.is_readout else piece.cell.theta,
         "threshold_low": -(2 ** (piece.state_bits - 1)),
         "return_to_zero": False,
         "leak_enable": False,

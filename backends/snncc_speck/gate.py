@@ -44,8 +44,8 @@ def gate_network(mapped: Mapped, sums: dict[str, LayerSums]) -> Gated:
         if piece.is_readout:
             allowed = _word_range(piece, found, 0)
         else:
-            step = min(STEP_MAX, piece.threshold)
-            rounds = max(0, math.ceil((found.start_high + high - piece.threshold + 1) / step))
+            step = min(STEP_MAX, piece.cell.theta)
+            rounds = max(0, math.ceil((found.start_high + high - piece.cell.theta + 1) / step))
             allowed = _word_range(piece, found, step * rounds)
             tap, reach = _tap(piece)
             problems += reach
@@ -78,7 +78,7 @@ def _word_range(piece: Piece, sums: LayerSums, lift: int | None) -> tuple[int, i
     """Input sums that stay in the membrane's word and, if gated, below θ until the release."""
     word = 2 ** (piece.state_bits - 1)
     # A readout's threshold stands at the largest word and must not be reached either.
-    top = word - 1 if piece.is_readout or lift is None else piece.threshold
+    top = word - 1 if piece.is_readout or lift is None else piece.cell.theta
     return -word - sums.start_low + (lift or 0), top - 1 - sums.start_high + (lift or 0)
 
 

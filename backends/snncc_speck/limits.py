@@ -70,12 +70,12 @@ def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Prob
         yield from _repeated(piece, where)
         yield from _routes(piece, mapped, chip, where)
         yield from _memory(piece, chip, gated, where)
-        if piece.threshold > threshold_limit(chip):
+        if piece.cell.theta > threshold_limit(chip):
             yield problem(
                 "SNNC-C009",
                 where,
                 "threshold leaves its range",
-                got=piece.threshold,
+                got=piece.cell.theta,
                 limit=threshold_limit(chip),
             )
 

@@ -26,7 +26,7 @@ def speck_shapes(
         The network, its arrays, and one SNNC-C005 for every rectangular kernel that no square one
         equals; those connections keep their kernels.
     """
-    tables = {digest for p in mapped.pieces for digest in (p.bias, p.v_init)} | {mapped.output.order}
+    tables = {c.digest for p in mapped.pieces for c in p.cell.constants()} | {mapped.output.order}
     found: dict[str, Array] = {k: v for k, v in tensors.items() if k in tables}
     problems: list[Problem] = []
     pieces = []

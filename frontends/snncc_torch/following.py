@@ -15,19 +15,12 @@ from numpy.typing import NDArray
 
 from snncc.ir import Neuron, Number, Reset, SynapseOrder
 from snncc.ir.const import number_array
-from snncc.ir.interp import neuron_step
+from snncc.ir.membrane import Membrane, neuron_step
 
 Array = NDArray[Any]
 
 # DESIGN §5: the float family agrees within this times the sum of absolute products.
 RELATIVE = 1e-5
-
-
-@dataclass
-class _State:
-    v: Any = 0
-    i: Any = 0
-    fired: Any = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def follow(
     assert not node.reset_next
     if _equal(node, drive, fired):
         return Followed(0, 0)
-    state, slack = _State(), _Slack()
+    state, slack = Membrane(), _Slack()
     coarse = exact and _constants_on_grid(node)
     # From rest, an integrate-and-fire neuron's membrane is its input, on a grid or not.
     certain = np.full(drive[:1].shape, exact and (coarse or _starts_with_its_input(node)))
@@ -96,7 +89,7 @@ def follow(
 
 def _equal(node: Neuron, drive: Array, fired: Array) -> bool:
     """Whether all outputs are the same to the last bit, as they mostly are: then no bound matters."""
-    state = _State()
+    state = Membrane()
     return all(
         np.array_equal(neuron_step(node, drive[t : t + 1], state), fired[t : t + 1])
         for t in range(len(drive))
@@ -126,7 +119,7 @@ def _starts_with_its_input(node: Neuron) -> bool:
     return plain and (node.v_init == 0 or node.decay == 0)
 
 
-def _widen(node: Neuron, x: Array, state: _State, slack: _Slack, extra: Any) -> None:
+def _widen(node: Neuron, x: Array, state: Membrane, slack: _Slack, extra: Any) -> None:
     """Error bounds after the charge that ``x`` is about to cause."""
 
     def size(value: Number) -> Any:
@@ -146,9 +139,9 @@ def _widen(node: Neuron, x: Array, state: _State, slack: _Slack, extra: Any) -> 
     slack.v = size(node.decay) * slack.v + size(node.gain) * extra + RELATIVE * charge
 
 
-def _charged(node: Neuron, x: Array, state: _State) -> Array:
+def _charged(node: Neuron, x: Array, state: Membrane) -> Array:
     """Membrane after the charge, which also moves the synapse of ``state`` on."""
-    charging = _State(v=state.v, i=state.i)
+    charging = Membrane(v=state.v, i=state.i)
     u = neuron_step(replace(node, max_spikes=0), x, charging)
     state.i = charging.i
     return u
@@ -157,7 +150,7 @@ def _charged(node: Neuron, x: Array, state: _State) -> Array:
 def _count(node: Neuron, u: Array) -> Array:
     """Spikes that a charged membrane fires."""
     bare = replace(node, decay=0, gain=1, bias=0, v_init=0, v_min=None, synapse_decay=None, output_scale=1.0)
-    return neuron_step(bare, u.astype(np.float32), _State())
+    return neuron_step(bare, u.astype(np.float32), Membrane())
 
 
 def _settled(node: Neuron, u: Array, n: Array) -> Array:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
+from snncc.ir.cell import one
 from snncc.mapping.mapped import Engine, Mapped, Piece
 from snncc.simulation import Activity, LayerActivity, Progress, decoded
 from snncc_sim import kernels, program
@@ -185,7 +186,7 @@ class _Machine:
         start = p.v_init + p.bias
         for row, piece in zip(p.pieces, p.mapped.pieces, strict=True):
             mine = start[row["start"] : row["start"] + row["size"]]
-            mine += piece.precharge - row["step"] * row["rounds"]
+            mine += one(piece.cell.precharge) - row["step"] * row["rounds"]
             word = 1 << (piece.state_bits - 1)
             if mine.size and not (-word <= mine.min() and mine.max() < word):
                 got = f"{mine.min()}..{mine.max()}"
@@ -197,7 +198,7 @@ def _updates(mapped: Mapped, samples: int) -> list[int]:
     """Membrane updates other than synaptic ones: a charge a window and a fire pass a micro-step of it."""
     if mapped.engine is not Engine.CLOCKED:
         return [0] * len(mapped.pieces)
-    per_window = [1 + min(p.window, mapped.micro_steps) for p in mapped.pieces]
+    per_window = [1 + min(p.cell.max_spikes, mapped.micro_steps) for p in mapped.pieces]
     return [
         samples * mapped.steps * int(np.prod(p.shape)) * n
         for p, n in zip(mapped.pieces, per_window, strict=True)
@@ -208,7 +209,7 @@ def _sent(piece: Piece, counts: Array) -> int:
     """Spikes that counts stand for; what a relay sends is one, whatever it carries."""
     if piece.is_readout:
         return 0
-    return int(np.count_nonzero(counts) if piece.signed else counts.sum(dtype=np.int64))
+    return int(np.count_nonzero(counts) if piece.cell.signed else counts.sum(dtype=np.int64))
 
 
 def _activity(

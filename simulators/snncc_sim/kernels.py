@@ -328,7 +328,7 @@ def run_events(pieces, net, start, events, offsets, at_once, budget, counts, sta
                 return
         for i in range(pieces.size):
             p = pieces[i]
-            if p.window == 0:
+            if p.max_spikes == 0:
                 fired[p.start : p.start + p.size] = v[p.start : p.start + p.size]
             if stats[s, i, SATURATIONS] > 0:
                 stats[s, i, OUTSIDE] = 1
@@ -380,7 +380,7 @@ def _charge(p, v, a, current, bias, counts, stats):
         saturations += u > high or u < low
         v[i] = min(max(u, low), high)
     stats[SATURATIONS] += saturations
-    if p.window == 0:
+    if p.max_spikes == 0:
         for i in range(p.start, p.start + p.size):
             counts[i] = v[i]
 
@@ -388,12 +388,12 @@ def _charge(p, v, a, current, bias, counts, stats):
 @njit(nogil=True, cache=True)
 def _fire_graded(p, v, counts, ring, carried, base):
     """Events of a window whose neurons send their count at once."""
-    n, threshold, window = 0, p.threshold, p.window
-    loss, least = 0 if p.reset == 2 else threshold, -window if p.signed else 0
+    n, threshold, window = 0, p.threshold, p.max_spikes
+    least = -window if p.signed else 0
     for j in range(p.size):
         count = min(max(v[p.start + j] // threshold, least), window)
         if count != 0:
-            v[p.start + j] -= count * loss
+            v[p.start + j] -= count * threshold
             counts[p.start + j] += count
             ring[base + n], carried[base + n] = j, count
             n += 1
@@ -412,7 +412,7 @@ def _stream(p, k, v, a, bias, counts, ring, carried, base, stats):
             u += bias[i] + p.precharge
         stats[SATURATIONS] += u > p.high or u < p.low
         u = min(max(u, p.low), p.high)
-        if p.window == 0:
+        if p.max_spikes == 0:
             counts[i] = u
         elif u >= p.threshold and counts[i] < p.limit:
             u -= p.threshold
@@ -427,12 +427,11 @@ def _stream(p, k, v, a, bias, counts, ring, carried, base, stats):
 def _fire_window(p, d, v, counts, ring, carried, base, previous, waiting):
     """Spikes of one micro-step of a window; only who fired in the last can fire in this."""
     n, threshold = 0, p.threshold
-    loss = 0 if p.reset == 2 else threshold
     vs, sent = v[p.start : p.start + p.size], counts[p.start : p.start + p.size]
     for j in range(p.size if d == 0 else waiting):
         i = j if d == 0 else np.int64(ring[previous + j])
         if vs[i] >= threshold:
-            vs[i] -= loss
+            vs[i] -= threshold
             sent[i] += 1
             ring[base + n], carried[base + n] = i, 1
             n += 1
@@ -467,12 +466,12 @@ def _window(p, k, period, steps, state, bias, counts, ring, carried, waits, stat
         return 0
     if d == 0:
         _charge(p, v, a, current, bias, counts[t], stats)
-    if p.window == 0:
+    if p.max_spikes == 0:
         return 0
     n = 0
     if p.graded:
         n = _fire_graded(p, v, counts[t], ring, carried, base) if d == 0 else 0
-    elif d < p.window:
+    elif d < p.max_spikes:
         n = _fire_window(p, d, v, counts[t], ring, carried, base, previous, waiting)
     if d == period - 1:
         _close(p, v, counts[t])

@@ -10,14 +10,16 @@ updates along a row of stride 1 are contiguous, as are their weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import fail
-from snncc.ir.nodes import Reset
+from snncc.ir.cell import Cell, one
+from snncc.ir.const import Integer, each_channel
+from snncc.ir.node import Reset
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Engine, Mapped, Piece
 
@@ -25,17 +27,20 @@ Array = NDArray[Any]
 
 STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
-RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1, Reset.NONE: 2}
+RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1}
+
+# The cell's numbers, one a piece; biases and start values are tables with one a neuron.
+NUMBERS = tuple(f.name for f in fields(Cell) if f.name not in ("bias", "v_init"))
 
 PIECE = np.dtype(
     [
         (name, np.int64)
         for name in (
+            *NUMBERS,
             "start", "channels", "height", "width", "size",  # its neurons
             "first", "end",  # its rows of the connection table
-            "fire_at", "threshold", "window", "limit",  # limit: largest count, enforced
-            "phase", "precharge", "decay", "decay_bits", "reset", "reset_to", "v_min",
-            "gain", "synapse_decay", "synapse_bits", "graded", "signed", "streams",
+            "fire_at", "limit",  # limit: largest count, enforced
+            "phase", "graded", "streams",
             "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
             "gated", "step", "rounds", "tap_y", "tap_x", "inspected", "sum_low", "sum_high",
             "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
@@ -128,10 +133,11 @@ def _check(mapped: Mapped) -> None:
             raise fail("SNNC-C009", piece.name, "state bits", got=piece.state_bits, limit="2..32")
         if mapped.engine is Engine.GATED and not piece.is_readout and piece.gate is None:
             raise _broken(piece.name, "has no gate in a gated network")
-        if piece.signed and not (piece.graded and not event_driven):
+        for what, got, limit in piece.cell.problems(piece.shape[:1]):
+            raise _broken(piece.name, what, got, limit)
+        if piece.cell.signed and not (piece.graded and not event_driven):
             raise _broken(piece.name, "only graded neurons of a clocked network are signed")
-        if event_driven and piece.reset is not Reset.SUBTRACT:
-            raise fail("SNNC-C010", piece.name, "event-driven neurons reset by subtraction", got=piece.reset)
+        _check_numbers(piece, event_driven)
         for c in piece.connections:
             shape = seen.get(c.source)
             if shape is None:
@@ -139,6 +145,30 @@ def _check(mapped: Mapped) -> None:
             if shape != c.address.source_shape or piece.shape != c.address.target_shape:
                 raise _broken(piece.name, f"address does not fit its connection from {c.source}")
         seen[piece.name] = piece.shape
+
+
+def _check_numbers(piece: Piece, event_driven: bool) -> None:
+    """Refuse what the kernels' records do not hold."""
+    if event_driven and piece.cell.reset is not Reset.SUBTRACT:
+        raise fail("SNNC-C010", piece.name, "event-driven neurons reset by subtraction", got=piece.cell.reset)
+    many = [name for name in piece.cell.per_channel() if name in NUMBERS]
+    if many:
+        what = "the engine holds one number a layer"
+        raise fail("SNNC-C010", piece.name, what, got=f"{', '.join(many)} per channel")
+
+
+def _per_neuron(piece: Piece, value: Integer) -> NDArray[np.int64]:
+    channels, height, width = piece.shape
+    return np.tile(each_channel(value, channels), height * width)
+
+
+def _stored(name: str, value: Integer | Reset | None) -> int:
+    """A cell's number as the kernels hold it."""
+    if isinstance(value, Reset):
+        return RESETS[value]
+    if value is None:
+        return -NEVER
+    return one(value)
 
 
 class _Builder:
@@ -180,8 +210,8 @@ class _Builder:
             np.array(self.outputs, np.int64),
             np.array(self.taps, np.int64),
             np.concatenate(self.parts) if self.parts else np.zeros(0, np.int8),
-            np.concatenate([self._per_neuron(p, p.v_init) for p in mapped.pieces]),
-            np.concatenate([self._per_neuron(p, p.bias) for p in mapped.pieces]),
+            np.concatenate([_per_neuron(p, p.cell.v_init) for p in mapped.pieces]),
+            np.concatenate([_per_neuron(p, p.cell.bias) for p in mapped.pieces]),
             neurons,
             depths,
             np.array([np.prod(s) for s in shapes], np.int64),
@@ -192,13 +222,6 @@ class _Builder:
         if digest not in self.tensors:
             raise _broken(where, "names an array that is not there", digest)
         return self.tensors[digest]
-
-    def _per_neuron(self, piece: Piece, value: int | str) -> NDArray[np.int64]:
-        channels, height, width = piece.shape
-        each = np.asarray(self._tensor(value, piece.name) if isinstance(value, str) else value, np.int64)
-        if each.shape not in ((), (channels,)):
-            raise _broken(piece.name, "bias or initial value is not one number a channel", each.shape)
-        return np.array(np.broadcast_to(each, (height, width, channels)).reshape(-1), np.int64)
 
     def _weight(self, c: Connection, where: str) -> Array:
         weight, a = self._tensor(c.weight, where), c.address
@@ -221,7 +244,7 @@ class _Builder:
         if c.source == INPUT:
             return self.mapped.input.levels if self.mapped.input.graded else 1
         source = self._source(c)
-        return max(1, source.window) if source.graded else 1
+        return max(1, source.cell.max_spikes) if source.graded else 1
 
     def _source(self, c: Connection) -> Piece:
         return self.mapped.pieces[self.index[c.source] - 1]
@@ -259,7 +282,7 @@ class _Builder:
         c = piece.connections[index]
         a = c.address
         row["index"], row["source"], row["delay"] = index, self.index[c.source], c.delay
-        row["signed"] = c.source != INPUT and self._source(c).signed
+        row["signed"] = c.source != INPUT and self._source(c).cell.signed
         row["weights"] = self._store(c, piece.name)
         row["channels"], row["height"], row["width"] = a.source_shape
         row["per_group"], row["fan"] = a.source_shape[0] // a.groups, a.outputs_per_tap
@@ -275,20 +298,17 @@ class _Builder:
         row["start"], row["first"], row["end"] = start, first, end
         row["channels"], row["height"], row["width"] = piece.shape
         row["size"] = int(np.prod(piece.shape))
-        for name in (
-            "threshold", "window", "phase", "precharge", "decay", "decay_bits", "reset_to", "gain",
-            "synapse_decay", "synapse_bits", "graded", "signed", "streams",
-        ):  # fmt: skip
-            row[name] = getattr(piece, name)
-        row["fire_at"] = NEVER if piece.is_readout else piece.threshold
-        row["limit"] = piece.window if piece.capped else NEVER
-        row["reset"] = RESETS[piece.reset]
+        cell = piece.cell
+        for name in NUMBERS:
+            row[name] = _stored(name, getattr(cell, name))
+        row["phase"], row["graded"], row["streams"] = piece.phase, piece.graded, piece.streams
+        row["fire_at"] = NEVER if piece.is_readout else cell.theta
+        row["limit"] = cell.max_spikes if piece.capped else NEVER
         word = 1 << (piece.state_bits - 1)
         row["low"], row["high"], row["count_low"] = -word, word - 1, 1
-        row["v_min"] = -NEVER if piece.v_min is None else piece.v_min
         event_driven = self.mapped.engine is not Engine.CLOCKED
-        if event_driven and piece.v_min is not None and piece.v_min > -word:
-            row["low"] = piece.v_min
+        if event_driven and row["v_min"] > -word:
+            row["low"] = row["v_min"]
             # The gated schedule is made for sums that no floor cuts: reaching one is an excursion.
             row["count_low"] = self.mapped.engine is Engine.GATED
         if self.mapped.engine is not Engine.EVENT and piece.admitted is not None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.ranges import drive, extremes, held, start_range, type_extremes
 from snncc.ir.batches import in_chunks
-from snncc.ir.const import Const, number_array
+from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
-from snncc.ir.nodes import Neuron
+from snncc.ir.neurons import IntegerNeuron
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ class LayerSums:
         ties: calibration values exactly between two counts.
     """
 
-    neuron: Neuron
+    neuron: IntegerNeuron
     start_low: int
     start_high: int
     observed: tuple[int, int]
@@ -43,10 +43,10 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
     keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
     kept = in_chunks(graph, calibration, keep).values
     values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}
-    for neuron in (n for n in graph.neurons if isinstance(n, Neuron)):
+    for neuron in (n for n in graph.neurons if isinstance(n, IntegerNeuron)):
         seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
         steps = held(neuron, graph.steps)
-        low, high = start_range(neuron, seen.rest, steps)
+        low, high = start_range(neuron.cell, seen.rest, steps)
         yield LayerSums(
             neuron=neuron,
             start_low=int(low.min()),
@@ -57,18 +57,18 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
         )
 
 
-def _ties(graph: Graph, neuron: Neuron, values: Mapping[str, Array]) -> int:
+def _ties(graph: Graph, neuron: IntegerNeuron, values: Mapping[str, Array]) -> int:
     """Drives exactly half-way between two counts that rounding to even would send down.
 
     For neurons without memory; with one, ties are not counted.
     """
-    if neuron.rounding.value != "half_up" or not neuron.is_stateless:
+    cell = neuron.cell
+    if not (cell.is_stateless and cell.rounds_half_up):
         return 0
-    assert not isinstance(neuron.threshold, Const | float)
     u = drive(graph, neuron, values, lambda node: node)
-    u = u + number_array(neuron.bias, u.ndim)
-    n, rest = np.divmod(2 * u + neuron.threshold, 2 * neuron.threshold)
-    return int(((rest == 0) & (n % 2 == 1) & (n >= 1) & (n <= neuron.max_spikes)).sum())
+    u = u + number_array(cell.bias, u.ndim)
+    n, rest = np.divmod(2 * u + cell.theta, 2 * cell.theta)
+    return int(((rest == 0) & (n % 2 == 1) & (n >= 1) & (n <= cell.max_spikes)).sum())
 
 
 def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRange:

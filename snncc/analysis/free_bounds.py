@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from snncc.analysis.ranges import drive, rest_drive, signed_part, start_range
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
-from snncc.ir.nodes import Neuron, Node, Output
+from snncc.ir.nodes import IntegerNeuron, Node, Output
 from snncc.ir.types import Spikes
 
 Array = NDArray[Any]
@@ -38,7 +38,7 @@ def free_bounds(graph: Graph, x: Array, capped: bool) -> dict[str, Interval]:
         known[name] = (value[:, 0], value[:, 0])
     found: dict[str, Interval] = {}
     for node in graph.nodes:
-        if isinstance(node, Neuron):
+        if isinstance(node, IntegerNeuron):
             if not node.is_readout:
                 known[node.name] = found[node.name] = _counts(graph, node, known, capped)
         elif _is_between(graph, node) and node.name not in known:
@@ -52,18 +52,17 @@ def _is_between(graph: Graph, node: Node) -> bool:
     return isinstance(graph.types[node.name], Spikes) and not isinstance(node, Output)
 
 
-def _counts(graph: Graph, neuron: Neuron, known: dict[str, Interval], capped: bool) -> Interval:
+def _counts(graph: Graph, neuron: IntegerNeuron, known: dict[str, Interval], capped: bool) -> Interval:
     layer = graph.layers[neuron.name]
     least = {name: known[name][0] for name in layer.sources}
     most = {name: known[name][1] for name in layer.sources}
-    start, _ = start_range(neuron, rest_drive(graph, neuron), 1)
-    theta = neuron.threshold
-    assert isinstance(theta, int)
+    start, _ = start_range(neuron.cell, rest_drive(graph, neuron), 1)
+    theta = neuron.cell.theta
     positive_most = drive(graph, neuron, most, signed_part(1))
     high = np.maximum(0, (start + positive_most) // theta)
     total_least = drive(graph, neuron, least, signed_part(1)) + drive(graph, neuron, most, signed_part(-1))
     steady = max(int(w.weight.array.max(initial=0)) for w in layer.weighted) <= theta
     low = np.where(steady & (start < theta), np.maximum(0, (start + total_least) // theta), 0)
     if capped:
-        low, high = np.minimum(low, neuron.max_spikes), np.minimum(high, neuron.max_spikes)
+        low, high = np.minimum(low, neuron.cell.max_spikes), np.minimum(high, neuron.cell.max_spikes)
     return low, high

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from snncc.analysis.magnitude import absolute
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
-from snncc.ir.interp import evaluate, neuron_step, run
-from snncc.ir.nodes import Conv2d, HostRegion, Input, Linear, Neuron, Rounding
+from snncc.ir.interp import evaluate, run
+from snncc.ir.membrane import Membrane, neuron_step
+from snncc.ir.nodes import Conv2d, HostRegion, Input, Linear, Neuron, Node, Rounding
 from snncc.ir.types import Spikes
 
 Array = NDArray[Any]
@@ -113,7 +114,7 @@ def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Ar
     return np.stack([evaluate(node, [p[:, t] for p in parts]) for t in range(steps)], axis=1)
 
 
-def _drive(graph: Graph, neuron: Neuron, values: dict[str, Array]) -> tuple[Array, Array]:
+def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array, Array]:
     """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
     env: dict[str, tuple[Array, Array]] = {}
     for node in graph.layers[neuron.name].path:
@@ -135,14 +136,8 @@ def _normalized(drive: Array, neuron: Neuron) -> Array:
     return np.asarray(drive * (ratio[:, None] if isinstance(ratio, np.ndarray) else ratio))
 
 
-class _State:
-    v: Any = 0
-    i: Any = 0
-    fired: Any = 0
-
-
 def _fired(neuron: Neuron, drives: Array) -> Iterator[Array]:
-    state = _State()
+    state = Membrane()
     for t in range(drives.shape[1]):
         yield neuron_step(neuron, drives[:, t], state)
 
@@ -150,11 +145,9 @@ def _fired(neuron: Neuron, drives: Array) -> Iterator[Array]:
 def _membranes(neuron: Neuron, drives: Array) -> Array:
     """Charged membrane u over θ at every timestep, [N, T, *shape]."""
     silent = replace(neuron, max_spikes=0)
-    state, parts = _State(), []
+    state, parts = Membrane(), []
     for t in range(drives.shape[1]):
-        before = state.v
-        probe = _State()
-        probe.v, probe.i, probe.fired = before, state.i, state.fired
+        probe = replace(state)
         parts.append(
             neuron_step(silent, drives[:, t], probe) / number_array(neuron.threshold, drives.ndim - 1)
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
+from snncc.ir.neurons import numbers
 from snncc.ir.node import Node
 from snncc.ir.nodes import HostRegion
 from snncc.ir.synapses import Conv2d, ConvTranspose2d, Linear, MatMul
@@ -79,8 +80,7 @@ def _costs(graph: Graph, steps: int, on_host: bool) -> Iterator[NodeCost]:
 
 
 def _parameters(node: Node) -> int:
-    values = (getattr(node, f.name) for f in fields(node))
-    return sum(v.array.size for v in values if isinstance(v, Const))
+    return sum(v.array.size for v in numbers(node).values() if isinstance(v, Const))
 
 
 def _operations(node: Node, args: list[ValueType], result: ValueType) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import Const, Family, Graph, Neuron, Number, Spikes, ValueType, WindowNeuron
+from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.layers import AnyNeuron, Weighted
@@ -56,7 +56,7 @@ def drive(
         else:
             env[node.name] = evaluate(node, [env[i] for i in node.inputs])
     received = env[neuron.inputs[0]]
-    gain = getattr(neuron, "gain", 1)
+    gain = neuron.gain if isinstance(neuron, Neuron) else neuron.cell.gain
     return received * number_array(gain, received.ndim) if isinstance(gain, Const) or gain != 1 else received
 
 
@@ -111,14 +111,14 @@ def type_extremes(graph: Graph, neuron: AnyNeuron) -> Extremes:
     return _extremes(graph, neuron, {n: -v for n, v in most.items() if _signed(graph.types[n])}, most)
 
 
-def held(neuron: Neuron, steps: int) -> int:
+def held(neuron: Neuron | IntegerNeuron, steps: int) -> int:
     """Timesteps' worth of input that a membrane can hold after ``steps`` timesteps, rounded up.
 
     What one unit of input in every timestep leaves there without a reset: 1 without memory, at most
     1/(1 - decay) with a leak, ``steps`` where a membrane integrates, more where a synaptic current
     collects as well. Rounding toward zero only takes from it.
     """
-    leak, fade = _factor(neuron.decay, neuron.decay_bits), _factor(neuron.synapse_decay, neuron.synapse_bits)
+    leak, fade = _leaks(neuron)
     current = membrane = 0.0
     for _ in range(steps):
         current = fade * current + 1
@@ -126,41 +126,38 @@ def held(neuron: Neuron, steps: int) -> int:
     return math.ceil(membrane)
 
 
-def _factor(value: Number | None, bits: int) -> float:
-    """A leak as a real number, the largest of a layer's."""
-    most = float(value.array.max()) if isinstance(value, Const) else value or 0
-    return float(most / 2**bits)
+def _leaks(neuron: Neuron | IntegerNeuron) -> tuple[float, float]:
+    """Leaks of the membrane and of the synaptic current as real numbers, the largest of a layer's."""
+    if isinstance(neuron, Neuron):
+        return _largest(neuron.decay), _largest(neuron.synapse_decay or 0)
+    cell = neuron.cell
+    return _largest(cell.decay) / 2**cell.decay_bits, _largest(cell.synapse_decay) / 2**cell.synapse_bits
 
 
-def start_range(neuron: AnyNeuron, rest: Array, steps: int) -> tuple[Array, Array]:
-    """Least and largest membrane without any event, [1, *shape] each.
+def _largest(value: Number) -> float:
+    return float(value.array.max() if isinstance(value, Const) else value)
+
+
+def start_range(cell: Cell, rest: Array, steps: int) -> tuple[Array, Array]:
+    """Least and largest membrane without any event, pre-charge included, [1, *shape] each.
 
     ``rest`` is the drive without spikes, of which the membrane holds ``steps`` times at most
     (:func:`held`). A neuron with memory starts each timestep from what the last one left: its
     initial value, what a reset put there, or the rest below the pre-charge that subtraction leaves.
     Leak only shrinks it.
     """
-    rank = rest.ndim
-    bias: Array = rest + number_array(neuron.bias, rank)
-    first: Array = bias + number_array(neuron.v_init, rank)
-    charge = precharge(neuron)
+
+    def num(value: Integer) -> Any:
+        return number_array(value, rest.ndim)
+
+    bias: Array = rest + num(cell.bias)
+    first: Array = bias + num(cell.v_init)
+    charge = num(cell.precharge)
     if steps == 1:
         return first + charge, first + charge
-    left = [-charge, 0, neuron.v_init, neuron.reset_to, neuron.v_min or 0]
-    before = [number_array(value, rank) + np.zeros_like(bias) for value in left]
+    left = [-charge, 0, num(cell.v_init), num(cell.reset_to), num(cell.v_min or 0)]
+    before = [value + np.zeros_like(bias) for value in left]
     collected = [np.zeros_like(bias), bias, bias * steps]
-    low = np.minimum.reduce(collected) + np.minimum.reduce(before) + min(charge, 0)
-    high = np.maximum.reduce(collected) + np.maximum.reduce(before) + max(charge, 0)
+    low = np.minimum.reduce(collected) + np.minimum.reduce(before) + np.minimum(charge, 0)
+    high = np.maximum.reduce(collected) + np.maximum.reduce(before) + np.maximum(charge, 0)
     return low, high
-
-
-def precharge(neuron: AnyNeuron) -> int:
-    """Integer that turns rounding into flooring: ⌊θ/2⌋ for half up, -1 for a strict threshold."""
-    if isinstance(neuron, WindowNeuron):
-        return neuron.precharge
-    if neuron.is_readout:
-        return 0
-    if neuron.strict:
-        return -1
-    assert not isinstance(neuron.threshold, Const | float)
-    return neuron.threshold // 2 if neuron.rounding.value == "half_up" else 0

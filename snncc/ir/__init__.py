@@ -1,6 +1,7 @@
 """The intermediate representation: types, nodes, graphs, text form, reference semantics."""
 
-from snncc.ir.const import Const, Number
+from snncc.ir.cell import Cell
+from snncc.ir.const import Const, Integer, Number
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import (
     Add,
@@ -17,6 +18,7 @@ from snncc.ir.nodes import (
     Function,
     HostRegion,
     Input,
+    IntegerNeuron,
     LayerNorm,
     Linear,
     MatMul,
@@ -46,10 +48,10 @@ from snncc.ir.text import parse, to_text
 from snncc.ir.types import Current, Family, Spikes, ValueType
 
 __all__ = [
-    "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Concat", "Const", "Conv2d", "ConvTranspose2d",
-    "Current", "Decode", "Delay", "Encode", "Family", "Function", "Graph", "HostRegion", "Input",
-    "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Number", "Op",
-    "Output", "OverTime", "Pad", "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale", "Slice",
-    "Spikes", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "ValueType", "WindowNeuron", "parse",
-    "to_text",
+    "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Cell", "Concat", "Const", "Conv2d",
+    "ConvTranspose2d", "Current", "Decode", "Delay", "Encode", "Family", "Function", "Graph", "HostRegion",
+    "Input", "Integer", "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean", "Mul",
+    "Neuron", "Node", "Number", "Op", "Output", "OverTime", "Pad", "Permute", "Release", "Reset", "Reshape",
+    "Rounding", "Scale", "Slice", "Spikes", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "ValueType",
+    "WindowNeuron", "parse", "to_text",
 ]  # fmt: skip

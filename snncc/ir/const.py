@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationInfo
+from pydantic_core import CoreSchema, core_schema
 
 DTYPES = ("float32", "int8", "int16", "int32", "int64", "uint8")
 
@@ -63,8 +65,31 @@ class Const:
     def __repr__(self) -> str:
         return f"Const(#{self.digest} {self.array.dtype}{list(self.shape)})"
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
+        """In JSON a constant is its digest; the arrays are the validation's context, by digest."""
+        return core_schema.with_info_plain_validator_function(
+            _by_digest,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda c: c.digest),
+        )
 
+
+def _by_digest(value: object, info: ValidationInfo) -> Const:
+    if isinstance(value, Const):
+        return value
+    array = (info.context or {}).get(value) if isinstance(value, str) else None
+    if array is None:
+        raise ValueError(f"no array with digest {value!r}")
+    return Const(array)
+
+
+Integer = int | Const
 Number = int | float | Const
+
+
+def each_channel(value: Integer, channels: int) -> NDArray[np.int64]:
+    """``value`` as int64 [C]."""
+    return np.zeros(channels, np.int64) + (value.array if isinstance(value, Const) else value)
 
 
 def number_array(value: Number, rank: int) -> Any:

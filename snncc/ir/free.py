@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir.const import Const, number_array
+from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Conv2d, Encode, Linear, Node, WindowNeuron
 
@@ -50,6 +50,11 @@ def event_order(counts: Array) -> Iterator[int]:
     flat = counts.ravel()[by_site]
     for d in range(int(flat.max(initial=0))):
         yield from by_site[flat > d]
+
+
+def _per_neuron(value: Integer, like: Array) -> Array:
+    """A cell's number for every neuron of a map, flat."""
+    return np.broadcast_to(number_array(value, like.ndim + 1), (1, *like.shape)).reshape(-1)
 
 
 class _Machine:
@@ -87,7 +92,7 @@ class _Machine:
         for name, node in self.neurons.items():
             shape = self.graph.types[name].shape
             start = np.zeros((1, *shape), np.int64)
-            for part in (node.v_init, node.bias, node.precharge):
+            for part in (node.cell.v_init, node.cell.bias, node.cell.precharge):
                 start = start + number_array(part, start.ndim)
             v[name] = start[0]
         fired = {name: np.zeros_like(state) for name, state in v.items()}
@@ -109,16 +114,19 @@ class _Machine:
             queue[name].extend((source, event) for event in events)
 
     def _deliver(self, synapse: _Synapse, event: int, v: Array, fired: Array) -> Iterator[int]:
-        node = synapse.neuron
+        node, cell = synapse.neuron, synapse.neuron.cell
         weights, reached = self._response(synapse, event)
         flat_v, flat_n = v.reshape(-1), fired.reshape(-1)
+        threshold = _per_neuron(cell.threshold, v)
+        v_min = None if cell.v_min is None else _per_neuron(cell.v_min, v)
         for i in reached:
             flat_v[i] += weights[i]
-            if node.v_min is not None:
-                flat_v[i] = max(flat_v[i], node.v_min)
-            if node.is_readout or flat_v[i] < node.threshold or (node.capped and flat_n[i] >= node.window):
+            if v_min is not None:
+                flat_v[i] = max(flat_v[i], v_min[i])
+            full = node.capped and flat_n[i] >= cell.max_spikes
+            if node.is_readout or flat_v[i] < threshold[i] or full:
                 continue
-            flat_v[i] -= node.threshold
+            flat_v[i] -= threshold[i]
             flat_n[i] += 1
             yield int(i)
 

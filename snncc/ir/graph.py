@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir.const import Const
 from snncc.ir.layers import AnyNeuron, Layer, layers_of
-from snncc.ir.neurons import Delay, Neuron, WindowNeuron
+from snncc.ir.neurons import Delay, numbers
 from snncc.ir.node import Node, only, want
 from snncc.ir.ports import Input, Output
 from snncc.ir.types import Current, Family, Spikes, ValueType
@@ -136,8 +136,7 @@ class HostRegion(Node):
 
 def _constants(nodes: Iterable[Node]) -> Iterator[Const]:
     for node in nodes:
-        for f in fields(node):
-            value = getattr(node, f.name)
+        for value in numbers(node).values():
             if isinstance(value, Const):
                 yield value
         if isinstance(node, HostRegion):
@@ -167,8 +166,6 @@ def _structure_problems(graph: Graph) -> Iterator[Problem]:
             yield bad(f"%{node.name}", "two nodes bear this name")
         if graph.family not in node.families:
             yield bad(f"%{node.name}", f"{_A[graph.family]} graph has no such node", node.kind)
-        if graph.family is Family.FLOAT and isinstance(node, Neuron) and node.signed:
-            yield bad(f"%{node.name}", "a float graph has no signed neurons")
         known = everything if isinstance(node, Delay) else seen
         for name in node.inputs:
             if name not in known:
@@ -211,16 +208,9 @@ def _integer_problems(
         and getattr(node, "bias", None) is not None
     ):
         yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases")
-    for f in fields(node):
-        value = getattr(node, f.name)
-        real = isinstance(value, Const) and not value.is_integer
-        real = real or (isinstance(value, float) and f.name != "output_scale")
-        if real:
-            yield problem("SNNC-M010", where, f"{f.name} must be an integer here", got=value)
-    if isinstance(node, Neuron) and node.output_scale != 1:
-        yield problem("SNNC-M010", where, "output_scale must be 1 here", got=node.output_scale)
-    if isinstance(node, Neuron | WindowNeuron) and not (isinstance(node.gain, int) and node.gain >= 1):
-        yield problem("SNNC-M010", where, "gain must be a positive integer here", got=node.gain)
+    for name, value in numbers(node).items():
+        if isinstance(value, float) or (isinstance(value, Const) and not value.is_integer):
+            yield problem("SNNC-M010", where, f"{name} must be an integer here", got=value)
     if isinstance(result, Spikes) and result.unit != 1.0:
         yield problem("SNNC-M010", where, "spikes carry whole counts here", got=f"unit {result.unit}")
     if isinstance(result, Current) and result.dtype != "i32":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from snncc.ir.neurons import Neuron, WindowNeuron
+from snncc.ir.neurons import IntegerNeuron, Neuron, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.synapses import Conv2d, Linear
 
 Weighted = Linear | Conv2d
-AnyNeuron = Neuron | WindowNeuron
+AnyNeuron = Neuron | IntegerNeuron | WindowNeuron
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from snncc.ir.types import Family, ValueType
 
 ALL = frozenset(Family)
 FLOAT_ONLY = frozenset({Family.FLOAT})
+INTEGER_ONLY = frozenset({Family.INTEGER})
 SPIKE_ONLY = frozenset({Family.SPIKE})
 
 Pair = tuple[int, int]

@@ -16,19 +16,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from enum import StrEnum
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import numpy as np
 
 from snncc.errors import SnnccError, fail
+from snncc.ir.cell import Cell
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
+from snncc.ir.neurons import numbers
 from snncc.ir.nodes import KINDS, HostRegion, Node
 from snncc.ir.types import Family
 
 _SKIPPED = ("name", "inputs", "body")
+_OF_CELL = {f.name for f in fields(Cell)}
 
 
 def to_text(graph: Graph) -> str:
@@ -56,13 +59,18 @@ def _attributes(node: Node) -> str:
 
 def attributes(node: Node) -> dict[str, str]:
     """Literals of the attributes that are not at their default, in order."""
-    shown = {}
-    for f in fields(node):
-        value = getattr(node, f.name)
-        if f.name in _SKIPPED or (f.default is not MISSING and _same(value, f.default)):
-            continue
-        shown[f.name] = _literal(value)
-    return shown
+    values = numbers(node)
+    return {
+        f.name: _literal(values[f.name])
+        for f in _fields(type(node))
+        if f.default is MISSING or not _same(values[f.name], f.default)
+    }
+
+
+def _fields(cls: type[Node]) -> list[Field[Any]]:
+    """Attributes of a node kind that the text shows; those of a cell stand beside the node's own."""
+    found = [f for f in fields(cls) if f.name not in _SKIPPED]
+    return [g for f in found for g in (fields(Cell) if f.name == "cell" else (f,))]
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -180,13 +188,12 @@ class _Parser:
         types.append((self.expect("type")[1:].strip(), type_at))
         if kind == HostRegion.kind:
             values["body"] = self.graph()
-        missing = [
-            f.name
-            for f in fields(KINDS[kind])
-            if f.default is MISSING and f.name not in values and f.name != "name"
-        ]
+        missing = [f.name for f in _fields(KINDS[kind]) if f.default is MISSING and f.name not in values]
         if missing:
             self.fail(f"{kind} needs {', '.join(missing)}", at)
+        if any(f.name == "cell" for f in fields(KINDS[kind])):
+            own = {key: value for key, value in values.items() if key not in _OF_CELL}
+            values = own | {"cell": Cell(**{k: v for k, v in values.items() if k in _OF_CELL})}
         return KINDS[kind](name=name, inputs=tuple(reads), **values)
 
     def attributes(self, hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,8 +253,8 @@ class _Parser:
 
 
 def _field_types(cls: type[Node]) -> dict[str, Any]:
-    hints = get_type_hints(cls, None, {"Graph": Graph})
-    return {f.name: hints[f.name] for f in fields(cls) if f.name not in _SKIPPED}
+    hints = get_type_hints(Cell) | get_type_hints(cls)
+    return {f.name: hints[f.name] for f in _fields(cls)}
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -21,7 +21,6 @@ from snncc.ir import (
     Graph,
     Linear,
     Node,
-    Number,
     Permute,
     Release,
     Reshape,
@@ -99,40 +98,20 @@ def _piece(
     state_bits: int,
     tensors: dict[str, Array],
 ) -> Piece:
+    tensors |= {const.digest: const.array for const in node.cell.constants()}
     return Piece(
         name=node.name,
         layer=node.source,
         core=None,
         shape=as_map(graph.types[node.name].shape, node),
         connections=connections,
-        threshold=node.threshold,
-        window=node.window,
+        cell=node.cell,
         capped=node.capped,
-        gain=node.gain,
-        synapse_decay=node.synapse_decay,
-        synapse_bits=node.synapse_bits,
         graded=node.graded,
-        signed=node.signed,
         streams=node.release is Release.STREAM,
         phase=node.phase,
-        precharge=node.precharge,
-        bias=_stored(node.bias, tensors),
-        v_init=_stored(node.v_init, tensors),
-        decay=node.decay,
-        decay_bits=node.decay_bits,
-        reset=node.reset,
-        reset_to=node.reset_to,
-        v_min=node.v_min,
         state_bits=state_bits,
     )
-
-
-def _stored(value: Number, tensors: dict[str, Array]) -> int | str:
-    if isinstance(value, Const):
-        tensors[value.digest] = value.array
-        return value.digest
-    assert isinstance(value, int)
-    return value
 
 
 def as_map(shape: tuple[int, ...], node: Node) -> Shape3:

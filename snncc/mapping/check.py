@@ -9,10 +9,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
+from snncc.ir.const import Const
 from snncc.mapping.check_tiles import tile_violations
 from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
 
@@ -30,7 +32,7 @@ def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSp
         yield from _word_problems(piece, tensors, chip)
         yield from _event_problems(piece, mapped.engine, chip)
         if mapped.engine is Engine.GATED:
-            yield from _gate_problems(piece, tensors)
+            yield from _gate_problems(piece)
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
@@ -93,8 +95,8 @@ def _word_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]], chip: Chip
                 limit=chip.limits.weight_bits,
             )
     most = chip.limits.threshold_max
-    if piece.threshold < 1 or (most is not None and piece.threshold > most):
-        yield _bad(piece.name, "threshold leaves its range", got=piece.threshold, limit=most)
+    if piece.cell.theta < 1 or (most is not None and piece.cell.theta > most):
+        yield _bad(piece.name, "threshold leaves its range", got=piece.cell.theta, limit=most)
     if piece.state_bits != chip.limits.state_bits:
         yield _bad(
             piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits
@@ -103,28 +105,28 @@ def _word_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]], chip: Chip
 
 def _event_problems(piece: Piece, engine: Engine, chip: ChipSpec) -> Iterator[Problem]:
     """Events that carry a number."""
-    if piece.signed and not (piece.graded and piece.window > 0 and engine is Engine.CLOCKED):
+    if piece.cell.signed and not (piece.graded and piece.cell.max_spikes > 0 and engine is Engine.CLOCKED):
         yield _bad(piece.name, "is signed, but no graded window of a clocked chip")
     if not piece.graded:
         return
     if not chip.abilities.graded_events:
         yield _bad(piece.name, "sends graded events, which the chip has not")
     # Spelled out apart from what emits it: the largest number, and a sign.
-    bits, most = piece.window.bit_length() + piece.signed, chip.limits.graded_bits
+    bits, most = piece.cell.max_spikes.bit_length() + piece.cell.signed, chip.limits.graded_bits
     if most is not None and bits > most:
         yield _bad(piece.name, "a graded event leaves its word", got=bits, limit=most)
 
 
-def _start(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
-    low = high = piece.precharge
-    for part in (piece.bias, piece.v_init):
-        values = [part] if isinstance(part, int) else [int(tensors[part].min()), int(tensors[part].max())]
+def _start(piece: Piece) -> tuple[int, int]:
+    low = high = 0
+    for part in (piece.cell.precharge, piece.cell.bias, piece.cell.v_init):
+        values = [int(v) for v in np.ravel(part.array if isinstance(part, Const) else part)]
         low, high = low + min(values), high + max(values)
     return low, high
 
 
-def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterator[Problem]:
-    low, high = _start(piece, tensors)
+def _gate_problems(piece: Piece) -> Iterator[Problem]:
+    low, high = _start(piece)
     word = 2 ** (piece.state_bits - 1)
     if piece.admitted is None:
         yield _bad(piece.name, "admits no range of input sums in a gated schedule")
@@ -138,27 +140,26 @@ def _gate_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> Iterato
     if gate is None:
         yield _bad(piece.name, "has no gate in a gated schedule")
         return
-    if not 1 <= gate.step <= min(127, piece.threshold):
+    if not 1 <= gate.step <= min(127, piece.cell.theta):
         yield _bad(
             piece.name,
             "a control event could cause two spikes",
             got=gate.step,
-            limit=min(127, piece.threshold),
+            limit=min(127, piece.cell.theta),
         )
     if low - gate.lift + piece.admitted[0] < -word:
         got = low - gate.lift + piece.admitted[0]
         yield _bad(piece.name, "an allowed sum leaves the word", got=got, limit=-word)
-    if high - gate.lift + piece.admitted[1] >= piece.threshold:
+    if high - gate.lift + piece.admitted[1] >= piece.cell.theta:
         yield _bad(
             piece.name,
             "an allowed sum fires before the release",
             got=high - gate.lift + piece.admitted[1],
-            limit=piece.threshold - 1,
+            limit=piece.cell.theta - 1,
         )
-    if piece.threshold - 1 + gate.step >= word:
-        yield _bad(
-            piece.name, "a control event leaves the word", got=piece.threshold - 1 + gate.step, limit=word - 1
-        )
+    highest = piece.cell.theta - 1 + gate.step
+    if highest >= word:
+        yield _bad(piece.name, "a control event leaves the word", got=highest, limit=word - 1)
     a = piece.connections[0].address
     for axis in (0, 1):
         size = a.source_shape[1 + axis] // a.pool[axis]

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from snncc.ir.nodes import Decode, OverTime, Reset
+from snncc.ir.cell import Cell
+from snncc.ir.nodes import Decode, OverTime
 from snncc.mapping.address import VSC, Pair, Shape3
 
 INPUT = "input"  # the name by which connections refer to the network's input events
@@ -72,21 +73,17 @@ class Gate(_Model):
 
 
 class Piece(_Model):
-    """A population of neurons that one core holds.
-
-    Numbers are those of :class:`snncc.ir.nodes.WindowNeuron`. ``bias`` and ``v_init`` are digests
-    of int arrays [C] or single integers.
+    """A population of neurons of one kind, and when they may fire.
 
     Attributes:
         name: the neuron node's name in the spike graph.
         layer: path of the module it came from.
         core: core that holds it whole; None on a chip without cores, or where tiles hold it.
-        window: largest count (0: readout). ``capped``: whether the chip enforces it.
-        gain: what a unit of input adds to the membrane (Loihi: 64, the weight of its fraction bits).
-        synapse_decay: numerator of the synaptic current's leak, over 2^``synapse_bits``; 0: no memory.
+        cell: what every neuron computes; in JSON its constants are digests.
+        capped: whether the chip holds a neuron back after ``cell.max_spikes``.
         graded: fires once a window, at its first micro-step, one event that carries the count.
-        signed: a relay: graded, and the count may be negative.
         streams: integrates and fires in every micro-step of its window (the clocked free schedule).
+        phase: first micro-step of its first window.
         state_bits: width of the membrane in bits, two's complement.
         admitted: range of input sums for which the program is made: of one micro-step (clocked
             engine), or over any order of events; a sample that leaves it is an excursion. None where
@@ -98,24 +95,11 @@ class Piece(_Model):
     core: int | None
     shape: Shape3
     connections: tuple[Connection, ...]
-    threshold: int
-    window: int
+    cell: Cell
     capped: bool
-    gain: int = 1
-    synapse_decay: int = 0
-    synapse_bits: int = 0
     graded: bool = False
-    signed: bool = False
     streams: bool = False
     phase: int = 0
-    precharge: int = 0
-    bias: int | str = 0
-    v_init: int | str = 0
-    decay: int = 0
-    decay_bits: int = 0
-    reset: Reset = Reset.SUBTRACT
-    reset_to: int = 0
-    v_min: int | None = None
     state_bits: int = 32
     admitted: tuple[int, int] | None = None
     gate: Gate | None = None
@@ -123,7 +107,7 @@ class Piece(_Model):
     @property
     def is_readout(self) -> bool:
         """Whether it delivers its membrane potential in place of spikes."""
-        return self.window == 0
+        return self.cell.is_readout
 
 
 class Tile(_Model):

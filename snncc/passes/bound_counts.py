@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snncc.analysis.ranges import held, start_range, type_extremes
-from snncc.ir import Const, Graph, Neuron
+from snncc.ir import Graph, IntegerNeuron
+from snncc.ir.const import number_array
 from snncc.passes.base import Semantics
 
 
@@ -23,20 +24,20 @@ class BoundCounts:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        for neuron in [n for n in graph.nodes if isinstance(n, Neuron) and not n.is_readout]:
-            bound = min(neuron.max_spikes, max(1, _largest_count(graph, neuron)))
-            tighter = replace(neuron, max_spikes=bound)
+        for neuron in [n for n in graph.nodes if isinstance(n, IntegerNeuron) and not n.is_readout]:
+            bound = min(neuron.cell.max_spikes, max(1, _largest_count(graph, neuron)))
+            tighter = replace(neuron, cell=replace(neuron.cell, max_spikes=bound))
             graph = graph.rewrite(lambda n, new=tighter: new if n.name == new.name else None)  # type: ignore[misc]
         return graph
 
 
-def _largest_count(graph: Graph, neuron: Neuron) -> int:
+def _largest_count(graph: Graph, neuron: IntegerNeuron) -> int:
     """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed."""
-    found = type_extremes(graph, neuron)
-    assert not isinstance(neuron.threshold, Const)
+    found, cell = type_extremes(graph, neuron), neuron.cell
     steps = held(neuron, graph.steps)
-    least, most = start_range(neuron, found.rest, steps)
-    high = int((most + found.high * steps).max()) // int(neuron.threshold)
-    if not neuron.signed:
+    least, most = start_range(cell, found.rest, steps)
+    threshold = number_array(cell.threshold, most.ndim)
+    high = int(((most + found.high * steps) // threshold).max())
+    if not cell.signed:
         return high
-    return max(high, -(int((least + found.low * steps).min()) // int(neuron.threshold)))
+    return max(high, -int(((least + found.low * steps) // threshold).min()))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.analysis.ranges import precharge, rest_drive
+from snncc.analysis.ranges import rest_drive
 from snncc.errors import fail
 from snncc.ir import (
     Add,
@@ -19,10 +19,10 @@ from snncc.ir import (
     Graph,
     HostRegion,
     Input,
+    Integer,
+    IntegerNeuron,
     Linear,
-    Neuron,
     Node,
-    Number,
     Release,
     Spikes,
     ValueType,
@@ -77,7 +77,7 @@ class ExpandSFA:
                 limit="1",
                 hint="--schedule exact on a clocked target",
             )
-        relays = [n for n in graph.nodes if isinstance(n, Neuron) and n.signed]
+        relays = [n for n in graph.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
         if self.schedule is Schedule.FREE and relays:
             raise fail("SNNC-M012", describe(relays[0]), "a relay waits for its window, which `free` has not")
         return _Expansion(graph, self, self._period(graph)).run()
@@ -91,7 +91,7 @@ class ExpandSFA:
 
 def largest_train(graph: Graph) -> int:
     """The most spikes that one source (input, host region or neuron) sends in a timestep; relays none."""
-    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, Input | HostRegion | Neuron))
+    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, Input | HostRegion | IntegerNeuron))
     return max((k.levels for k in kinds if isinstance(k, Spikes) and not k.signed), default=1)
 
 
@@ -119,7 +119,7 @@ class _Expansion:
         depth: dict[str, int] = {}
         for node in self.graph.nodes:
             known = [depth[i] for i in node.inputs if i in depth]
-            depth[node.name] = max(known, default=0) + isinstance(node, Neuron)
+            depth[node.name] = max(known, default=0) + isinstance(node, IntegerNeuron)
         for name, layer in self.graph.layers.items():
             for weighted in layer.weighted:
                 other = depth.get(f"->{weighted.name}", depth[name])
@@ -136,7 +136,7 @@ class _Expansion:
 
     def _expand(self, node: Node) -> None:
         match node:
-            case Neuron():
+            case IntegerNeuron():
                 self._keep(self._window_neuron(node), self.target[node.name])
             case Linear() | Conv2d():
                 source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1)
@@ -197,43 +197,23 @@ class _Expansion:
             self._keep(delay, level)
         return delayed
 
-    def _window_neuron(self, node: Neuron) -> WindowNeuron:
-        decay, threshold, v_min, reset_to = node.decay, node.threshold, node.v_min, node.reset_to
-        assert isinstance(decay, int)
-        assert isinstance(threshold, int)
-        assert isinstance(reset_to, int)
-        assert v_min is None or isinstance(v_min, int)
-        assert isinstance(node.gain, int)
-        assert node.synapse_decay is None or isinstance(node.synapse_decay, int)
+    def _window_neuron(self, node: IntegerNeuron) -> WindowNeuron:
         return WindowNeuron(
             name=node.name,
             inputs=(self.names[node.inputs[0]],),
             source=node.source,
-            threshold=threshold,
-            window=node.max_spikes,
-            gain=node.gain,
-            synapse_decay=node.synapse_decay or 0,
-            synapse_bits=node.synapse_bits,
-            graded=(self.options.graded or node.signed) and not node.is_readout,
-            signed=node.signed,
+            cell=replace(node.cell, bias=_total_bias(self.graph, node)),
+            graded=(self.options.graded or node.cell.signed) and not node.is_readout,
             phase=self._phase(self.target[node.name]),
-            precharge=precharge(node),
-            bias=_total_bias(self.graph, node),
-            decay=decay,
-            decay_bits=node.decay_bits,
-            reset=node.reset,
-            reset_to=reset_to,
-            v_min=v_min,
-            v_init=node.v_init,
             release=self._release(),
             capped=self.options.capped,
         )
 
 
-def _total_bias(graph: Graph, neuron: Neuron) -> Number:
+def _total_bias(graph: Graph, neuron: IntegerNeuron) -> Integer:
     """Bias of the neuron with those of its weights, one or per channel."""
     rank = len(graph.types[neuron.name].shape) + 1
-    rest = (rest_drive(graph, neuron) + number_array(neuron.bias, rank))[0]
+    rest = (rest_drive(graph, neuron) + number_array(neuron.cell.bias, rank))[0]
     per_channel = rest.reshape(rest.shape[0], -1)
     if (per_channel != per_channel[:, :1]).any():
         raise fail(

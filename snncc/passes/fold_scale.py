@@ -26,10 +26,8 @@ from snncc.ir import (
     Scale,
     SumPool2d,
 )
+from snncc.ir.neurons import POTENTIALS
 from snncc.passes.base import Semantics, describe
-
-# Fields of a neuron that are membrane potentials and scale with it.
-_POTENTIALS = ("threshold", "bias", "reset_by", "reset_to", "v_min", "v_init")
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ def _unit_neuron(node: Neuron, incoming: float) -> tuple[Neuron, float]:
         low = gain.array.min() if isinstance(gain, Const) else gain
         if low <= 0:
             raise fail("SNNC-M012", describe(node), "the drive's gain must be positive", got=low)
-        for field in _POTENTIALS:
+        for field in POTENTIALS:
             value = getattr(node, field)
             if value is not None:
                 changes[field] = _over(value, gain)

@@ -16,6 +16,7 @@ from snncc.ir import (
     Graph,
     HostRegion,
     Input,
+    IntegerNeuron,
     LayerNorm,
     Linear,
     MatMul,
@@ -32,8 +33,8 @@ from snncc.ir import (
 from snncc.ir.node import describe
 
 _LOWERABLE = (
-    Input, Linear, Conv2d, BatchNorm, Scale, Add, AvgPool2d, SumPool2d, Reshape, Permute, Neuron, Encode,
-    WindowNeuron, Delay, HostRegion, Output,
+    Input, Linear, Conv2d, BatchNorm, Scale, Add, AvgPool2d, SumPool2d, Reshape, Permute, Neuron,
+    IntegerNeuron, Encode, WindowNeuron, Delay, HostRegion, Output,
 )  # fmt: skip
 
 

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from snncc.analysis.ranges import extremes, held, rest_drive
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
+    Cell,
     Const,
     Decode,
     Family,
     Graph,
+    Integer,
+    IntegerNeuron,
     Neuron,
     Node,
     Number,
@@ -28,6 +31,7 @@ from snncc.ir import (
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
 from snncc.ir.layers import Weighted
+from snncc.ir.neurons import POTENTIALS
 from snncc.passes.base import Semantics, describe
 from snncc.passes.lowerable import unlowerable
 
@@ -184,7 +188,7 @@ def _synapse_first(node: Node) -> Node | None:
     changes: dict[str, Any] = {"synapse_order": SynapseOrder.DECAY_ADD_READ}
     if node.synapse_order is SynapseOrder.ADD_DECAY_READ:
         d = float(node.synapse_decay)  # type: ignore[arg-type]  # one a layer: _unsupported has seen to it
-        for name in ("threshold", "bias", "reset_by", "reset_to", "v_min", "v_init"):
+        for name in POTENTIALS:
             value = getattr(node, name)
             if value is not None:
                 changes[name] = Const(value.array / np.float32(d)) if isinstance(value, Const) else value / d
@@ -238,7 +242,7 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
             yield no(node, "a neuron with memory that never resets has no spike form", "reset by subtraction")
 
 
-def _integer(value: Number, scale: float) -> int | Const:
+def _integer(value: Number, scale: float) -> Integer:
     if isinstance(value, Const):
         return Const(np.rint(value.array.astype(np.float64) * scale).astype(np.int32))
     return int(np.rint(value * scale))
@@ -253,32 +257,39 @@ def _integer_weights(node: Weighted, scale: float, bits: int) -> Weighted:
     return replace(node, weight=Const(weight.astype(dtype)), bias=bias)
 
 
-def _integer_neuron(node: Neuron, scale: float) -> Neuron:
-    decay, bits = _fixed_decay(node)
-    fade, fade_bits = None, 0
-    if node.synapse_decay is not None:
-        fade, fade_bits = _fixed_decay(replace(node, decay=node.synapse_decay))
-    return replace(
-        node,
+def _integer_neuron(node: Neuron, scale: float) -> IntegerNeuron:
+    decay, decay_bits = _fixed_leak(node, node.decay)
+    fade, fade_bits = _fixed_leak(node, node.synapse_decay or 0)
+    threshold = 1 if node.is_readout else int(np.rint(_theta(node) * scale))
+    cell = Cell(
+        threshold=threshold,
+        max_spikes=node.max_spikes,
+        precharge=_precharge(node, threshold),
+        bias=_integer(node.bias, scale),
         synapse_decay=fade,
         synapse_bits=fade_bits,
-        threshold=1 if node.is_readout else int(np.rint(_theta(node) * scale)),
-        rounding=Rounding.HALF_UP if node.rounding is Rounding.HALF_EVEN else node.rounding,
         decay=decay,
-        decay_bits=bits,
-        gain=1,
-        bias=_integer(node.bias, scale),
+        decay_bits=decay_bits,
         reset=Reset.SUBTRACT if node.reset is Reset.NONE else node.reset,
-        reset_by=None,
         reset_to=_integer(node.reset_to, scale),
         v_min=None if node.v_min is None else _integer(node.v_min, scale),
         v_init=_integer(node.v_init, scale),
     )
+    return IntegerNeuron(name=node.name, inputs=node.inputs, source=node.source, cell=cell)
 
 
-def _fixed_decay(node: Neuron) -> tuple[int, int]:
-    if isinstance(node.decay, Const):
-        values = set(node.decay.array.tolist())
+def _precharge(node: Neuron, threshold: int) -> int:
+    """What turns rounding into flooring; ties that ``half_even`` sends down go up."""
+    if node.is_readout:
+        return 0
+    if node.strict:
+        return -1
+    return 0 if node.rounding is Rounding.FLOOR else threshold // 2
+
+
+def _fixed_leak(node: Neuron, leak: Number) -> tuple[int, int]:
+    if isinstance(leak, Const):
+        values = set(leak.array.tolist())
         if len(values) > 1:
             raise fail(
                 "SNNC-M012",
@@ -286,10 +297,10 @@ def _fixed_decay(node: Neuron) -> tuple[int, int]:
                 "one leak per channel has no integer form yet",
                 hint="one leak for the layer",
             )
-        return _fixed_decay(replace(node, decay=float(values.pop())))
-    if node.decay in (0, 1):
-        return int(node.decay), 0
-    return int(np.rint(node.decay * 2**DECAY_BITS)), DECAY_BITS
+        leak = float(values.pop())
+    if leak in (0, 1):
+        return int(leak), 0
+    return int(np.rint(leak * 2**DECAY_BITS)), DECAY_BITS
 
 
 def _finish(graph: Graph, node: Node, scale_of: dict[str, float]) -> Node:

@@ -9,7 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import Const, Conv2d, Current, Delay, Graph, Linear, Neuron, Node, Spikes, WindowNeuron
+from snncc.ir import (
+    Cell,
+    Const,
+    Conv2d,
+    Current,
+    Delay,
+    Graph,
+    IntegerNeuron,
+    Linear,
+    Node,
+    Spikes,
+    WindowNeuron,
+)
 from snncc.ir.batches import in_chunks
 from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
@@ -62,15 +74,9 @@ def _relay_name(name: str) -> str:
     return f"{name}.relay"
 
 
-def _relay(node: Node) -> Neuron:
-    return Neuron(
-        name=_relay_name(node.name),
-        inputs=(node.name,),
-        source=node.source,
-        threshold=1,
-        max_spikes=UNBOUNDED,
-        signed=True,
-    )
+def _relay(node: Node) -> IntegerNeuron:
+    cell = Cell(max_spikes=UNBOUNDED, signed=True)
+    return IntegerNeuron(name=_relay_name(node.name), inputs=(node.name,), source=node.source, cell=cell)
 
 
 def _identity(name: str, relayed: str, shape: tuple[int, ...], reader: Node) -> Node:

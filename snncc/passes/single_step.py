@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.ir import Const, Graph, Neuron, Node, Reset
+from snncc.ir import Const, Graph, IntegerNeuron, Node, Reset
+from snncc.ir.cell import leaked
+from snncc.ir.const import number_array
 from snncc.passes.base import Semantics
 
 
@@ -29,21 +31,21 @@ class SingleStep:
 
 
 def _memoryless(node: Node) -> Node | None:
-    if not isinstance(node, Neuron):
+    if not isinstance(node, IntegerNeuron):
         return None
-    assert isinstance(node.decay, int)
-    v = np.asarray(node.v_init.array if isinstance(node.v_init, Const) else node.v_init, np.int64)
-    b = np.asarray(node.bias.array if isinstance(node.bias, Const) else node.bias, np.int64)
-    bias = b + np.sign(v) * ((np.abs(v) * node.decay) >> node.decay_bits)
-    return replace(
-        node,
+    cell = node.cell
+    v, b, decay = (number_array(n, 2) for n in (cell.v_init, cell.bias, cell.decay))
+    bias = np.asarray(b + leaked(np.asarray(v, np.int64), decay, cell.decay_bits))
+    memoryless = replace(
+        cell,
         decay=0,
         decay_bits=0,
-        synapse_decay=None,
+        synapse_decay=0,
         synapse_bits=0,
-        bias=Const(bias.astype(np.int32)) if bias.ndim else int(bias),
+        bias=Const(bias.ravel().astype(np.int32)) if bias.ndim else int(bias),
         v_init=0,
         v_min=None,
         reset=Reset.SUBTRACT,
         reset_to=0,
     )
+    return replace(node, cell=memoryless)

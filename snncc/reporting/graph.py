@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from snncc.analysis.operations import NodeCost, Operand, node_costs
-from snncc.ir.graph import Graph
+from snncc.ir.graph import Graph, HostRegion
+from snncc.ir.layers import AnyNeuron
 from snncc.ir.node import Node
-from snncc.ir.nodes import HostRegion, Neuron, WindowNeuron
 from snncc.ir.text import attributes
 from snncc.reporting.numbers import count
 from snncc.reporting.tables import Table, columns
@@ -52,7 +52,7 @@ def _row(graph: Graph, node: Node, cost: NodeCost | None) -> tuple[str, ...]:
 
 def neuron_text(node: Node) -> str:
     """Parameters of a neuron that are not at their default, as the text form has them."""
-    if not isinstance(node, Neuron | WindowNeuron):
+    if not isinstance(node, AnyNeuron):
         return f"{len(node.body.nodes)} nodes on the host" if isinstance(node, HostRegion) else ""
     return ", ".join(f"{k}={v}" for k, v in attributes(node).items() if k != "source")
 

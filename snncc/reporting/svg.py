@@ -174,7 +174,7 @@ def _role(piece: Piece) -> str:
     if piece.is_readout:
         return "membrane read out"
     gate = f", {plural(piece.gate.rounds, 'release')}" if piece.gate else ""
-    return f"threshold {piece.threshold:,}{gate}"
+    return f"threshold {piece.cell.theta:,}{gate}"
 
 
 def _gauge(x: float, y: float, label: str, share: float | None, words: int) -> Markup:

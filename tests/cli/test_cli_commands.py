@@ -178,7 +178,7 @@ def _rewrite(out: Path, name: str, change: Callable[[dict[str, Any]], None]) -> 
 
 def test_verify_finds_a_changed_threshold(folder: Path, tmp_path: Path, run: Run, run_json: RunJson) -> None:
     def change(mapped: dict[str, Any]) -> None:
-        mapped["pieces"][0]["threshold"] += 7
+        mapped["pieces"][0]["cell"]["threshold"] += 7
 
     bad = _tampered(folder, tmp_path / "bad", change)
     code, found = run_json("verify", bad, "--data", folder / "x.npz")

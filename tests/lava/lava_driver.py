@@ -128,9 +128,14 @@ def own_population(name, p, case, shape):
     times = p if p["kind"] == "population" else {"steps": 1, "micro_steps": 1, "end": p["end"]}
     apart = ("kind", "shape", "v_init", "bias", "steps", "micro_steps", "end")
     neuron = {k: v for k, v in p.items() if k not in apart} | {"streams": p["kind"] == "streaming"}
-    start, bias = (mirrored(p[key], p["shape"]).astype(np.int64) for key in ("v_init", "bias"))
+    start, bias = (mirrored(spread(p[key], p["shape"]), p["shape"]).astype(np.int64) for key in ("v_init", "bias"))
     run, record_ = our_run(times, case), no_record(case, name)
     return Population(shape=shape, neuron=neuron, start=start, bias=bias, run=run, record=record_, name=name)
+
+
+def spread(value, shape):
+    """A number a channel against the population's shape."""
+    return value.reshape(-1, *[1] * (len(shape) - 1)) if isinstance(value, np.ndarray) else value
 
 
 def our_run(times, case):

@@ -143,41 +143,41 @@ def window(rng, shape):
         "kind": "population",
         "shape": shape,
         "threshold": threshold,
-        "window": d,
+        "max_spikes": d,
         "micro_steps": micro_steps,
         "steps": number(rng, 2, (STEPS - first) // micro_steps),
         "first": first,
         "begin": number(rng, 0, first) if micro_steps == 1 else first,
         "gain": pick(rng, 1, 1, 2, 64),
-        "bias": rng.integers(-60, 61, shape) if rng.random() < 0.5 else number(rng, -60, 60),
+        "bias": rng.integers(-60, 61, shape[:1]) if rng.random() < 0.5 else number(rng, -60, 60),
         "precharge": 0 if d == 0 else pick(rng, 0, -1, threshold // 2),
         "decay": number(rng, 0, 4096) if leaky else 1,
         "decay_bits": 12 if leaky else 0,
         "synapse_decay": number(rng, 1, 4095) if synaptic else 0,
         "synapse_bits": 12 if synaptic else 0,
-        "reset": pick(rng, "subtract", "subtract", "value", "none"),
+        "reset": pick(rng, "subtract", "subtract", "value"),
         "reset_to": pick(rng, 0, 0, 17, -30),
         "v_min": pick(rng, None, None, 0, -100),
         "graded": graded,
         "state_bits": pick(rng, 24, 24, 12),
-        "v_init": rng.integers(-300, 301, shape) if rng.random() < 0.5 else 0,
+        "v_init": rng.integers(-300, 301, shape[:1]) if rng.random() < 0.5 else 0,
     }
     return made | {"signed": graded and made["reset"] == "subtract" and threshold % 2 == 0}
 
 
 def streaming(rng, shape):
-    threshold = number(rng, 40, 900)
+    threshold, most = number(rng, 40, 900), pick(rng, 0, 1, 3, 5)
     return {
         "kind": "streaming",
         "shape": shape,
         "threshold": threshold,
-        "window": pick(rng, 0, 1, 3, 5),
+        "max_spikes": most,
         "capped": bool(rng.integers(2)),
         "first": number(rng, 0, 4),
         "end": number(rng, STEPS - 5, STEPS),
         "gain": pick(rng, 1, 2),
-        "bias": rng.integers(-60, 61, shape),
-        "precharge": threshold // 2,
+        "bias": rng.integers(-60, 61, shape[:1]),
+        "precharge": threshold // 2 if most else 0,
         "state_bits": pick(rng, 24, 12),
         "v_init": number(rng, -50, 50),
     }

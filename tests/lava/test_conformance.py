@@ -12,7 +12,8 @@ import pytest
 import random_cases
 
 import fixed_cases
-from snncc_loihi.fixed import HALF, UNITY, Conv, leak, synaptic_sums
+from snncc.ir.cell import leaked
+from snncc_loihi.fixed import HALF, UNITY, Conv, synaptic_sums
 
 GOLDEN = lava_runs.ROOT / "tests" / "golden" / "loihi" / "traces.npz"
 CASES = random_cases.singles(320) + random_cases.networks(40)
@@ -69,7 +70,7 @@ def test_cases_reach_the_limits_of_the_neurons(lava):
         signs += bool((np.min(p["bias_exp"]) < 0) and (np.min(p["bias_mant"]) < 0))
         if case["links"][0]["synapses"] is None and "started" not in p and not p["reset_interval"]:
             before = np.concatenate([np.zeros_like(trace["u"][:1]), trace["u"][:-1]])
-            unbounded = leak(before, UNITY - p["du"] - 1, 12) + (case["inputs"]["in"] << 6)
+            unbounded = leaked(before, UNITY - p["du"] - 1, 12) + (case["inputs"]["in"] << 6)
             wrapped += bool((unbounded != trace["u"]).any())
     assert saturated >= 20
     assert on_threshold >= 50

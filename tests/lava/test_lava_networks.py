@@ -16,7 +16,7 @@ from snncc.ir.nodes import Reset
 from snncc.mapping.mapped import INPUT, Mapped
 from snncc_loihi.runner import lava_python, run_lava
 
-LIF = {"reset": Reset.VALUE, "reset_to": 0, "precharge": -1, "window": 1, "gain": 64}
+LIF = {"reset": Reset.VALUE, "reset_to": 0, "precharge": -1, "max_spikes": 1, "gain": 64}
 
 
 def entries(folder: Path, kind: str, key: str) -> list[Any]:
@@ -29,27 +29,27 @@ def geometry(window: int, steps: int) -> Net:
     period = window + 1
     net = Net((4, 8, 6), levels=window, steps=steps, period=period, seed=3)
     first = Way(kernel=(3, 2), padding=(1, 2), groups=2)
-    net.layer("a", 6, first, threshold=23, window=window, phase=period, precharge=11, decay=1)
+    net.layer("a", 6, first, threshold=23, max_spikes=window, phase=period, precharge=11, decay=1)
     second = Way("a", kernel=(2, 3), stride=(2, 3), dilation=(3, 1))
     bias = np.arange(-3, 2)
-    net.layer("b", 5, second, threshold=31, window=window, phase=2 * period, precharge=15, bias=bias, decay=1)
-    net.layer("c", 7, Way("b", kernel=None), threshold=19, window=window, phase=3 * period, v_min=-5, decay=1)
-    net.layer("r", 3, Way("c", kernel=None), threshold=1, window=0, phase=4 * period, bias=2, decay=1)
+    net.layer("b", 5, second, threshold=31, max_spikes=window, phase=2 * period, precharge=15, bias=bias, decay=1)
+    net.layer("c", 7, Way("b", kernel=None), threshold=19, max_spikes=window, phase=3 * period, v_min=-5, decay=1)
+    net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=4 * period, bias=2, decay=1)
     return net
 
 
-@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("max_spikes", [1, 4])
 def test_geometry(window: int, tmp_path: Path) -> None:
     net = geometry(window, steps=2)
     assert_lava_agrees(net, net.data(5), tmp_path)
     assert entries(tmp_path, "connections", "kind") == ["conv", "conv", "dense", "dense"]
 
 
-@pytest.mark.parametrize("window", [4, 8])
+@pytest.mark.parametrize("max_spikes", [4, 8])
 def test_windows_with_skips_that_wait(window: int, tmp_path: Path) -> None:
     period = window + 1
     net = Net((2, 6, 5), levels=window, steps=2, period=period, seed=window)
-    shared = {"window": window, "precharge": 9}
+    shared = {"max_spikes": window, "precharge": 9}
     net.layer("a", 4, Way(padding=(1, 1)), threshold=18, phase=period, **shared)
     net.layer(
         "b", 4, Way("a", padding=(1, 1)), threshold=29, phase=2 * period, decay=3, decay_bits=2, **shared
@@ -58,7 +58,7 @@ def test_windows_with_skips_that_wait(window: int, tmp_path: Path) -> None:
     hard = {"reset": Reset.VALUE, "reset_to": -2, "decay": 1}
     net.layer("c", 4, Way("b", padding=(1, 1)), skip, threshold=33, phase=3 * period, **hard, **shared)
     late = Way("a", kernel=None, delay=2 * period)
-    net.layer("r", 3, Way("c", kernel=None), late, threshold=1, window=0, phase=4 * period)
+    net.layer("r", 3, Way("c", kernel=None), late, threshold=1, max_spikes=0, phase=4 * period)
     assert_lava_agrees(net, net.data(6, 0.7), tmp_path)
     assert entries(tmp_path, "connections", "delay_by") == [
         "none",
@@ -117,20 +117,20 @@ def test_lif_that_cannot_start_silently_is_held(tmp_path: Path) -> None:
 
 def test_native_soft_reset(tmp_path: Path) -> None:
     net = Net((2, 5, 4), levels=1, steps=8, period=1, seed=2)
-    soft = {"window": 1, "gain": 2, "v_min": -50}
+    soft = {"max_spikes": 1, "gain": 2, "v_min": -50}
     bias = np.array([-3, 0, 5])
     net.layer("a", 3, Way(padding=(1, 1)), threshold=21, phase=1, decay=13, decay_bits=4, bias=bias, **soft)
     net.layer("b", 4, Way("a"), threshold=17, phase=2, precharge=8, decay=1, v_init=3, **soft)
-    net.layer("r", 3, Way("b", kernel=None), threshold=1, window=0, phase=3, decay=1, gain=2)
+    net.layer("r", 3, Way("b", kernel=None), threshold=1, max_spikes=0, phase=3, decay=1, gain=2)
     assert_lava_agrees(net, net.data(6, 0.8), tmp_path)
     assert [n["begin"] for n in entries(tmp_path, "populations", "neuron")] == [0, 0, 3]
 
 
 def test_graded_counts(tmp_path: Path) -> None:
     net = Net((2, 6, 5), levels=7, steps=3, period=2, seed=5)
-    net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=2, precharge=15, gain=2, window=5)
-    net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=4, precharge=20, decay=1, window=6)
-    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=2), threshold=1, window=0, phase=6)
+    net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=2, precharge=15, gain=2, max_spikes=5)
+    net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=4, precharge=20, decay=1, max_spikes=6)
+    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=2), threshold=1, max_spikes=0, phase=6)
     mapped = net.mapped()
     port = mapped.input.model_copy(update={"graded": True})
     pieces = tuple(p.model_copy(update={"graded": not p.is_readout}) for p in mapped.pieces)
@@ -142,9 +142,9 @@ def test_graded_counts(tmp_path: Path) -> None:
 
 def test_streams(tmp_path: Path) -> None:
     net = Net((2, 6, 5), levels=4, steps=1, period=5, seed=6)
-    net.layer("a", 4, Way(), threshold=23, window=4, phase=1, precharge=11)
-    net.layer("b", 3, Way("a", kernel=None), threshold=40, window=4, phase=2, precharge=20, bias=3)
-    net.layer("r", 2, Way("b", kernel=None), threshold=1, window=0, phase=3)
+    net.layer("a", 4, Way(), threshold=23, max_spikes=4, phase=1, precharge=11)
+    net.layer("b", 3, Way("a", kernel=None), threshold=40, max_spikes=4, phase=2, precharge=20, bias=3)
+    net.layer("r", 2, Way("b", kernel=None), threshold=1, max_spikes=0, phase=3)
     mapped = net.mapped()
     capped = {"a": True, "b": False, "r": False}
     pieces = [p.model_copy(update={"streams": True, "capped": capped[p.name]}) for p in mapped.pieces]
@@ -162,12 +162,12 @@ def test_what_lavas_own_processes_cannot_hold(tmp_path: Path) -> None:
         260,
         Way(kernel=(3, 2), stride=(2, 1), padding=(0, 1), groups=130),
         threshold=7,
-        window=2,
+        max_spikes=2,
         phase=3,
     )
-    net.layer("b", 40, Way("a", kernel=None, delay=12), threshold=30, window=2, phase=18)
+    net.layer("b", 40, Way("a", kernel=None, delay=12), threshold=30, max_spikes=2, phase=18)
     net.layer(
-        "r", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=70), window=0, threshold=1, phase=75
+        "r", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=70), max_spikes=0, threshold=1, phase=75
     )
     assert_lava_agrees(net, net.data(5), tmp_path)
     assert entries(tmp_path, "connections", "kind") == ["tapconv", "dense", "dense", "dense"]
@@ -176,10 +176,10 @@ def test_what_lavas_own_processes_cannot_hold(tmp_path: Path) -> None:
 
 def test_one_population_reads_a_convolution_and_a_dense_layer(tmp_path: Path) -> None:
     net = Net((2, 3, 4), levels=2, steps=2, period=3, seed=9)
-    net.layer("a", 3, Way(kernel=(2, 2)), threshold=12, window=2, phase=3)
+    net.layer("a", 3, Way(kernel=(2, 2)), threshold=12, max_spikes=2, phase=3)
     # The same size of output, once through a padded kernel.
     padded = Way("a", kernel=(4, 5), padding=(1, 1))
-    net.layer("b", 4, padded, Way(INPUT, kernel=(3, 4), delay=3), threshold=9, window=2, phase=6)
+    net.layer("b", 4, padded, Way(INPUT, kernel=(3, 4), delay=3), threshold=9, max_spikes=2, phase=6)
     assert_lava_agrees(net, net.data(5), tmp_path)
     assert entries(tmp_path, "connections", "kind") == ["conv", "conv", "dense"]
     assert entries(tmp_path, "connections", "delay_by") == ["none", "none", "DelayDense"]
@@ -196,11 +196,11 @@ def test_samples_do_not_reach_each_other(tmp_path: Path) -> None:
 
 def test_spikes_that_arrive_too_late_do_not_reach_the_next_sample(tmp_path: Path) -> None:
     net = Net((2, 3, 4), levels=3, steps=2, period=3, seed=9)
-    net.layer("a", 3, Way(kernel=(2, 2)), threshold=12, window=2, phase=3)
+    net.layer("a", 3, Way(kernel=(2, 2)), threshold=12, max_spikes=2, phase=3)
     late = Way(INPUT, kernel=(2, 2), delay=14)
-    net.layer("b", 4, Way("a", kernel=(1, 1)), late, threshold=9, window=2, phase=6)
+    net.layer("b", 4, Way("a", kernel=(1, 1)), late, threshold=9, max_spikes=2, phase=6)
     net.layer(
-        "c", 2, Way("b", kernel=None), Way(INPUT, kernel=None, delay=14), threshold=9, window=2, phase=9
+        "c", 2, Way("b", kernel=None), Way(INPUT, kernel=None, delay=14), threshold=9, max_spikes=2, phase=9
     )
     assert_lava_agrees(net, net.data(5), tmp_path)
 

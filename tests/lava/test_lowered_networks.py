@@ -19,8 +19,6 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir import (
     Add,
     AvgPool2d,
-    Const,
-    Delay,
     Graph,
     Linear,
     Neuron,
@@ -30,10 +28,10 @@ from snncc.ir import (
     Reshape,
     Rounding,
     SumPool2d,
-    WindowNeuron,
-    interp,
 )
 from snncc.ir.batches import in_chunks
+from snncc.ir.interp import host_values
+from snncc.ir.windows import Windows
 from snncc.lowering import Lowered, Options
 from snncc.mapping.mapped import Schedule
 from snncc.model import Model
@@ -51,31 +49,12 @@ def spike_trains(graph: Graph, x: Any) -> dict[str, Any]:
 
     A readout delivers its membrane in all micro-steps of a timestep.
     """
-    per_step = interp.host_values(graph, x)
-    windows = [n for n in graph.nodes if isinstance(n, WindowNeuron)]
-    lines: dict[str, list[Any]] = {n.name: [] for n in graph.nodes if isinstance(n, Delay)}
-    state, counts = {}, {}
-    for node in windows:
-        shape = (len(x), *graph.types[node.name].shape)
-        start = (
-            node.v_init.array.reshape(-1, *[1] * (len(shape) - 2))
-            if isinstance(node.v_init, Const)
-            else node.v_init
-        )
-        state[node.name] = interp._Window(
-            np.zeros(shape, np.int64) + start, *(np.zeros(shape, np.int64) for _ in range(3))
-        )
-        counts[node.name] = np.zeros((shape[0], graph.steps, *shape[1:]), np.int64)
-    sent: dict[str, list[Any]] = {n.name: [] for n in windows}
-    for k in range(max(n.phase for n in windows) + graph.steps * graph.micro_steps):
-        env: dict[str, Any] = {}
-        for node in graph.nodes:
-            interp._micro_step(node, graph, k, env, per_step, state, counts, lines)
-        for name, line in lines.items():
-            line.append(env[graph.by_name[name].inputs[0]])
-        for node in windows:
-            state[node.name].a += env[node.inputs[0]]
-            sent[node.name].append(env[node.name])
+    machine = Windows(graph, host_values(graph, x))
+    sent: dict[str, list[Any]] = {name: [] for name in machine.counts}
+    for _ in range(machine.micro_steps):
+        env = machine.step()
+        for name, parts in sent.items():
+            parts.append(env[name])
     return {name: np.stack(parts, axis=1) for name, parts in sent.items()}
 
 

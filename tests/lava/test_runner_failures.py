@@ -56,8 +56,8 @@ def assert_nothing_left(session: int, prefix: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     net = Net((1, 3, 4), levels=2, steps=1, period=3, seed=1)
-    net.layer("a", 2, Way(kernel=(2, 2)), threshold=9, window=2, phase=3)
-    net.layer("b", 3, Way("a", kernel=None), threshold=9, window=2, phase=6)
+    net.layer("a", 2, Way(kernel=(2, 2)), threshold=9, max_spikes=2, phase=3)
+    net.layer("b", 3, Way("a", kernel=None), threshold=9, max_spikes=2, phase=6)
     return write_folder(net.mapped(), net.tensors, tmp_path / "target")
 
 

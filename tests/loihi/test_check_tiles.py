@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cells import renumbered
 from loihi_nets import DENSE, Way, chain, chip, mobilenet, networks, pilotnet
 from snncc.errors import CapacityError
 from snncc.mapping.check_tiles import tile_violations
@@ -78,7 +79,7 @@ def tile(m: Mapped, index: int, **updates: Any) -> Mapped:
 
 def piece(m: Mapped, index: int, **updates: Any) -> Mapped:
     pieces: list[Piece] = list(m.pieces)
-    pieces[index] = pieces[index].model_copy(update=updates)
+    pieces[index] = renumbered(pieces[index], **updates)
     return m.model_copy(update={"pieces": tuple(pieces)})
 
 

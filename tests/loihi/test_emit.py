@@ -21,7 +21,7 @@ from snncc_loihi.emit import LAVA_FILES, chip_files
 
 HERE = Path(__file__).resolve().parents[2] / "backends" / "snncc_loihi"
 CHIP = load_chip(HERE / "loihi2.toml")
-LIF = {"reset": Reset.VALUE, "precharge": -1, "window": 1, "gain": 64, "decay": 1}
+LIF = {"reset": Reset.VALUE, "precharge": -1, "max_spikes": 1, "gain": 64, "decay": 1}
 
 
 def emitted(net: Net) -> tuple[dict[str, Any], dict[str, Any], Mapping[str, bytes]]:
@@ -38,8 +38,8 @@ def lif_pair(**fields: Any) -> Net:
 
 def window_net() -> Net:
     net = Net((2, 5, 4), levels=3, steps=2, period=4, seed=1)
-    net.layer("a", 3, Way(padding=(1, 0)), threshold=9, window=3, phase=4, precharge=4)
-    net.layer("r", 4, Way("a", kernel=None), window=0, threshold=1, phase=8)
+    net.layer("a", 3, Way(padding=(1, 0)), threshold=9, max_spikes=3, phase=4, precharge=4)
+    net.layer("r", 4, Way("a", kernel=None), max_spikes=0, threshold=1, phase=8)
     return net
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from simulator.simnets import Net, Way
+from snncc.ir.const import each_channel
 from snncc.ir.interp import run
 from snncc.ir.nodes import Reset
 from snncc.mapping.mapped import INPUT
@@ -20,20 +21,9 @@ def links(net):
             yield Link(c.source, piece.name, conv, c.delay)
 
 
-def per_channel(value, net):
-    return net.tensors[value].reshape(-1, 1, 1) if isinstance(value, str) else value
-
-
 def population(piece, net):
-    fields = "threshold window graded precharge decay decay_bits reset reset_to v_min synapse_decay synapse_bits gain"
     return Population(
-        piece.shape,
-        **{name: getattr(piece, name) for name in fields.split()},
-        micro_steps=net.period,
-        steps=net.steps,
-        first=piece.phase,
-        bias=per_channel(piece.bias, net),
-        v_init=per_channel(piece.v_init, net),
+        piece.shape, piece.cell, graded=piece.graded, micro_steps=net.period, steps=net.steps, first=piece.phase
     )
 
 
@@ -41,12 +31,12 @@ def lif(piece, net):
     """Lava's own LIF of a piece as the contract has it: gain 64, threshold 64·vth, precharge -1."""
     return LIF(
         piece.shape,
-        vth=piece.threshold // 64,
+        vth=piece.cell.theta // 64,
         du=4095,
-        dv=4096 - piece.decay,
-        bias_mant=per_channel(piece.bias, net) // 64,
+        dv=4096 - piece.cell.decay,
+        bias_mant=each_channel(piece.cell.bias, piece.shape[0]).reshape(-1, 1, 1) // 64,
         bias_exp=6,
-        v_init=per_channel(piece.v_init, net),
+        v_init=each_channel(piece.cell.v_init, piece.shape[0]).reshape(-1, 1, 1),
         begin=piece.phase,
         end=piece.phase + net.steps,
     )
@@ -84,20 +74,20 @@ def test_windows(seed):
     net = Net((2, 6, 5), levels=d, steps=3, period=d + 1, seed=seed)
     leak = {"decay": 3000, "decay_bits": 12} if seed % 3 else {"decay": 1, "decay_bits": 0}
     reset = {"reset": Reset.VALUE, "reset_to": 3} if seed % 4 == 0 else {"reset": Reset.SUBTRACT}
-    common = {"window": d, "precharge": 15, "threshold": 30, **leak, **reset}
+    common = {"max_spikes": d, "precharge": 15, "threshold": 30, **leak, **reset}
     bias = np.arange(-3, 1)
     net.layer("a", 4, Way(kernel=(3, 2), padding=(1, 0)), phase=d + 1, bias=bias, v_min=-40, **common)
     skip = Way(kernel=(3, 2), padding=(1, 0), delay=d + 1)
     net.layer("b", 4, Way("a", kernel=(3, 3), padding=(1, 1), groups=2), skip, phase=2 * (d + 1), **common)
-    net.layer("r", 3, Way("b", kernel=None), threshold=1, window=0, phase=3 * (d + 1), bias=2, decay=1)
+    net.layer("r", 3, Way("b", kernel=None), threshold=1, max_spikes=0, phase=3 * (d + 1), bias=2, decay=1)
     assert_equal(net, population)
 
 
 def native(seed, **fields):
     net = Net((2, 6, 5), levels=1, steps=9, period=1, seed=seed)
-    net.layer("a", 3, Way(kernel=(2, 3), stride=(2, 1)), phase=1, window=1, **fields)
+    net.layer("a", 3, Way(kernel=(2, 3), stride=(2, 1)), phase=1, max_spikes=1, **fields)
     skip = Way(kernel=(2, 3), stride=(2, 1), delay=1)
-    net.layer("b", 3, Way("a", kernel=(3, 1), padding=(1, 0)), skip, phase=2, window=1, **fields)
+    net.layer("b", 3, Way("a", kernel=(3, 1), padding=(1, 0)), skip, phase=2, max_spikes=1, **fields)
     return net
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from cells import split
 from snncc.errors import CapacityError
+from snncc.ir.cell import leaked
 from snncc.ir.nodes import Reset
 from snncc_loihi.fixed import (
     LIF,
@@ -14,7 +16,6 @@ from snncc_loihi.fixed import (
     SignMode,
     Sparse,
     Streaming,
-    leak,
     message,
     neuron_step,
     next_current,
@@ -30,6 +31,16 @@ from snncc_loihi.fixed_network import FixedNetwork, Link, beyond_the_chip
 
 def ints(*values):
     return np.array(values, np.int64)
+
+
+def population(shape, **values):
+    cell, rest = split({"decay": 1, **values})
+    return Population(shape, cell, **rest)
+
+
+def streaming(shape, **values):
+    cell, rest = split(values)
+    return Streaming(shape, cell, **rest)
 
 
 def sent_by(p, *inputs):
@@ -56,7 +67,7 @@ def test_shift_rounds_down():
 
 def test_leak_rounds_toward_zero():
     # 5/2 and -5/2; a floor would give -3.
-    assert leak(ints(5, -5, 1, -1), 2048, 12).tolist() == [2, -2, 0, 0]
+    assert leaked(ints(5, -5, 1, -1), 2048, 12).tolist() == [2, -2, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -243,69 +254,64 @@ def test_graded_vectors():
 
 
 def test_soft_reset_keeps_the_rest():
-    assert sent_by(Population((1,), threshold=10, steps=5), 25, 0, 0, 5, 9) == (
+    assert sent_by(population((1,), threshold=10, steps=5), 25, 0, 0, 5, 9) == (
         [1, 1, 0, 1, 0],
         [15, 5, 5, 0, 9],
     )
 
 
 def test_soft_reset_leaks_toward_zero_and_fires_at_its_threshold():
-    p = Population((1,), threshold=10, steps=4, decay=2048, decay_bits=12, v_init=-5)
+    p = population((1,), threshold=10, steps=4, decay=2048, decay_bits=12, v_init=-5)
     assert sent_by(p, 12, 0, 10, 10) == ([1, 0, 1, 1], [0, 0, 0, 0])
 
 
 def test_window_collects_then_fires():
     # 26 + 5 = 31 at its start: three spikes and no more; what arrives meanwhile counts in the next.
-    p = Population((1,), threshold=10, window=3, micro_steps=4, steps=2, first=2, precharge=5)
+    p = population((1,), threshold=10, max_spikes=3, micro_steps=4, steps=2, first=2, precharge=5)
     sent, v = sent_by(p, 20, 5, 1, 7, 7, 0, 0, 0, 0, 0)
     assert sent == [0, 0, 1, 1, 1, 0, 1, 0, 0, 0]
     assert v == [0, 0, 21, 11, 1, -4, 5, 5, 5, 0]
 
 
 def test_graded_window_sends_its_count_at_once():
-    p = Population((1,), threshold=10, window=3, micro_steps=2, steps=3, graded=True)
+    p = population((1,), threshold=10, max_spikes=3, micro_steps=2, steps=3, graded=True)
     assert sent_by(p, 29, 0, -40, 0, 99, 0) == ([2, 0, 0, 0, 3, 0], [9, 9, -31, -31, 38, 38])
 
 
 def test_hard_reset_and_lower_clamp_at_the_windows_end():
-    p = Population(
-        (1,), threshold=10, window=2, micro_steps=3, steps=2, reset=Reset.VALUE, reset_to=4, v_min=-6
+    p = population(
+        (1,), threshold=10, max_spikes=2, micro_steps=3, steps=2, reset=Reset.VALUE, reset_to=4, v_min=-6
     )
     assert sent_by(p, 15, 0, 0, -30, 0, 0) == ([1, 0, 0, 0, 0, 0], [5, 5, 4, -26, -26, -6])
 
 
-def test_no_reset():
-    p = Population((1,), threshold=10, steps=3, reset=Reset.NONE)
-    assert sent_by(p, 15, 0, -8) == ([1, 1, 0], [15, 15, 7])
-
-
 def test_population_before_its_first_window():
-    p = Population((1,), threshold=10, steps=1, first=3, begin=1, bias=4, precharge=-1, v_init=20)
+    p = population((1,), threshold=10, steps=1, first=3, begin=1, bias=4, precharge=-1, v_init=20)
     assert sent_by(p, 0, 0, 0, 0, 0) == ([0, 0, 0, 1, 0], [20, 24, 28, 22, 22])
 
 
 def test_synaptic_current_of_a_population():
-    p = Population((1,), threshold=1000, steps=3, gain=2, synapse_decay=2048, synapse_bits=12)
+    p = population((1,), threshold=1000, steps=3, gain=2, synapse_decay=2048, synapse_bits=12)
     assert sent_by(p, -5, 0, 0)[1] == [-10, -15, -17]
 
 
 def test_readout_sends_its_membrane_once_a_timestep():
-    p = Population((1,), threshold=1, window=0, micro_steps=2, steps=2, bias=1)
+    p = population((1,), threshold=1, max_spikes=0, micro_steps=2, steps=2, bias=1)
     assert sent_by(p, 3, 4, 5, 6) == ([4, 0, 14, 0], [4, 4, 14, 14])
 
 
 def test_population_saturates_at_its_word():
-    p = Population((1,), threshold=500, steps=3, state_bits=8)
+    p = population((1,), threshold=500, steps=3, state_bits=8)
     assert sent_by(p, 200, -500, 1)[1] == [127, -128, -127]
 
 
 def test_streaming_fires_while_it_integrates():
-    p = Streaming((1,), threshold=10, window=2, end=5, first=1, bias=3, precharge=5)
+    p = streaming((1,), threshold=10, max_spikes=2, end=5, first=1, bias=3, precharge=5)
     assert sent_by(p, 4, 0, 20, 30, 0, 90) == ([0, 1, 1, 0, 0, 0], [0, 2, 12, 42, 42, 42])
 
 
 def test_streaming_without_a_cap():
-    p = Streaming((1,), threshold=10, window=2, end=5, capped=False)
+    p = streaming((1,), threshold=10, max_spikes=2, end=5, capped=False)
     assert sent_by(p, 40, 0, 0, 0, 0)[0] == [1, 1, 1, 1, 0]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cells import integer_neuron
 from random_graphs import Builder, random_inputs
 from simulator.simnets import Net, Way
 from snncc.analysis.claims import layer_sums
@@ -25,9 +26,10 @@ from snncc.ir import (
     OverTime,
     Reset,
     Reshape,
-    Rounding,
 )
+from snncc.ir.cell import Cell
 from snncc.ir.interp import run
+from snncc.ir.neurons import IntegerNeuron
 from snncc.lowering import Lowered, Options
 from snncc.model import Model
 from snncc.passes.bound_counts import BoundCounts
@@ -53,16 +55,16 @@ def integer(steps: int = 4, levels: int = 1, weights_bias: int = 0, weight: int 
     nodes = (
         Input(name="x", shape=(1,), levels=levels),
         layer,
-        Neuron(name="n", inputs=("l",), source="net.n", **({"threshold": 5} | fields)),
+        integer_neuron("n", "l", "net.n", **({"threshold": 5} | fields)),
         Output(name="o", inputs=("n",), over_time=OverTime.SUM),
     )
     return Graph("g", Family.INTEGER, nodes, steps)
 
 
-def neuron(graph: Graph, name: str = "n") -> Neuron:
+def neuron(graph: Graph, name: str = "n") -> Cell:
     found = graph.by_name[name]
-    assert isinstance(found, Neuron)
-    return found
+    assert isinstance(found, IntegerNeuron)
+    return found.cell
 
 
 def all_trains(steps: int, levels: int = 1) -> Any:
@@ -195,7 +197,7 @@ def test_largest_and_least_thresholds(
     chip: LoihiNeurons, threshold: int, fields: dict[str, Any], units: int
 ) -> None:
     made = neuron(chip.run(integer(threshold=threshold, **HARD | fields)))
-    assert (made.threshold, made.gain, made.strict) == (units, 128, True)
+    assert (made.threshold, made.gain, made.precharge) == (units, 128, -1)
 
 
 def test_the_largest_threshold_of_a_program() -> None:
@@ -210,7 +212,7 @@ def test_the_largest_threshold_of_a_program() -> None:
 @pytest.mark.parametrize(("bias", "stock"), [(-4097, False), (-4096, True), (4095, True), (4096, False)])
 def test_a_bias_beyond_the_mantissa_makes_a_program_where_there_are_any(bias: int, stock: bool) -> None:
     made = neuron(TWO.run(integer(weights_bias=bias, **HARD)))
-    assert (made.gain, made.strict) == ((128, True) if stock else (2, False))
+    assert (made.gain, made.precharge) == ((128, -1) if stock else (2, 0))
 
 
 @pytest.mark.parametrize(("decay", "bits"), [(4095, 12), (0, 12)])
@@ -247,10 +249,10 @@ def test_the_strict_comparison_is_exact_without_a_leak(strict: bool, threshold: 
     assert np.array_equal(before, after)
 
 
-@pytest.mark.parametrize("rounding", [Rounding.FLOOR, Rounding.HALF_UP])
+@pytest.mark.parametrize("half_up", [False, True])
 @pytest.mark.parametrize("threshold", [1, 4, 5])
-def test_one_timestep_is_exact_whatever_the_neuron_was(rounding: Rounding, threshold: int) -> None:
-    graph = integer(1, threshold=threshold, rounding=rounding)
+def test_one_timestep_is_exact_whatever_the_neuron_was(half_up: bool, threshold: int) -> None:
+    graph = integer(1, threshold=threshold, half_up=half_up)
     for weight in range(-8, 9):
         layer = replace(graph.by_name["l"], weight=Const(np.array([[weight], [weight]], np.int8)))  # type: ignore[call-arg]
         one = graph.rewrite(lambda n, new=layer: new if n.name == "l" else None)  # type: ignore[misc]
@@ -286,16 +288,27 @@ def test_programs_are_doubled_and_exact(strict: bool) -> None:
         ({"decay": 1}, 7, 7),
         ({"decay": 1.0}, 1, 1),
         ({"decay": 0.5}, 9, 2),
-        ({"decay": 2048, "decay_bits": 12}, 2, 2),
         ({"decay": 0.9}, 300, 10),
         ({"decay": 0, "synapse_decay": 1.0}, 5, 5),
         ({"decay": 1, "synapse_decay": 1.0}, 5, 15),
-        ({"decay": 1, "synapse_decay": 2048, "synapse_bits": 12}, 3, 5),  # 1 + 1.5 + 1.75
         ({"decay": Const(np.array([0.25, 0.75], np.float32))}, 50, 4),
     ],
 )
 def test_timesteps_that_a_membrane_holds(fields: dict[str, Any], steps: int, expected: int) -> None:
     assert held(Neuron(name="n", inputs=("x",), **fields), steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "expected"),
+    [
+        ({"decay": 2048, "decay_bits": 12}, 2, 2),
+        ({"decay": 1, "synapse_decay": 1}, 5, 15),
+        ({"decay": 1, "synapse_decay": 2048, "synapse_bits": 12}, 3, 5),  # 1 + 1.5 + 1.75
+        ({"decay": Const(np.array([1, 3], np.int8)), "decay_bits": 2}, 50, 4),
+    ],
+)
+def test_timesteps_that_an_integer_membrane_holds(fields: dict[str, Any], steps: int, expected: int) -> None:
+    assert held(integer_neuron("n", "x", **fields), steps) == expected
 
 
 def test_counts_that_a_synaptic_current_reaches_are_not_clipped() -> None:
@@ -367,7 +380,7 @@ def test_a_current_at_the_lowest_word_is_an_excursion() -> None:
     net = Net((1024, 1, 1), levels=1, steps=1, period=1)
     way = Way(kernel=(1, 1), weight=np.full((1, 1024, 1, 1), -128))
     fields = {"reset": Reset.VALUE, "precharge": -1, "gain": 64, "decay": 1, "v_init": 999, "state_bits": 24}
-    net.layer("a", 1, way, threshold=64, window=1, phase=1, synapse_decay=2048, synapse_bits=12, **fields)
+    net.layer("a", 1, way, threshold=64, max_spikes=1, phase=1, synapse_decay=2048, synapse_bits=12, **fields)
     x = np.ones((2, 1, 1024, 1, 1), np.int32)
     x[1, 0, 0] = 0
     activity = SIMULATOR.execute(net.mapped(), net.tensors, x)

@@ -65,7 +65,7 @@ def test_leaky_neurons_step_by_step(graph: Graph, seed: int, target: Target) -> 
     x = random_inputs(graph, 5, seed)
     lowered = lowered_for(target, graph, x)
     assert lowered.mapped.micro_steps == 1
-    assert {p.gain for p in lowered.mapped.pieces} == {128}
+    assert {p.cell.gain for p in lowered.mapped.pieces} == {128}
     agree(lowered, x)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from random_graphs import random_inputs, sfa_graphs, stateful_graphs
 from snncc.analysis.layerwise import compare_layers
-from snncc.ir import Graph, Neuron, parse, to_text
+from snncc.ir import Graph, IntegerNeuron, Node, parse, to_text
 from snncc.ir.interp import run
 from snncc.passes.base import Pass
 from snncc.passes.bound_counts import BoundCounts
@@ -92,12 +92,14 @@ def test_bound_counts_never_binds(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 5, seed)
     unbounded = integers(graph, x, clip=False)
     unclipped = BoundCounts().run(unbounded)
-    assert max(n.max_spikes for n in unclipped.neurons if isinstance(n, Neuron)) < UNBOUNDED
-    wider = unclipped.rewrite(
-        lambda n: (
-            replace(n, max_spikes=n.max_spikes + 1000) if isinstance(n, Neuron) and n.max_spikes else None
-        )
-    )
+    assert max(n.cell.max_spikes for n in unclipped.neurons if isinstance(n, IntegerNeuron)) < UNBOUNDED
+
+    def widened(node: Node) -> Node | None:
+        if not isinstance(node, IntegerNeuron) or node.is_readout:
+            return None
+        return replace(node, cell=replace(node.cell, max_spikes=node.cell.max_spikes + 1000))
+
+    wider = unclipped.rewrite(widened)
     full = np.full_like(x, graph.input.levels)
     for inputs in (x, full):
         a, b = run(unclipped, inputs), run(wider, inputs)

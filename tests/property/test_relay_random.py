@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from random_graphs import random_inputs
 from relay_nets import lowered_by, shortcut_graphs
 from snncc.analysis.ranges import type_extremes
-from snncc.ir import Graph, Neuron, parse, to_text
+from snncc.ir import Graph, IntegerNeuron, parse, to_text
 from snncc.ir.batches import in_chunks
 from snncc.ir.interp import run
 from snncc.mapping.check import check_mapped
@@ -37,7 +37,7 @@ def shared_integers(graph: Graph, x: np.ndarray) -> Graph:
 def agree(graph: Graph, x: np.ndarray, relay: bool, graded: bool) -> None:
     integer, spikes, mapped, tensors = lowered_by(graph, x, relay=relay, graded=graded)
     check_mapped(mapped, tensors, LOIHI2.chip)
-    assert any(p.signed for p in mapped.pieces) == relay
+    assert any(p.cell.signed for p in mapped.pieces) == relay
     activity = SIMULATOR.execute(mapped, tensors, x.reshape(len(x), -1, *mapped.input.shape))
     for executed in (run(integer, x), run(spikes, x)):
         for piece in mapped.pieces:
@@ -74,13 +74,13 @@ def test_a_relays_bound_never_clips(graph: Graph, seed: int) -> None:
     loose = Relay().run(shared_integers(graph, x))
     bounded = BoundCounts().run(loose)
     assert parse(to_text(bounded), bounded.constants()) == bounded
-    relays = [n for n in bounded.nodes if isinstance(n, Neuron) and n.signed]
+    relays = [n for n in bounded.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
     for inputs in (x, np.full_like(x, graph.input.levels)):
         a, b = run(loose, inputs), run(bounded, inputs)
         assert all(np.array_equal(a.values[k], b.values[k]) for k in a.values)
         for relay in relays:
             found = type_extremes(bounded, relay)
-            assert np.abs(b.values[relay.name]).max() <= relay.max_spikes
+            assert np.abs(b.values[relay.name]).max() <= relay.cell.max_spikes
             assert (b.values[relay.name] <= found.high + found.rest).all()
             assert (b.values[relay.name] >= found.low + found.rest).all()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cells import split
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import (
@@ -102,18 +103,12 @@ class Net:
         drive = currents[0]
         if len(currents) > 1:
             drive = self._value(Add(name=f"{name}_add", inputs=tuple(currents)))
-        fields = {"threshold": 20, "window": 0, **neuron}
-        for key in ("bias", "v_init"):
-            if isinstance(fields.get(key), np.ndarray):
-                fields[key] = Const(fields[key])
+        cell, fields = split({"threshold": 20, "max_spikes": 0, **neuron})
         release = Release.WINDOW if self.engine is Engine.CLOCKED else Release.FREE
-        node_fields = {k: v for k, v in fields.items() if k not in ("state_bits", "gate", "core")}
-        self._value(WindowNeuron(name=name, inputs=(drive,), release=release, **node_fields))
-        for key in ("bias", "v_init"):
-            if isinstance(fields.get(key), Const):
-                self.tensors[fields[key].digest] = fields[key].array
-                fields[key] = fields[key].digest
-        fields = {"capped": True, "core": 0, **fields}
+        timing = {k: v for k, v in fields.items() if k not in ("state_bits", "gate", "core")}
+        self._value(WindowNeuron(name=name, inputs=(drive,), release=release, cell=cell, **timing))
+        self.tensors |= {c.digest: c.array for c in cell.constants()}
+        fields = {"capped": True, "core": 0, "cell": cell, **fields}
         shape = (channels, *size)
         self.shapes[name] = shape
         self.pieces.append(
@@ -218,10 +213,10 @@ class Net:
 def conv_chain(engine: Engine, seed: int = 0, **net: Any) -> Net:
     """Two convolutions (the second behind a pooling), a hidden linear layer and a readout."""
     made = Net((2, 7, 6), seed=seed, engine=engine, **net)
-    made.layer("a", 4, Way(padding=(1, 0)), threshold=23, window=3, phase=4, precharge=11)
-    made.layer("b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, window=3, phase=8, precharge=8)
-    made.layer("c", 6, Way("b", kernel=None), threshold=19, window=3, phase=12, precharge=9)
-    made.layer("r", 3, Way("c", kernel=None), threshold=1, window=0, phase=16)
+    made.layer("a", 4, Way(padding=(1, 0)), threshold=23, max_spikes=3, phase=4, precharge=11)
+    made.layer("b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, max_spikes=3, phase=8, precharge=8)
+    made.layer("c", 6, Way("b", kernel=None), threshold=19, max_spikes=3, phase=12, precharge=9)
+    made.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=16)
     return made
 
 
@@ -233,7 +228,7 @@ def gate_pieces(mapped: Mapped, low: int, high: int) -> Mapped:
             pieces.append(piece)
             continue
         a = piece.connections[0].address
-        step = min(127, piece.threshold)
+        step = min(127, piece.cell.theta)
         rounds = -(-(high + 1) // step)
         tap = tuple(a.padding) if max(a.padding) else (0, 0)
         gate = Gate(

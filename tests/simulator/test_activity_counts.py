@@ -17,13 +17,13 @@ from snncc_sim import SIMULATOR, engine
 def merged_net(kind: Engine, steps: int = 1) -> Net:
     """Pools that leave a rest, groups, strides that skip sources, a merge and a shared weight."""
     net = Net((2, 7, 9), levels=3, steps=steps, engine=kind, seed=3)
-    neuron = {"threshold": 15, "window": 3, "precharge": 5}
+    neuron = {"threshold": 15, "max_spikes": 3, "precharge": 5}
     net.layer("a", 4, Way(kernel=(2, 3), pool=(2, 2), padding=(0, 1)), phase=4, **neuron)
     net.layer("b", 4, Way("a", kernel=(1, 1), groups=2), phase=8, **neuron)
     weight = net.rng.integers(-3, 9, (6, 4, 1, 1))
     skip = Way("a", kernel=(1, 1), stride=(2, 3), delay=4 if kind is Engine.CLOCKED else 0, weight=weight)
     net.layer("c", 6, Way("b", kernel=(1, 1), stride=(2, 3), weight=weight), skip, phase=12, **neuron)
-    net.layer("r", 3, Way("c", kernel=None), window=0, phase=16)
+    net.layer("r", 3, Way("c", kernel=None), max_spikes=0, phase=16)
     return net
 
 

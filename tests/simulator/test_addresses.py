@@ -100,7 +100,7 @@ def test_kernels_wider_than_their_stride(engine: Engine, stride: int, groups: in
     """Several outputs along a row: contiguous weights at stride 1 without groups, and only there."""
     net = Net((2, 6, 9), engine=engine)
     way = Way(kernel=(4, 5), stride=(stride, stride), padding=(1, 2), groups=groups)
-    net.layer("r", 4, way, window=0, phase=4)
+    net.layer("r", 4, way, max_spikes=0, phase=4)
     x = net.data(1)
     c = net.pieces[0].connections[0]
     got = SIMULATOR.execute(net.mapped(), net.tensors, x).counts["r"][0, 0]
@@ -127,7 +127,7 @@ def test_kernels_deliver_the_dense_convolution(engine: Engine, data: st.DataObje
     )
     if min(net.output_size(way)) < 1:
         return
-    net.layer("r", data.draw(st.sampled_from([4, 8, 12])), way, window=0, phase=4)
+    net.layer("r", data.draw(st.sampled_from([4, 8, 12])), way, max_spikes=0, phase=4)
     x = net.data(2)
     activity = SIMULATOR.execute(net.mapped(), net.tensors, x)
     c = net.pieces[0].connections[0]

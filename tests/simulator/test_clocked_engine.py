@@ -46,10 +46,10 @@ def random_nets(draw: st.DrawFn) -> Net:
     net = Net((4, 6, 5), levels, draw(st.integers(1, 3)), period, seed=draw(st.integers(0, 10**6)))
 
     def neuron(depth: int) -> dict[str, Any]:
-        reset = draw(st.sampled_from(list(Reset)))
+        reset = draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE]))
         return {
             "threshold": draw(st.integers(1, 40)),
-            "window": window,
+            "max_spikes": window,
             "phase": depth * (window + draw(st.integers(0, 1))),
             "precharge": draw(st.integers(-1, 20)),
             "bias": np.arange(-4, 4, dtype=np.int32) * draw(st.integers(0, 3)),
@@ -76,7 +76,7 @@ def random_nets(draw: st.DrawFn) -> Net:
     net.layer("b", 8, first, Way("a", kernel=(1, 1), delay=draw(st.integers(0, 2 * period))), **neuron(2))
     skip = Way("a", kernel=(1, 1), delay=draw(st.integers(1, 9)))
     net.layer("c", 8, Way("b", kernel=(3, 1), padding=(1, 0)), skip, **neuron(3))
-    net.layer("r", 3, Way("c", kernel=None), window=0, phase=4 * period, decay=1, bias=2, threshold=1)
+    net.layer("r", 3, Way("c", kernel=None), max_spikes=0, phase=4 * period, decay=1, bias=2, threshold=1)
     return net
 
 
@@ -88,16 +88,16 @@ def test_random_nets_equal_interpreter(net: Net) -> None:
 
 def test_skip_from_input_and_late_reader() -> None:
     net = Net((1, 1, 3), levels=2, steps=2, period=3)
-    net.layer("a", 3, Way(kernel=None), threshold=5, window=2, phase=3, decay=1)
-    net.layer("b", 2, Way("a", kernel=None), threshold=4, window=2, phase=6, decay=1)
-    net.layer("c", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=7), threshold=6, window=2, phase=9)
+    net.layer("a", 3, Way(kernel=None), threshold=5, max_spikes=2, phase=3, decay=1)
+    net.layer("b", 2, Way("a", kernel=None), threshold=4, max_spikes=2, phase=6, decay=1)
+    net.layer("c", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=7), threshold=6, max_spikes=2, phase=9)
     assert_equal_to_interp(net, net.data(5, 1.0))
 
 
 def test_narrow_word_saturates_and_is_counted() -> None:
     net = Net((1, 1, 1), levels=3, period=4)
     weight = np.full((1, 1, 1, 1), 100)
-    net.layer("a", 1, Way(kernel=(1, 1), weight=weight), threshold=50, window=3, phase=4, state_bits=8)
+    net.layer("a", 1, Way(kernel=(1, 1), weight=weight), threshold=50, max_spikes=3, phase=4, state_bits=8)
     x = np.array([0, 1, 2, 3]).reshape(4, 1, 1, 1, 1)
     activity = SIMULATOR.execute(net.mapped(), net.tensors, x)
     layer = activity.layers[0]
@@ -112,7 +112,7 @@ def test_wide_accumulator_where_32_bits_may_not_do() -> None:
         1,
         Way(kernel=(4, 4), weight=np.full((1, 512, 4, 4), -127)),
         threshold=3,
-        window=1,
+        max_spikes=1,
         phase=1030,
     )
     x = np.ones((1, 1, 512, 4, 4), np.int64)

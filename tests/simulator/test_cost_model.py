@@ -141,7 +141,7 @@ def test_unknown_constants_are_listed_not_zero() -> None:
     assert "static" in text
     assert "time in ns" in text
     assert result.firing_rate is not None
-    spiking = [p for p in mapped.pieces if p.window]
+    spiking = [p for p in mapped.pieces if not p.is_readout]
     neurons = sum(math.prod(p.shape) for p in spiking)
     spikes = sum(int(activity.counts[p.name].sum()) for p in spiking)
     assert result.firing_rate == pytest.approx(spikes / (neurons * 5))

@@ -42,7 +42,7 @@ def random_nets(draw: st.DrawFn) -> Net:
     def neuron() -> dict[str, Any]:
         return {
             "threshold": draw(st.integers(1, 25)),
-            "window": draw(st.integers(1, 3)),
+            "max_spikes": draw(st.integers(1, 3)),
             "capped": draw(st.booleans()),
             "precharge": draw(st.integers(-1, 12)),
             "bias": np.arange(-2, 2, dtype=np.int32) * draw(st.integers(0, 3)),
@@ -64,7 +64,7 @@ def random_nets(draw: st.DrawFn) -> Net:
     net.layer("b", 4, second, Way("a", kernel=(1, 1)), **neuron())
     net.layer("c", 4, Way("b", kernel=(1, 1)), Way("a", kernel=(3, 3), padding=(1, 1)), **neuron())
     net.layer("d", 4, Way("c", kernel=None), Way(INPUT, kernel=None), Way("b", kernel=None), **neuron())
-    net.layer("r", 3, Way("d", kernel=None), Way("a", kernel=None), window=0, threshold=1)
+    net.layer("r", 3, Way("d", kernel=None), Way("a", kernel=None), max_spikes=0, threshold=1)
     return net
 
 
@@ -78,7 +78,7 @@ def test_random_nets_equal_reference(net: Net) -> None:
 
 def test_pooled_source_drops_the_rest() -> None:
     net = Net((1, 3, 5), levels=1, engine=Engine.EVENT)
-    net.layer("a", 2, Way(kernel=(1, 1), pool=(2, 2)), threshold=3, window=9, capped=False)
+    net.layer("a", 2, Way(kernel=(1, 1), pool=(2, 2)), threshold=3, max_spikes=9, capped=False)
     x = np.ones((1, 1, 1, 3, 5), np.int64)
     activity = assert_equal_to_free(net, x)
     assert activity.layers[0].events == 2 * 4
@@ -86,14 +86,14 @@ def test_pooled_source_drops_the_rest() -> None:
 
 def test_one_spike_per_update_even_over_two_thresholds() -> None:
     net = Net((1, 1, 1), levels=3, engine=Engine.EVENT)
-    net.layer("a", 1, Way(kernel=(1, 1), weight=[[[[100]]]]), threshold=10, window=1, capped=False)
+    net.layer("a", 1, Way(kernel=(1, 1), weight=[[[[100]]]]), threshold=10, max_spikes=1, capped=False)
     activity = assert_equal_to_free(net, np.full((1, 1, 1, 1, 1), 2))
     assert activity.layers[0].spikes == 2
 
 
 def test_word_of_16_bits_clamps_and_is_counted() -> None:
     net = Net((1, 1, 1), levels=3, engine=Engine.EVENT)
-    net.layer("a", 1, Way(kernel=(1, 1), weight=[[[[-100]]]]), window=0, v_init=-32600, state_bits=16)
+    net.layer("a", 1, Way(kernel=(1, 1), weight=[[[[-100]]]]), max_spikes=0, v_init=-32600, state_bits=16)
     activity = SIMULATOR.execute(net.mapped(), net.tensors, np.full((1, 1, 1, 1, 1), 3))
     assert activity.counts["a"].item() == -32768
     assert (activity.layers[0].saturations, activity.layers[0].out_of_range) == (2, (0,))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 from snncc.errors import CapacityError, InternalError
+from snncc.ir.const import each_channel
 from snncc.mapping.mapped import INPUT, Engine, Mapped
 from snncc_sim import SIMULATOR
 
@@ -25,10 +26,9 @@ def integers(mapped: Mapped, tensors: dict[str, Any], x: Any) -> dict[str, Any]:
         for c in piece.connections:
             total += values[c.source] @ c.address.expand(tensors[c.weight].astype(np.int64)).T
         total = total.reshape(len(x), *piece.shape)
-        for start in (piece.bias, piece.v_init, piece.precharge):
-            each = tensors[start] if isinstance(start, str) else np.asarray(start)
-            total = total + each.reshape(-1, 1, 1)
-        count = total if piece.is_readout else np.maximum(total, 0) // piece.threshold
+        for start in (piece.cell.bias, piece.cell.v_init, piece.cell.precharge):
+            total = total + each_channel(start, piece.shape[0]).reshape(-1, 1, 1)
+        count = total if piece.is_readout else np.maximum(total, 0) // piece.cell.theta
         values[piece.name] = count.reshape(len(x), -1)
     return {p.name: values[p.name].reshape(len(x), *p.shape) for p in mapped.pieces}
 
@@ -36,12 +36,12 @@ def integers(mapped: Mapped, tensors: dict[str, Any], x: Any) -> dict[str, Any]:
 def gated_chain(seed: int = 0, bound: int = BOUND) -> tuple[Net, Mapped]:
     net = Net((2, 7, 6), seed=seed, engine=Engine.EVENT)
     bias = np.array([3, -9, 40, 0], np.int32)
-    net.layer("a", 4, Way(padding=(1, 0)), threshold=23, window=3, precharge=11, bias=bias, capped=False)
-    net.layer("b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, window=3, v_init=7, capped=False)
+    net.layer("a", 4, Way(padding=(1, 0)), threshold=23, max_spikes=3, precharge=11, bias=bias, capped=False)
+    net.layer("b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, max_spikes=3, v_init=7, capped=False)
     net.layer(
-        "c", 6, Way("b", kernel=(3, 3), stride=(1, 2), padding=(1, 1)), threshold=19, window=3, capped=False
+        "c", 6, Way("b", kernel=(3, 3), stride=(1, 2), padding=(1, 1)), threshold=19, max_spikes=3, capped=False
     )
-    net.layer("r", 3, Way("c", kernel=None), threshold=1, window=0)
+    net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0)
     return net, gate_pieces(net.mapped(), -bound, bound)
 
 
@@ -62,11 +62,11 @@ def test_chain_equals_integers_in_any_order() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(-40, 40), st.sampled_from([1, 2, 4]))
 def test_random_merges_equal_integers(seed: int, threshold: int, v_init: int, groups: int) -> None:
     net = Net((2, 5, 4), seed=seed, engine=Engine.EVENT, weight_range=(-128, 128))
-    kind = {"threshold": threshold, "v_init": v_init, "window": 1, "capped": False}
+    kind = {"threshold": threshold, "v_init": v_init, "max_spikes": 1, "capped": False}
     net.layer("a", 4, Way(padding=(1, 1)), **{**kind, "threshold": 400})
     skip = Way("a", kernel=(3, 3), padding=(1, 1))
     net.layer("b", 4, Way("a", padding=(1, 1), groups=groups), skip, **{**kind, "threshold": 700})
-    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None), window=0)
+    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None), max_spikes=0)
     mapped = gate_pieces(net.mapped(), -60000, 60000)
     x = net.data(2)
     expected = integers(mapped, net.tensors, x)
@@ -87,7 +87,7 @@ def single(
         1,
         Way(kernel=(1, len(weights)), weight=weight),
         threshold=threshold,
-        window=3,
+        max_spikes=3,
         capped=False,
         state_bits=state_bits,
         **piece,
@@ -137,7 +137,7 @@ def test_zero_taps_fire_a_neuron_left_at_threshold() -> None:
     """After an excursion the zeros that a control event looks up are updates too."""
     net = Net((1, 1, 2), levels=3, engine=Engine.EVENT)
     weight = np.array([0, 120, 0]).reshape(1, 1, 1, 3)
-    net.layer("a", 1, Way(kernel=(1, 3), padding=(0, 1), weight=weight), threshold=10, window=1, capped=False)
+    net.layer("a", 1, Way(kernel=(1, 3), padding=(0, 1), weight=weight), threshold=10, max_spikes=1, capped=False)
     mapped = gate_pieces(net.mapped(), 0, 0)  # lift 10 in one round
     piece = mapped.pieces[0]
     assert piece.gate is not None

@@ -103,7 +103,7 @@ def random_run(seed: int, native: bool, t: Times) -> dict[str, Any]:
     net = native_net() if native else mixed_net()
     rng = np.random.default_rng(seed)
     mapped = tiled(net.mapped(), rng, cuts=4)
-    counts = {p.name: rng.integers(0, max(p.window, 1) + 1, (1, net.steps, *p.shape)) for p in mapped.pieces}
+    counts = {p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (1, net.steps, *p.shape)) for p in mapped.pieces}
     return played(mapped, counts, net.data(1), t)
 
 
@@ -134,8 +134,8 @@ def test_bound_never_exceeds_queues(seed: int, native: bool, values: list[int]) 
 def pair(neurons: int, fan: int, core: int, goal: int) -> tuple[Mapped, dict[str, Any], Any]:
     """``neurons`` that all fire in micro-step 1, each with ``fan`` synapses on another core."""
     net = Net((1, 1, 1), levels=1, period=1)
-    net.layer("a", neurons, Way(kernel=(1, 1)), threshold=1, window=1, phase=1)
-    net.layer("r", fan, Way("a", kernel=(1, 1)), window=0, phase=2)
+    net.layer("a", neurons, Way(kernel=(1, 1)), threshold=1, max_spikes=1, phase=1)
+    net.layer("r", fan, Way("a", kernel=(1, 1)), max_spikes=0, phase=2)
     tiles = (
         Tile(piece="a", core=core, low=(0, 0, 0), high=(neurons, 1, 1)),
         Tile(piece="r", core=goal, low=(0, 0, 0), high=(fan, 1, 1)),
@@ -190,8 +190,8 @@ def test_the_way_back_and_chip_borders() -> None:
 def test_two_senders_share_a_link() -> None:
     """Cores 0 and 1 of router (0, 0) each send one packet over the same link at the same time."""
     net = Net((1, 1, 1), levels=1, period=1)
-    net.layer("a", 2, Way(kernel=(1, 1)), threshold=1, window=1, phase=1)
-    net.layer("r", 1, Way("a", kernel=(1, 1)), window=0, phase=2)
+    net.layer("a", 2, Way(kernel=(1, 1)), threshold=1, max_spikes=1, phase=1)
+    net.layer("r", 1, Way("a", kernel=(1, 1)), max_spikes=0, phase=2)
     tiles = tuple(
         Tile(piece=p, core=c, low=(low, 0, 0), high=(low + 1, 1, 1))
         for p, c, low in (("a", 0, 0), ("a", 1, 1), ("r", 2, 0))
@@ -221,14 +221,14 @@ def test_who_goes_first_of_two_that_arrive_together(
     net = Net((1, 1, 1), levels=1, period=1)
     late = 4099 * (cores[1] == 2)  # the second core's packet waits for that of the first
     for i, phase in ((0, 1), (1, 1)):
-        net.layer(f"s{i}", 1, Way(kernel=(1, 1)), threshold=1, window=1, phase=phase)
+        net.layer(f"s{i}", 1, Way(kernel=(1, 1)), threshold=1, max_spikes=1, phase=phase)
     for i in (0, 1):
-        net.layer(f"r{i}", 1, Way(f"s{i}", kernel=(1, 1)), window=0, phase=2)
+        net.layer(f"r{i}", 1, Way(f"s{i}", kernel=(1, 1)), max_spikes=0, phase=2)
     names = (("s0", cores[0]), ("s1", cores[1]), ("r0", goals[0]), ("r1", goals[1]))
     tiles = [Tile(piece=p, core=c, low=(0, 0, 0), high=(1, 1, 1)) for p, c in names]
     mapped = net.mapped()
     if late:  # as many neurons as make the second core's only spike leave a hop later
-        idle = recolour(mapped.pieces[0], name="idle", shape=(late, 1, 1), connections=(), window=1)
+        idle = recolour(mapped.pieces[0], name="idle", shape=(late, 1, 1), connections=(), max_spikes=1)
         mapped = mapped.model_copy(update={"pieces": (idle, *mapped.pieces)})
         tiles.append(Tile(piece="idle", core=cores[1], low=(0, 0, 0), high=(late, 1, 1)))
     mapped = mapped.model_copy(update={"tiles": tuple(tiles)})
@@ -242,9 +242,9 @@ def test_what_waits_twice_is_beyond_the_bound() -> None:
     """A packet that waits for a link and then for a receiver: neither term has both waits."""
     t = replace(TIMES, lookup=30000)
     net = Net((1, 1, 1), levels=1, period=1)
-    net.layer("a", 2, Way(kernel=(1, 1)), threshold=1, window=1, phase=1)
-    net.layer("b", 1, Way("a", kernel=(1, 1)), threshold=1, window=1, phase=2)
-    net.layer("r", 1, Way("a", kernel=(1, 1)), window=0, phase=3)
+    net.layer("a", 2, Way(kernel=(1, 1)), threshold=1, max_spikes=1, phase=1)
+    net.layer("b", 1, Way("a", kernel=(1, 1)), threshold=1, max_spikes=1, phase=2)
+    net.layer("r", 1, Way("a", kernel=(1, 1)), max_spikes=0, phase=3)
     rng_tiles = (("a", 0, 0), ("a", 3, 1), ("b", 2, 0), ("r", 4, 0))
     tiles = tuple(Tile(piece=p, core=c, low=(low, 0, 0), high=(low + 1, 1, 1)) for p, c, low in rng_tiles)
     mapped = net.mapped().model_copy(update={"tiles": tiles})

@@ -47,23 +47,23 @@ def tiled(mapped: Mapped, rng: np.random.Generator, cuts: int = 3, cores: int = 
 def mixed_net(steps: int = 2) -> Net:
     """Strides that skip sources, groups, a pooling that leaves a rest, delays, a shared source."""
     net = Net((2, 7, 9), levels=3, steps=steps, seed=3)
-    neuron = {"threshold": 15, "window": 3, "precharge": 5}
+    neuron = {"threshold": 15, "max_spikes": 3, "precharge": 5}
     net.layer("a", 4, Way(kernel=(2, 3), pool=(2, 2), padding=(0, 1)), phase=4, **neuron)
     net.layer("b", 4, Way("a", kernel=(1, 1), groups=2), phase=8, **neuron)
     ways = Way("b", kernel=(1, 1), stride=(2, 3)), Way("a", kernel=(1, 1), stride=(2, 3), delay=4)
     net.layer("c", 6, *ways, phase=12, **neuron)
     net.layer("d", 6, Way("c", kernel=(1, 1), groups=6), phase=16, **neuron)
-    net.layer("r", 3, Way("d", kernel=None), window=0, phase=20)
+    net.layer("r", 3, Way("d", kernel=None), max_spikes=0, phase=20)
     return net
 
 
 def native_net(steps: int = 7) -> Net:
     """Binary spikes in every micro-step; a convolution with padding, stride and dilation."""
     net = Net((3, 6, 8), levels=1, steps=steps, period=1, seed=5)
-    net.layer("a", 4, Way(padding=(1, 2), dilation=(1, 2)), threshold=9, window=1, phase=1)
-    net.layer("b", 5, Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)), threshold=7, window=1, phase=2)
-    net.layer("c", 6, Way("b", kernel=None), threshold=9, window=1, phase=3)
-    net.layer("r", 4, Way("c", kernel=None), window=0, phase=4)
+    net.layer("a", 4, Way(padding=(1, 2), dilation=(1, 2)), threshold=9, max_spikes=1, phase=1)
+    net.layer("b", 5, Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)), threshold=7, max_spikes=1, phase=2)
+    net.layer("c", 6, Way("b", kernel=None), threshold=9, max_spikes=1, phase=3)
+    net.layer("r", 4, Way("c", kernel=None), max_spikes=0, phase=4)
     return net
 
 
@@ -172,7 +172,7 @@ def test_loads_equal_brute_force(seed: int, cuts: int, native: bool) -> None:
     rng = np.random.default_rng(seed)
     mapped = tiled(net.mapped(), rng, cuts)
     counts = {
-        p.name: rng.integers(0, max(p.window, 1) + 1, (2, net.steps, *p.shape)) * rng.integers(0, 2, p.shape)
+        p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (2, net.steps, *p.shape)) * rng.integers(0, 2, p.shape)
         for p in mapped.pieces
     }
     check(mapped, counts, net.data(2, density=0.3))
@@ -218,9 +218,9 @@ def test_operations_are_those_of_the_engine(make: Any, single: bool) -> None:
 def test_a_packet_goes_once_to_each_core() -> None:
     """Two pieces on one core that read the same spike share its packet; their work adds up."""
     net = Net((1, 1, 1), levels=1, period=1)
-    net.layer("a", 1, Way(kernel=(1, 1)), threshold=1, window=1, phase=1)
-    net.layer("b", 3, Way("a", kernel=(1, 1)), threshold=1, window=1, phase=2)
-    net.layer("c", 2, Way("a", kernel=(1, 1)), Way("b", kernel=(1, 1)), threshold=1, window=0, phase=3)
+    net.layer("a", 1, Way(kernel=(1, 1)), threshold=1, max_spikes=1, phase=1)
+    net.layer("b", 3, Way("a", kernel=(1, 1)), threshold=1, max_spikes=1, phase=2)
+    net.layer("c", 2, Way("a", kernel=(1, 1)), Way("b", kernel=(1, 1)), threshold=1, max_spikes=0, phase=3)
     tiles = tuple(
         Tile(piece=p.name, core=core, low=(0, 0, 0), high=p.shape)
         for p, core in zip(net.pieces, (4, 9, 9), strict=True)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cells import renumbered
 from random_graphs import random_inputs, sfa_graphs
 from snncc.errors import CapacityError
 from snncc.ir import Graph, Input
@@ -44,7 +45,7 @@ def example() -> Lowered:
 
 def changed(mapped: Mapped, index: int, **updates: Any) -> Mapped:
     pieces: list[Piece] = list(mapped.pieces)
-    pieces[index] = pieces[index].model_copy(update=updates)
+    pieces[index] = renumbered(pieces[index], **updates)
     return mapped.model_copy(update={"pieces": tuple(pieces)})
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cells import integer_neuron
 from snncc.errors import SnnccError
 from snncc.ir import (
     AvgPool2d,
@@ -120,14 +121,16 @@ def test_float_nodes_are_torchs() -> None:
     )
 
 
-def trace(neuron: Neuron, drive: list[float], family: Family = Family.FLOAT) -> list[float]:
-    if family is Family.FLOAT:
-        g = graph(neuron, steps=len(drive))
-    else:
-        identity = Linear(name="w", inputs=("x",), weight=Const(np.array([[1]], np.int8)))
-        g = graph(identity, neuron, steps=len(drive), levels=100, family=family)
-    x = np.array(drive, np.float32 if family is Family.FLOAT else np.int64).reshape(1, -1, 1)
-    return [float(v) for v in run(g, x).values["n"][0, :, 0]]
+def trace(neuron: Neuron, drive: list[float]) -> list[float]:
+    x = np.array(drive, np.float32).reshape(1, -1, 1)
+    return [float(v) for v in run(graph(neuron, steps=len(drive)), x).values["n"][0, :, 0]]
+
+
+def integer_trace(drive: list[int], weight: int = 1, **numbers: Any) -> list[int]:
+    layer = Linear(name="w", inputs=("x",), weight=Const(np.array([[weight]], np.int8)))
+    neuron = integer_neuron("n", "w", **numbers)
+    g = graph(layer, neuron, steps=len(drive), levels=100, family=Family.INTEGER)
+    return [int(v) for v in run(g, np.array(drive).reshape(1, -1, 1)).values["n"][0, :, 0]]
 
 
 def neuron(**fields: Any) -> Neuron:
@@ -188,16 +191,14 @@ def test_clamp_bias_gain_and_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rounding", "counts"),
-    [
-        (Rounding.HALF_UP, [0, 1, 1, 2, 4]),
-        (Rounding.HALF_EVEN, [0, 0, 1, 2, 4]),
-        (Rounding.FLOOR, [0, 0, 0, 1, 4]),
-    ],
+    ("precharge", "counts"),
+    [(3, [0, 1, 1, 2, 4]), (0, [0, 0, 0, 1, 4]), (-1, [0, 0, 0, 1, 4]), (-3, [0, 0, 0, 1, 4])],
 )
-def test_integer_rounding_on_ties(rounding: Rounding, counts: list[int]) -> None:
-    n = neuron(source="w", threshold=6, max_spikes=4, rounding=rounding)
-    assert trace(n, [2, 3, 4, 9, 99], Family.INTEGER) == counts
+def test_integer_rounding_on_ties(precharge: int, counts: list[int]) -> None:
+    assert integer_trace([2, 3, 4, 9, 99], threshold=6, max_spikes=4, precharge=precharge) == counts
+    assert integer_trace([6, 12], threshold=6, max_spikes=4, precharge=precharge) == (
+        [1, 2] if precharge >= 0 else [0, 1]
+    )
 
 
 @pytest.mark.parametrize("theta", [5, 6])
@@ -208,11 +209,9 @@ def test_half_up_is_a_precharge_of_half_the_threshold(theta: int, u: int) -> Non
 
 
 def test_integer_leak_rounds_toward_zero() -> None:
-    n = neuron(source="w", threshold=1000, max_spikes=0, decay=3, decay_bits=2)
-    assert trace(n, [5, 0, 0, 0], Family.INTEGER) == [5, 3, 2, 1]
-    weight = Linear(name="w", inputs=("x",), weight=Const(np.array([[-1]], np.int8)))
-    g = graph(weight, n, steps=3, levels=9, family=Family.INTEGER)
-    assert run(g, np.array([5, 0, 0]).reshape(1, 3, 1)).values["n"].ravel().tolist() == [-5, -3, -2]
+    leaky = {"max_spikes": 0, "decay": 3, "decay_bits": 2}
+    assert integer_trace([5, 0, 0, 0], **leaky) == [5, 3, 2, 1]
+    assert integer_trace([5, 0, 0], weight=-1, **leaky) == [-5, -3, -2]
 
 
 def test_delay_holds_spikes_back_and_may_name_a_later_value() -> None:

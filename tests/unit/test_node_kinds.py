@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cells import integer_neuron
 from snncc import api
 from snncc.analysis.magnitude import magnitude
 from snncc.errors import ModelError
@@ -319,19 +320,22 @@ def attention(family: Family = Family.FLOAT) -> Graph:
     """Spikes x become q, k and v; q (kᵀ v), thresholded."""
     dtype = np.float32 if family is Family.FLOAT else np.int8
     weights = np.random.default_rng(2).integers(-2, 3, (3, 5, 4))
-    number: Any = float if family is Family.FLOAT else int
+
+    def neuron(name: str, reads: str, **numbers: int) -> Node:
+        if family is Family.INTEGER:
+            return integer_neuron(name, reads, **numbers)
+        return Neuron(name=name, inputs=(reads,), **numbers)  # type: ignore[arg-type]
+
     nodes: list[Node] = [Input(name="x", shape=(3, 4), levels=2)]
     for name, weight in zip("qkv", weights, strict=True):
         nodes.append(Linear(name=f"{name}w", inputs=("x",), weight=Const(weight.astype(dtype))))
-        nodes.append(
-            Neuron(name=name, inputs=(f"{name}w",), threshold=number(2), decay=number(1), max_spikes=3)
-        )
+        nodes.append(neuron(name, f"{name}w", threshold=2, decay=1, max_spikes=3))
     whole = family is not Family.FLOAT
     nodes += [
         KINDS["permute"](name="kt", inputs=("k",), axes=(1, 0)),  # type: ignore[call-arg]
         MatMul(name="kv", inputs=("kt", "v"), integer=whole),
         MatMul(name="qkv", inputs=("q", "kv"), integer=whole),
-        Neuron(name="s", inputs=("qkv",), threshold=number(8), decay=number(1)),
+        neuron("s", "qkv", threshold=8, decay=1),
         Output(name="o", inputs=("s",)),
     ]
     return Graph("attention", family, tuple(nodes), steps=4)
@@ -423,7 +427,7 @@ def refusals(graph: Graph) -> tuple[str, ...]:
 
 LOWERED = {
     "input", "linear", "conv2d", "batchnorm", "scale", "add", "avg_pool2d", "sum_pool2d", "reshape", "permute",
-    "neuron", "encode", "window_neuron", "delay", "host", "output",
+    "neuron", "integer_neuron", "encode", "window_neuron", "delay", "host", "output",
 }  # fmt: skip
 
 

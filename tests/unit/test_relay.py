@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cells import integer_neuron, renumbered
 from random_graphs import Builder, random_inputs
 from relay_nets import blocks, lowered_by
 from simulator.simnets import Net, Way
@@ -22,14 +23,15 @@ from snncc.ir import (
     Family,
     Graph,
     Input,
+    IntegerNeuron,
     Linear,
-    Neuron,
     Node,
     Output,
     Reset,
     WindowNeuron,
     to_text,
 )
+from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.lowering import Options
 from snncc.mapping.check import violations
@@ -63,13 +65,13 @@ def integer_blocks() -> Graph:
         (
             Input(name="x", shape=(1, 4, 3), levels=3),
             Conv2d(name="stem", inputs=("x",), source="stem", weight=weight(2, 1, 1, 1), bias=bias),
-            Neuron(name="s0", inputs=("stem",), source="s0", **spike),
+            integer_neuron("s0", "stem", "s0", **spike),
             Conv2d(name="c0", inputs=("s0",), source="c0", weight=weight(2, 2, 1, 3), padding=(0, 1)),
             Add(name="x1", inputs=("stem", "c0")),
-            Neuron(name="s1", inputs=("x1",), source="s1", **spike),
+            integer_neuron("s1", "x1", "s1", **spike),
             Conv2d(name="c1", inputs=("s1",), source="c1", weight=weight(2, 2, 1, 1)),
             Add(name="x2", inputs=("x1", "c1")),
-            Neuron(name="end", inputs=("x2",), source="end", threshold=1, max_spikes=0),
+            integer_neuron("end", "x2", "end", max_spikes=0),
             Output(name="out", inputs=("end",)),
         ),
     )
@@ -108,12 +110,14 @@ def test_a_graph_without_shared_sums_stays() -> None:
 
 def test_ranges_of_signed_values() -> None:
     bounded = BoundCounts().run(Relay().run(integer_blocks()))
-    relays = {n.name: n.max_spikes for n in bounded.nodes if isinstance(n, Neuron) and n.signed}
+    relays = {
+        n.name: n.cell.max_spikes for n in bounded.nodes if isinstance(n, IntegerNeuron) and n.cell.signed
+    }
     # Counts up to 3 with weight 1 on a bias of -2, and with weight -2 on a bias of 5.
     assert relays["stem.relay"] == max(2, 3 - 2, 5, 6 - 5)
     # s0 sends 5 // 4 = 1 spike at most; c0 adds twice 1 - 2 + 3 for either output.
     assert relays["x1.relay"] == 5 + 2 * (1 + 3)
-    end = type_extremes(bounded, bounded.by_name["end"])
+    end = type_extremes(bounded, bounded.layers["end"].neuron)
     # s1: 13 // 4 = 3 spikes, weights 1, -2 into the first channel and 3, 1 into the second.
     assert (int(end.high.max()), int(end.low.min())) == (13 + 3 * (3 + 1), -13 - 3 * 2)
 
@@ -122,14 +126,15 @@ def test_ranges_of_signed_values_behind_weights_of_both_signs() -> None:
     nodes = (
         Input(name="x", shape=(2,), levels=9),
         Linear(name="l", inputs=("x",), weight=Const(np.array([[1, 0], [0, 1]], np.int8))),
-        Neuron(name="s", inputs=("l",), threshold=1, max_spikes=4, signed=True),
+        integer_neuron("s", "l", max_spikes=4, signed=True),
         Linear(name="m", inputs=("s",), weight=Const(np.array([[3, -2], [0, 5]], np.int8))),
-        Neuron(name="n", inputs=("m",), threshold=1, max_spikes=0),
+        integer_neuron("n", "m", max_spikes=0),
     )
     graph = Graph("g", Family.INTEGER, (*nodes, Output(name="o", inputs=("n",))))
-    possible = type_extremes(graph, nodes[-1])
+    neuron = graph.layers["n"].neuron
+    possible = type_extremes(graph, neuron)
     assert (possible.low.tolist(), possible.high.tolist()) == ([[-20, -20]], [[20, 20]])
-    seen = extremes(graph, nodes[-1], {"s": np.array([[2, -3], [-1, 4]])})
+    seen = extremes(graph, neuron, {"s": np.array([[2, -3], [-1, 4]])})
     assert seen.low.tolist() == [[0, -15], [-3 - 8, 0]]
     assert seen.high.tolist() == [[6 + 6, 0], [0, 20]]
 
@@ -190,11 +195,11 @@ def test_loihi2_prints_both_costs_and_takes_the_cheaper() -> None:
         "longest wait 15), relay 360 synaptic operations a sample and 180 neurons (45 micro-steps, longest wait "
         "5); chosen: relay (fewer synaptic operations and neuron updates together)"
     )
-    assert [p.name for p in lowered.mapped.pieces if p.signed] == ["stem.relay", "x0.relay", "x1.relay"]
+    assert [p.name for p in lowered.mapped.pieces if p.cell.signed] == ["stem.relay", "x0.relay", "x1.relay"]
     assert "relay" in [p.spec for p in lowered.certificate.passes]
     free = LOIHI2.lower(Model(graph), x, Options(schedule=Schedule.FREE))
     ideal = SIM.lower(Model(graph), x, Options())
-    assert not any(p.signed for low in (free, ideal) for p in low.mapped.pieces)
+    assert not any(p.cell.signed for low in (free, ideal) for p in low.mapped.pieces)
 
 
 # ---- executors --------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ def test_integers_are_spikes_are_the_program(
             got = activity.counts[piece.name]
             last = slice(-1, None) if piece.is_readout else slice(None)
             assert np.array_equal(got[:, last], executed.values[piece.name].reshape(got.shape)[:, last])
-    relays = [p.name for p in mapped.pieces if p.signed]
+    relays = [p.name for p in mapped.pieces if p.cell.signed]
     assert len(relays) == 5 * relay
     for name in relays:
         assert activity.counts[name].min() < 0 < activity.counts[name].max()
@@ -233,10 +238,10 @@ def clipped() -> Net:
     """Signed neurons whose clip binds on both sides, one with memory; strided and dense readers."""
     net = Net((2, 6, 5), levels=3, steps=3, period=4, seed=9)
     signed = {"graded": True, "signed": True}
-    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, window=4, phase=4, decay=1, **signed)
-    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, window=9, phase=8, bias=-3, **signed)
-    net.layer("c", 2, Way("b", kernel=None), threshold=40, window=3, phase=12, precharge=20)
-    net.layer("r", 3, Way("c", kernel=None), threshold=1, window=0, phase=16)
+    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, max_spikes=4, phase=4, decay=1, **signed)
+    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, max_spikes=9, phase=8, bias=-3, **signed)
+    net.layer("c", 2, Way("b", kernel=None), threshold=40, max_spikes=3, phase=12, precharge=20)
+    net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=16)
     return net
 
 
@@ -270,7 +275,7 @@ def test_traffic_has_every_number_that_was_sent() -> None:
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts)
     events = sample_events(build_routes(lowered.mapped), activity.counts, counts, 1)
     for i, piece in enumerate(lowered.mapped.pieces, 1):
-        if piece.signed:
+        if piece.cell.signed:
             sent = activity.counts[piece.name][1]
             (micro_step,) = np.flatnonzero(np.diff(events.offsets[i]))
             assert micro_step == piece.phase
@@ -298,17 +303,21 @@ def test_a_sum_that_meets_itself_again_counts_twice() -> None:
 def test_sums_of_large_numbers_take_wide_accumulators() -> None:
     net = clipped()
     assert not build(net.mapped(), net.tensors).wide
-    pieces = [p.model_copy(update={"window": 2**24} if p.name == "b" else {}) for p in net.mapped().pieces]
+    pieces = [renumbered(p, **({"max_spikes": 2**24} if p.name == "b" else {})) for p in net.mapped().pieces]
     assert build(net.mapped().model_copy(update={"pieces": tuple(pieces)}), net.tensors).wide
 
 
 def test_a_relay_is_never_the_chips_own_neuron() -> None:
     bounded = BoundCounts().run(Relay().run(integer_blocks()))
     small = bounded.rewrite(
-        lambda n: replace(n, max_spikes=1) if isinstance(n, Neuron) and not n.is_readout else None
+        lambda n: (
+            replace(n, cell=replace(n.cell, max_spikes=1))
+            if isinstance(n, IntegerNeuron) and not n.is_readout
+            else None
+        )
     )
     small = small.rewrite(lambda n: replace(n, levels=1) if isinstance(n, Input) else None)
-    gains = {n.name: n.gain for n in LoihiNeurons(True, 2**22).run(small).neurons}
+    gains = {n.name: n.cell.gain for n in LoihiNeurons(True, 2**22).run(small).neurons}
     assert gains == {"stem.relay": 2, "s0": 128, "x1.relay": 2, "s1": 128, "end": 128}
 
 
@@ -336,28 +345,22 @@ def spike_graph(*nodes: Node) -> Graph:
     return Graph("g", Family.SPIKE, (*first, weights, *nodes, Output(name="o", inputs=("n",))), 1, 3)
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"graded": True, "reset": Reset.VALUE}, {"graded": True, "window": 0}]
-)
-def test_only_graded_windows_are_signed(fields: dict[str, Any]) -> None:
-    neuron = WindowNeuron(name="n", inputs=("l",), threshold=1, signed=True, **({"window": 2} | fields))
+def test_only_graded_windows_are_signed() -> None:
+    neuron = WindowNeuron(name="n", inputs=("l",), cell=Cell(max_spikes=2, signed=True))
     with pytest.raises(ModelError) as caught:
         spike_graph(neuron)
-    assert str(caught.value) == (
-        "[SNNC-M010] %n: window_neuron: signed goes with graded windows and reset=subtract."
-    )
+    assert str(caught.value) == "[SNNC-M010] %n: window_neuron: signed goes with graded windows."
 
 
-def test_signed_neurons_belong_to_integers() -> None:
-    nodes = (Input(name="x", shape=(3,)), Neuron(name="n", inputs=("x",), signed=True))
-    with pytest.raises(ModelError) as caught:
-        Graph("g", Family.FLOAT, (*nodes, Output(name="o", inputs=("n",))))
-    assert str(caught.value) == "[SNNC-M010] %n: a float graph has no signed neurons."
+def test_signed_neurons_reset_by_subtraction() -> None:
+    first = Input(name="x", shape=(3,), levels=2)
     for wrong in ({"reset": Reset.VALUE}, {"max_spikes": 0}):
-        hard = Neuron(name="n", inputs=("x",), threshold=1, signed=True, **wrong)  # type: ignore[arg-type]
+        hard = integer_neuron("n", "x", signed=True, **wrong)
         with pytest.raises(ModelError) as caught:
-            Graph("g", Family.INTEGER, (nodes[0], hard, Output(name="o", inputs=("n",))))
-        assert str(caught.value) == ("[SNNC-M010] %n: neuron: signed goes with spikes and reset=subtract.")
+            Graph("g", Family.INTEGER, (first, hard, Output(name="o", inputs=("n",))))
+        assert str(caught.value) == (
+            "[SNNC-M010] %n: integer_neuron: signed goes with spikes and reset=subtract."
+        )
 
 
 def test_the_free_schedule_has_no_relays() -> None:
@@ -371,12 +374,12 @@ def test_the_free_schedule_has_no_relays() -> None:
 def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     graph = blocks(np.random.default_rng(4), count=1)
     _, _, mapped, tensors = lowered_by(graph, random_inputs(graph, 3, 4), relay=True, graded=False)
-    at = [p.signed for p in mapped.pieces].index(True)
+    at = [p.cell.signed for p in mapped.pieces].index(True)
     assert list(violations(mapped, tensors, LOIHI2.chip)) == []
 
     def broken(chip: Any = LOIHI2.chip, engine: Engine = Engine.CLOCKED, **update: Any) -> list[str]:
         pieces = list(mapped.pieces)
-        pieces[at] = pieces[at].model_copy(update=update)
+        pieces[at] = renumbered(pieces[at], **update)
         changed = mapped.model_copy(update={"pieces": tuple(pieces), "engine": engine})
         return [str(p) for p in violations(changed, tensors, chip)]
 
@@ -384,8 +387,8 @@ def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     unclocked = f"{where}: is signed, but no graded window of a clocked chip."
     assert broken(graded=False) == [unclocked]
     assert broken(engine=Engine.EVENT) == [unclocked]
-    assert broken(window=2**31 - 1) == []
-    assert broken(window=2**31) == [f"{where}: a graded event leaves its word, got 33, limit 32."]
+    assert broken(max_spikes=2**31 - 1) == []
+    assert broken(max_spikes=2**31) == [f"{where}: a graded event leaves its word, got 33, limit 32."]
     assert broken(chip=SIM.chip.model_copy(update={"limits": LOIHI2.chip.limits})) == [
         f"{where}: sends graded events, which the chip has not."
     ]
@@ -395,7 +398,7 @@ def test_the_checker_sees_both_ends_of_a_relays_sums() -> None:
     graph = blocks(np.random.default_rng(4), count=1)
     mapped = LOIHI2.lower(Model(graph), random_inputs(graph, 3, 4), Options())
     pieces = tuple(
-        p.model_copy(update={"window": 2**14} if p.signed else {"admitted": None})
+        renumbered(p, **({"max_spikes": 2**14} if p.cell.signed else {"admitted": None}))
         for p in mapped.mapped.pieces
     )
     changed = mapped.mapped.model_copy(update={"pieces": pieces})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import snncc
+from cells import integer_neuron
 from snncc.analysis.claims import layer_sums
 from snncc.artifact import read_artifact, write_artifact
 from snncc.data import Dataset, as_dataset
@@ -34,6 +34,7 @@ from snncc.ir import (
     Reshape,
     Rounding,
 )
+from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.lowering import Options
 from snncc.mapping.mapped import Schedule
@@ -135,19 +136,19 @@ def test_the_hosts_part_is_computed_once_for_both_sides(tmp_path: Path, samples:
     assert snncc.simulate(artifact, Dataset(x)).cost.operations.macs == samples * 64 * 300
 
 
-def membranes(graph: Graph, neuron: Neuron, x: Any) -> Any:
+def membranes(graph: Graph, neuron: Cell, x: Any) -> Any:
     """Charged membranes of an integer neuron with its pre-charge, timestep by timestep, by its equations."""
-    layer = graph.by_name[neuron.inputs[0]]
+    layer = graph.by_name["l"]
     assert isinstance(layer, Linear)
     v = np.full((len(x), layer.weight.shape[0]), neuron.v_init)
     seen = []
     for t in range(graph.steps):
         drive = x[:, t] @ layer.weight.array.T.astype(np.int64) + layer.bias.array  # type: ignore[union-attr]
         u = np.sign(v) * ((np.abs(v) * neuron.decay) >> neuron.decay_bits) + drive + neuron.bias
-        half = neuron.threshold // 2 if neuron.rounding is Rounding.HALF_UP else -int(neuron.strict)  # type: ignore[operator]
-        n = np.clip((u + half) // neuron.threshold, 0, neuron.max_spikes)
-        seen += [u + half, u - n * neuron.threshold]
-        v = np.where(n > 0, neuron.reset_to, u) if neuron.reset is Reset.VALUE else u - n * neuron.threshold
+        half, threshold = neuron.precharge, neuron.theta
+        n = np.clip((u + half) // threshold, 0, neuron.max_spikes)
+        seen += [u + half, u - n * threshold]
+        v = np.where(n > 0, neuron.reset_to, u) if neuron.reset is Reset.VALUE else u - n * threshold
         v = v if neuron.v_min is None else np.maximum(v, neuron.v_min)
     return np.stack(seen)
 
@@ -163,25 +164,26 @@ def test_ranges_over_timesteps_hold_for_the_largest_inputs(seed: int, data: st.D
         weight=Const(rng.integers(-9, 10, (3, 4)).astype(np.int8)),
         bias=Const(rng.integers(-30, 31, 3).astype(np.int32)),
     )
-    neuron = Neuron(
-        name="n",
-        inputs=("l",),
+    decay = data.draw(st.sampled_from([1, 3]))
+    neuron = integer_neuron(
+        "n",
+        "l",
         threshold=data.draw(st.integers(3, 20)),
         max_spikes=data.draw(st.sampled_from([1, 3])),
-        rounding=data.draw(st.sampled_from([Rounding.FLOOR, Rounding.HALF_UP])),
-        decay=data.draw(st.sampled_from([1, 3])),
+        half_up=data.draw(st.booleans()),
+        decay=decay,
+        decay_bits=2 if decay == 3 else 0,
         reset=data.draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE])),
         reset_to=data.draw(st.integers(-8, 8)),
         v_init=data.draw(st.integers(-8, 8)),
         v_min=data.draw(st.sampled_from([None, -2])),
     )
-    neuron = replace(neuron, decay_bits=2) if neuron.decay == 3 else replace(neuron, decay_bits=0)
     nodes = (Input(name="x", shape=(4,), levels=2), layer, neuron, Output(name="o", inputs=("n",)))
     graph = Graph("g", Family.INTEGER, nodes, steps=5)
     corners = rng.integers(0, 2, (64, 5, 4)) * 2
     corners[0], corners[1] = 0, 2
     (sums,) = layer_sums(graph, corners)
-    seen = membranes(graph, neuron, corners)
+    seen = membranes(graph, neuron.cell, corners)
     assert seen.min() >= sums.start_low + sums.all_inputs[0]
     assert seen.max() <= sums.start_high + sums.all_inputs[1]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cells import integer_neuron
 from snncc.analysis.operations import host_macs
 from snncc.errors import ModelError
 from snncc.ir import (
@@ -19,6 +20,7 @@ from snncc.ir import (
     Graph,
     HostRegion,
     Input,
+    IntegerNeuron,
     Linear,
     Neuron,
     Node,
@@ -176,9 +178,9 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
 )
 def test_single_step_keeps_what_the_initial_potential_adds(decay: int, bits: int, counts: list[int]) -> None:
     weight = Const(np.array([[1]], np.int8))
-    neuron = Neuron(
-        name="n",
-        inputs=("l",),
+    neuron = integer_neuron(
+        "n",
+        "l",
         threshold=4,
         max_spikes=3,
         decay=decay,
@@ -212,8 +214,8 @@ def test_thresholds_stay_exact_and_weights_within_their_bits() -> None:
         q = Quantize(calibration=x, bits=bits, state_bits=16).run(g)
         layer, neuron = q.by_name["l"], q.by_name["n"]
         assert isinstance(layer, Linear)
-        assert isinstance(neuron, Neuron)
+        assert isinstance(neuron, IntegerNeuron)
         top = 2 ** (bits - 1) - 1
         assert np.abs(layer.weight.array).max() <= top
-        scale = neuron.threshold / 0.7  # type: ignore[operator]
+        scale = neuron.cell.theta / 0.7
         assert np.array_equal(layer.weight.array, np.clip(np.rint(weight.array * scale), -top, top))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import snncc
+from cells import renumbered
 from snncc.artifact import Artifact, write_artifact
 from snncc.data import Dataset
 from snncc.errors import SnnccError
@@ -65,7 +66,7 @@ def tampered(good: Artifact, what: str) -> Artifact:
         }
         pieces[1] = pieces[1].model_copy(update=changes)
     elif what == "> for ≥":
-        pieces[1] = pieces[1].model_copy(update={"precharge": pieces[1].precharge - 1})
+        pieces[1] = renumbered(pieces[1], precharge=pieces[1].cell.precharge - 1)
     elif what == "transposed kernel":
         turned = Const(np.swapaxes(tensors[connection.weight], 2, 3))
         tensors[turned.digest] = turned.array

@@ -3,14 +3,14 @@
 A timestep of ``micro_steps`` micro-steps is a window. At its first one
     I = trunc(I * synapse_decay / 2^synapse_bits) + gain * inputs since the last window
     v = trunc(v * decay / 2^decay_bits) + I + bias + precharge
-then a spike a micro-step while v >= threshold (v -= threshold), at most ``window``; a graded
+then a spike a micro-step while v >= threshold (v -= threshold), at most ``max_spikes``; a graded
 population sends the whole count at once, which may be negative if it is ``signed``. At its last
 one v -= precharge, then reset and v_min.
-``window`` = 1 with one micro-step a timestep is the ordinary soft-reset neuron. A readout
-(``window`` = 0) sends its membrane at the first micro-step. Rounding is toward zero.
+``max_spikes`` = 1 with one micro-step a timestep is the ordinary soft-reset neuron. A readout
+(``max_spikes`` = 0) sends its membrane at the first micro-step. Rounding is toward zero.
 
 A population that ``streams`` has one window without end: it starts at v + bias + precharge, and
-in every micro-step adds gain * inputs and fires once if v >= threshold, at most ``window`` times
+in every micro-step adds gain * inputs and fires once if v >= threshold, at most ``max_spikes`` times
 if ``capped``; such a readout sends its membrane in every micro-step.
 """
 
@@ -80,7 +80,7 @@ class PyPopulation(PyLoihiProcessModel):
         t, sent = (self.stream if self.neuron["streams"] else self.window)(k)
         sent = sent.astype(np.int32)
         self.s_out.send(sent)
-        self.recorder.add(self.time_step, t, sent, replace=self.neuron["window"] == 0)
+        self.recorder.add(self.time_step, t, sent, replace=self.neuron["max_spikes"] == 0)
 
     def window(self, k):
         """Timestep (None: outside all) of a sample's micro-step ``k``, and what is sent in it."""
@@ -94,7 +94,7 @@ class PyPopulation(PyLoihiProcessModel):
         t, d = at
         if d == 0:
             self.charge()
-        if self.neuron["window"] == 0:
+        if self.neuron["max_spikes"] == 0:
             return (t, self.v) if d == 0 else (None, silence)
         sent = self.fire(d)
         if d == self.clock.micro_steps - 1:
@@ -109,9 +109,9 @@ class PyPopulation(PyLoihiProcessModel):
         if k == self.clock.begin:
             self.v = self.v + self.bias + n["precharge"]
         self.v = self.saturate(self.v + self.arrived())
-        if n["window"] == 0:
+        if n["max_spikes"] == 0:
             return 0, self.v
-        may = self.fired < n["window"] if n["capped"] else True
+        may = self.fired < n["max_spikes"] if n["capped"] else True
         sent = ((self.v >= n["threshold"]) & may).astype(np.int64)
         self.v = self.v - sent * n["threshold"]
         self.fired = self.fired + sent
@@ -138,12 +138,11 @@ class PyPopulation(PyLoihiProcessModel):
         """Spikes (or counts) of a window's micro-step ``d``."""
         n = self.neuron
         if n["graded"]:
-            least = -n["window"] if n["signed"] else 0
-            sent = np.clip(self.v // n["threshold"], least, n["window"]) * (d == 0)
+            least = -n["max_spikes"] if n["signed"] else 0
+            sent = np.clip(self.v // n["threshold"], least, n["max_spikes"]) * (d == 0)
         else:
-            sent = ((self.v >= n["threshold"]) & (d < n["window"])).astype(np.int64)
-        if n["reset"] != "none":
-            self.v = self.v - sent * n["threshold"]
+            sent = ((self.v >= n["threshold"]) & (d < n["max_spikes"])).astype(np.int64)
+        self.v = self.v - sent * n["threshold"]
         self.fired = self.fired + sent
         return sent
 
