@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from snncc.analysis.ranges import drive, rest_drive, signed_part, start_range
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
+from snncc.ir.node import Trait
 from snncc.ir.nodes import IntegerNeuron, Node, Output
 from snncc.ir.types import Spikes
 
@@ -42,14 +43,17 @@ def free_bounds(graph: Graph, x: Array, capped: bool) -> dict[str, Interval]:
             if not node.is_readout:
                 known[node.name] = found[node.name] = _counts(graph, node, known, capped)
         elif _is_between(graph, node) and node.name not in known:
-            # What stands between neurons only adds up and moves counts: monotone, so ends map to ends.
+            # Monotone, so ends map to ends.
             low, high = zip(*(known[i] for i in node.inputs), strict=True)
             known[node.name] = (evaluate(node, list(low)), evaluate(node, list(high)))
     return found
 
 
 def _is_between(graph: Graph, node: Node) -> bool:
-    return isinstance(graph.types[node.name], Spikes) and not isinstance(node, Output)
+    if not isinstance(graph.types[node.name], Spikes) or isinstance(node, Output):
+        return False
+    assert node.has(Trait.MONOTONE), f"{node.kind}: expand-sfa refuses what has no bounds"
+    return True
 
 
 def _counts(graph: Graph, neuron: IntegerNeuron, known: dict[str, Interval], capped: bool) -> Interval:

@@ -19,7 +19,8 @@ from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, run
 from snncc.ir.membrane import Membrane, neuron_step
-from snncc.ir.nodes import Conv2d, HostRegion, Input, Linear, Neuron, Node, Rounding
+from snncc.ir.nodes import HostRegion, Input, Neuron, Node, Rounding
+from snncc.ir.synapses import Weighted
 from snncc.ir.types import Spikes
 
 Array = NDArray[Any]
@@ -118,7 +119,7 @@ def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array,
     """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
     env: dict[str, tuple[Array, Array]] = {}
     for node in graph.layers[neuron.name].path:
-        if isinstance(node, Linear | Conv2d):
+        if isinstance(node, Weighted):
             x = values[node.inputs[0]]
             env[node.name] = evaluate(node, [x]), evaluate(absolute(node), [np.abs(x)])
         else:

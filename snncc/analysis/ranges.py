@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
-from snncc.ir.layers import AnyNeuron, Weighted
+from snncc.ir.layers import AnyNeuron
+from snncc.ir.synapses import Weighted
 
 Array = NDArray[Any]
 

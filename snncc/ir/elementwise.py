@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from snncc.ir.const import Const, Number
-from snncc.ir.node import FLOAT_ONLY, Node, only, two, want
+from snncc.ir.node import FLOAT_ONLY, Node, Trait, only, two, want
 from snncc.ir.types import Current, Spikes, ValueType
 
 
@@ -42,6 +42,7 @@ class Scale(Node):
 
     kind = "scale"
     families = FLOAT_ONLY
+    traits = frozenset({Trait.LINEAR})
     factor: Number
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
@@ -58,6 +59,7 @@ class Add(Node):
     """Element-wise sum. Spikes of one unit stay spikes and their levels add; else a current."""
 
     kind = "add"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         want(len(args) >= 2, self, "takes two or more inputs", len(args))
@@ -79,6 +81,7 @@ class AddConst(Node):
     """
 
     kind = "add_const"
+    traits = frozenset({Trait.MONOTONE})
     value: Number
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:

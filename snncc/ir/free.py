@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.graph import Graph
-from snncc.ir.nodes import Conv2d, Encode, Linear, Node, WindowNeuron
+from snncc.ir.nodes import Encode, Node, WindowNeuron
+from snncc.ir.synapses import Weighted
 
 Array = NDArray[Any]
 Evaluate = Callable[[Node, list[Array]], Array]
@@ -29,7 +30,7 @@ class _Synapse:
     """Way from a source of spikes through one weighted node to a neuron."""
 
     source: str
-    weighted: Linear | Conv2d
+    weighted: Weighted
     neuron: WindowNeuron
 
 
@@ -76,12 +77,12 @@ class _Machine:
                 continue
             reach[node.name] = set().union(*(reach.get(i, set()) for i in node.inputs))
             weighted[node.name] = set().union(*(weighted.get(i, set()) for i in node.inputs))
-            if isinstance(node, Linear | Conv2d):
+            if isinstance(node, Weighted):
                 weighted[node.name] = {node.name}
         for neuron in self.neurons.values():
             through = weighted.get(neuron.inputs[0], set())
             for node in self.graph.nodes:
-                if node.name in through and isinstance(node, Linear | Conv2d):
+                if node.name in through and isinstance(node, Weighted):
                     for source in self.sources:
                         if source in reach[node.name]:
                             yield _Synapse(source, node, neuron)
@@ -142,7 +143,7 @@ class _Machine:
             self.cache[key] = (weights.ravel(), by_site[reach.ravel()[by_site] > 0])
         return self.cache[key]
 
-    def _impulse(self, synapse: _Synapse, event: int, weighted: Linear | Conv2d) -> Array:
+    def _impulse(self, synapse: _Synapse, event: int, weighted: Weighted) -> Array:
         """What the neuron node receives when one event of the source goes through ``weighted`` alone."""
         env: dict[str, Array] = {}
         for node in self.graph.nodes:
@@ -152,7 +153,7 @@ class _Machine:
                 env[node.name].reshape(-1)[event] = 1
             elif node.name == weighted.name:
                 env[node.name] = self.evaluate(weighted, [env[i] for i in node.inputs])
-            elif node.name in self.sources or isinstance(node, Linear | Conv2d):
+            elif node.name in self.sources or isinstance(node, Weighted):
                 env[node.name] = np.zeros(shape, np.int64)
             elif all(i in env for i in node.inputs) and node.inputs:
                 if node.name == self.graph.output.name:

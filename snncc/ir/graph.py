@@ -15,7 +15,7 @@ from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir.const import Const
 from snncc.ir.layers import AnyNeuron, Layer, layers_of
 from snncc.ir.neurons import Delay, numbers
-from snncc.ir.node import Node, only, want
+from snncc.ir.node import Node, Trait, only, want
 from snncc.ir.ports import Input, Output
 from snncc.ir.types import Current, Family, Spikes, ValueType
 
@@ -204,7 +204,7 @@ def _integer_problems(
         return
     if (
         family is Family.SPIKE
-        and getattr(node, "weight", None) is not None
+        and node.has(Trait.WEIGHTED)
         and getattr(node, "bias", None) is not None
     ):
         yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from snncc.ir.neurons import IntegerNeuron, Neuron, WindowNeuron
 from snncc.ir.node import Node
-from snncc.ir.synapses import Conv2d, Linear
+from snncc.ir.synapses import Weighted
 
-Weighted = Linear | Conv2d
 AnyNeuron = Neuron | IntegerNeuron | WindowNeuron
 
 

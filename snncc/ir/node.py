@@ -17,6 +17,15 @@ SPIKE_ONLY = frozenset({Family.SPIKE})
 Pair = tuple[int, int]
 
 
+class Trait(StrEnum):
+    """What passes and analyses ask of a node kind in place of its name; see the test of each."""
+
+    WEIGHTED = "weighted"  # multiplies by stored weights
+    VIEW = "view"  # only rearranges its input's elements
+    MONOTONE = "monotone"  # no larger input makes a smaller result
+    LINEAR = "linear"  # biases apart, the result of a sum is the sum of the results: acts on single spikes
+
+
 class Rounding(StrEnum):
     """How the membrane over the threshold becomes a spike count."""
 
@@ -77,10 +86,15 @@ class Node:
 
     kind: ClassVar[str]
     families: ClassVar[frozenset[Family]] = ALL
+    traits: ClassVar[frozenset[Trait]] = frozenset()
 
     name: str
     inputs: tuple[str, ...] = ()
     source: str = field(default="", compare=False)
+
+    def has(self, trait: Trait) -> bool:
+        """Whether its kind has a trait."""
+        return trait in self.traits
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         """Type of the result, from the types of the inputs.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from snncc.ir.node import FLOAT_ONLY, Node, Pair, feature_axes, only, want
+from snncc.ir.node import FLOAT_ONLY, Node, Pair, Trait, feature_axes, only, want
 from snncc.ir.synapses import window_count
 from snncc.ir.types import Current, Spikes, ValueType, reshaped
 
@@ -40,6 +40,7 @@ class AvgPool2d(Node):
 
     kind = "avg_pool2d"
     families = FLOAT_ONLY
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -57,6 +58,7 @@ class SumPool2d(Node):
     """Sum over windows: for spikes, events whose address is divided by the stride."""
 
     kind = "sum_pool2d"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -74,6 +76,7 @@ class MaxPool2d(Node):
     """Maximum over windows; padding never wins."""
 
     kind = "max_pool2d"
+    traits = frozenset({Trait.MONOTONE})
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)
@@ -100,6 +103,7 @@ class Mean(Node):
 
     kind = "mean"
     families = FLOAT_ONLY
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     axes: tuple[int, ...] = (1, 2)
     keepdim: bool = False
 
@@ -115,6 +119,7 @@ class Sum(Node):
     """Sum over feature axes; spikes stay spikes, whose levels grow with the number summed."""
 
     kind = "sum"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     axes: tuple[int, ...]
     keepdim: bool = False
 
@@ -130,6 +135,7 @@ class Upsample(Node):
     """Nearest-neighbour upsampling: every element of [C, H, W] repeated ``factor`` times a side."""
 
     kind = "upsample"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     factor: Pair
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:

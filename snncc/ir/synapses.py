@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snncc.ir.const import Const
-from snncc.ir.node import Node, Pair, only, two, want
+from snncc.ir.node import Node, Pair, Trait, only, two, want
 from snncc.ir.types import Current, Spikes, ValueType
 
 
@@ -24,6 +24,7 @@ class Linear(Node):
     """``y = W x + b`` over the last axis. ``weight`` is [O, I], ``bias`` [O]."""
 
     kind = "linear"
+    traits = frozenset({Trait.WEIGHTED, Trait.LINEAR})
     weight: Const
     bias: Const | None = None
 
@@ -47,6 +48,7 @@ class Conv2d(Node):
     """2-D cross-correlation as in torch. ``weight`` is [O, I/groups, kh, kw], ``bias`` [O]."""
 
     kind = "conv2d"
+    traits = frozenset({Trait.WEIGHTED, Trait.LINEAR})
     weight: Const
     bias: Const | None = None
     stride: Pair = (1, 1)
@@ -88,6 +90,10 @@ class Conv2d(Node):
         return _current_of(self.weight, (out, *size))
 
 
+# The weighted nodes that neurons can be driven through; each ends the way back from a neuron.
+Weighted = Linear | Conv2d
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConvTranspose2d(Node):
     """Transposed 2-D convolution as in torch. ``weight`` is [I, O/groups, kh, kw], ``bias`` [O].
@@ -97,6 +103,7 @@ class ConvTranspose2d(Node):
     """
 
     kind = "conv_transpose2d"
+    traits = frozenset({Trait.WEIGHTED, Trait.LINEAR})
     weight: Const
     bias: Const | None = None
     stride: Pair = (1, 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from snncc.ir.const import Const, Number
-from snncc.ir.node import Node, only, want
+from snncc.ir.node import Node, Trait, only, want
 from snncc.ir.types import Current, Spikes, ValueType, reshaped
 
 
@@ -18,6 +18,7 @@ class Reshape(Node):
     """Row-major reshape of the features (flatten is a reshape to one axis)."""
 
     kind = "reshape"
+    traits = frozenset({Trait.VIEW, Trait.MONOTONE, Trait.LINEAR})
     shape: tuple[int, ...]
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
@@ -37,6 +38,7 @@ class Permute(Node):
     """Reordering of the feature axes."""
 
     kind = "permute"
+    traits = frozenset({Trait.VIEW, Trait.MONOTONE, Trait.LINEAR})
     axes: tuple[int, ...]
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
@@ -56,6 +58,7 @@ class Pad(Node):
     """
 
     kind = "pad"
+    traits = frozenset({Trait.MONOTONE})
     before: tuple[int, ...]
     after: tuple[int, ...]
     value: Number = 0
@@ -87,6 +90,7 @@ class Concat(Node):
     """Values behind each other along a feature axis. Spikes of one unit stay spikes."""
 
     kind = "concat"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     axis: int
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
@@ -112,6 +116,7 @@ class Slice(Node):
     """Elements ``start``, ``start + step``, ... before ``stop`` of a feature axis."""
 
     kind = "slice"
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
     axis: int
     start: int
     stop: int

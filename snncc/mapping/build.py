@@ -19,16 +19,15 @@ from snncc.ir import (
     Delay,
     Encode,
     Graph,
-    Linear,
     Node,
-    Permute,
     Release,
-    Reshape,
     Spikes,
     SumPool2d,
     WindowNeuron,
 )
 from snncc.ir.interp import evaluate
+from snncc.ir.node import Trait
+from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3
 from snncc.mapping.mapped import INPUT, Connection, Engine, InputPort, Mapped, OutputPort, Piece, Schedule
 
@@ -164,7 +163,7 @@ def _connections(
 ) -> Iterator[Connection]:
     layer = graph.layers[neuron.name]
     for node in layer.path:
-        identity = isinstance(node, Add | Reshape | Linear | Conv2d) or _keeps_order(graph, node)
+        identity = isinstance(node, Add | Weighted) or _keeps_order(graph, node)
         if not identity:
             raise fail(
                 "SNNC-M012",
@@ -174,7 +173,7 @@ def _connections(
             )
     times = Counter([neuron.inputs[0]])
     for node in reversed(layer.path):
-        if not isinstance(node, Linear | Conv2d):
+        if not isinstance(node, Weighted):
             times.update({i: n * times[node.name] for i, n in Counter(node.inputs).items()})
     for node in layer.weighted:
         # Sums that meet again, x + (x + y), bring what they share twice.
@@ -188,7 +187,7 @@ def _connections(
 
 
 def _keeps_order(graph: Graph, node: Node) -> bool:
-    if not isinstance(node, Permute):
+    if not node.has(Trait.VIEW):
         return False
     return bool(
         (
@@ -216,7 +215,7 @@ def _flat_order(graph: Graph, views: tuple[Node, ...], shape: tuple[int, ...]) -
     return index.ravel()
 
 
-def _address(graph: Graph, node: Linear | Conv2d, way: _Way, poolings: tuple[int, ...]) -> tuple[VSC, Array]:
+def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...]) -> tuple[VSC, Array]:
     """Address function of one way, and the weights [O, C/groups, kh, kw] it points into."""
     pool, views = _split(way, node)
     c, h, w = as_map(graph.types[way.source.name].shape, way.source)

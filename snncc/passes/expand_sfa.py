@@ -23,12 +23,14 @@ from snncc.ir import (
     IntegerNeuron,
     Linear,
     Node,
+    Output,
     Release,
     Spikes,
     ValueType,
     WindowNeuron,
 )
 from snncc.ir.const import number_array
+from snncc.ir.node import Trait
 from snncc.mapping.mapped import Schedule
 from snncc.passes.base import Semantics, describe
 
@@ -146,6 +148,9 @@ class _Expansion:
                 self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
             case Delay():
                 raise fail("SNNC-M012", describe(node), "a delay by timesteps has no spike form yet")
+            case _ if not (node.has(Trait.LINEAR) or isinstance(node, Input | HostRegion | Output)):
+                what = f"{node.kind} needs whole counts, which no single spike carries"
+                raise fail("SNNC-M012", describe(node), what)
             case _:
                 renamed = replace(node, inputs=tuple(self.names[i] for i in node.inputs))
                 known = [self.depth[i] for i in node.inputs if i in self.depth]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.ir import BatchNorm, Const, Conv2d, Graph, Linear, Node, Reshape, Scale
+from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics
 
 Array = NDArray[Any]
@@ -58,14 +59,14 @@ def _fold(graph: Graph, node: Node) -> Graph:
     alone = len(graph.readers[before.name]) == 1
     # A linear layer's last axis is the channel axis only where it is the only one.
     channels_last = isinstance(before, Linear) and len(graph.types[before.name].shape) > 1
-    if isinstance(before, Conv2d | Linear) and alone and not channels_last:
+    if isinstance(before, Weighted) and alone and not channels_last:
         folded = _scaled(before, scale, shift)
         kept = graph.rewrite(lambda n: folded if n.name == before.name else None)
         return kept.without({node.name: before.name})
     return _as_depthwise(graph, node, scale, shift)
 
 
-def _scaled(node: Conv2d | Linear, scale: Array, shift: Array) -> Conv2d | Linear:
+def _scaled(node: Weighted, scale: Array, shift: Array) -> Weighted:
     weight = node.weight.array.astype(np.float64)
     bias = 0.0 if node.bias is None else node.bias.array.astype(np.float64)
     weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))

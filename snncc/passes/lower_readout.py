@@ -18,10 +18,9 @@ from snncc.ir import (
     Neuron,
     Node,
     OverTime,
-    Permute,
-    Reshape,
     Spikes,
 )
+from snncc.ir.node import Trait
 from snncc.passes.base import Semantics, describe
 
 
@@ -47,7 +46,7 @@ def _with_readout(graph: Graph) -> Graph:
     output = graph.output
     views: list[Node] = []
     last = graph.by_name[output.inputs[0]]
-    while isinstance(last, Reshape | Permute):
+    while last.has(Trait.VIEW):
         views.append(last)
         last = graph.by_name[last.inputs[0]]
     if isinstance(last, Neuron):

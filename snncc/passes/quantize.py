@@ -30,8 +30,8 @@ from snncc.ir import (
 )
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
-from snncc.ir.layers import Weighted
 from snncc.ir.neurons import POTENTIALS
+from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics, describe
 from snncc.passes.lowerable import unlowerable
 

@@ -23,6 +23,7 @@ from snncc.ir import (
     WindowNeuron,
 )
 from snncc.ir.batches import in_chunks
+from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
 from snncc.passes.bound_counts import BoundCounts
@@ -197,7 +198,7 @@ def _operations(graph: Graph, values: Mapping[str, Array], graded: bool) -> int:
     """Synaptic operations of all samples; ``values`` [N, T, *shape] of what the weights read."""
     total = 0
     for node in graph.nodes:
-        if not isinstance(node, Linear | Conv2d):
+        if not isinstance(node, Weighted):
             continue
         kind, value = graph.types[node.inputs[0]], values[node.inputs[0]]
         assert isinstance(kind, Spikes)
@@ -206,7 +207,7 @@ def _operations(graph: Graph, values: Mapping[str, Array], graded: bool) -> int:
     return total
 
 
-def _fan_out(graph: Graph, node: Linear | Conv2d) -> Any:
+def _fan_out(graph: Graph, node: Weighted) -> Any:
     """Outputs that an event at each address reaches: one number, or [H, W]."""
     source, target = (graph.types[name].shape for name in (node.inputs[0], node.name))
     if isinstance(node, Linear):
