@@ -29,6 +29,7 @@ from snncc.ir.node import Reset
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 from snncc_loihi.netx import network_file
+from snncc_loihi.reference import FORMAT, VERSION
 
 Array = NDArray[Any]
 
@@ -85,8 +86,8 @@ def program(
     longest = max((c["delay"] for c in connections), default=0)
     output = mapped.output
     document = {
-        "format": "snncc-loihi-network",
-        "version": 1,
+        "format": FORMAT,
+        "version": VERSION,
         "chip": chip.name,
         "schedule": mapped.schedule.value,
         "steps": mapped.steps,

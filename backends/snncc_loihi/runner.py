@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from snncc.errors import SnnccError, fail
 from snncc_loihi.emit import LAVA_FILES
+from snncc_loihi.reference import read_network
 
 Array = NDArray[Any]
 
@@ -171,7 +172,7 @@ def run_lava(
     environment = probe(lava_python(python))
     if environment.defect is not None:
         raise fail("SNNC-T002", str(environment.python), environment.defect, hint=_HINT)
-    network = _read_network(folder)
+    network = read_network(folder)
     limit = estimated_limit(network, len(x)) if time_limit is None else time_limit
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="snncc-lava-") as name:
@@ -216,17 +217,6 @@ def estimated_limit(network: Mapping[str, Any], samples: int) -> float:
 def script(name: str) -> bytes:
     """One of the files that run in the Lava environment."""
     return (files("snncc_loihi") / "lava").joinpath(*name.split("/")).read_bytes()
-
-
-def _read_network(folder: Path) -> dict[str, Any]:
-    path = folder / "network.json"
-    try:
-        network = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise fail("SNNC-T006", str(path), f"cannot be read ({type(error).__name__})") from None
-    if network.get("format") != "snncc-loihi-network" or network.get("version") != 1:
-        raise fail("SNNC-T006", str(path), "is no network of version 1", got=network.get("format"))
-    return dict(network)
 
 
 def _stage(folder: Path, work: Path) -> None:

@@ -30,6 +30,7 @@ from snncc_loihi.emit import chip_files
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
 from snncc_loihi.place import place_network
 from snncc_loihi.pooling import without_pooling
+from snncc_loihi.reference import run_reference
 from snncc_loihi.runner import run_lava
 from snncc_loihi.table import counted
 
@@ -53,8 +54,8 @@ class LoihiTarget:
 
     @property
     def executors(self) -> Mapping[str, Executor]:
-        """``lava``: the emitted folder in a Lava environment, on Lava's fixed-point processes."""
-        return {"lava": _in_lava}
+        """``lava``: the emitted folder in a Lava environment; ``reference``: its arithmetic in numpy."""
+        return {"lava": _in_lava, "reference": run_reference}
 
     def lower(self, model: Model, calibration: Array, options: Options) -> Lowered:
         """See :class:`snncc.plugins.Target`.

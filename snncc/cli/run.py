@@ -67,7 +67,7 @@ def _open(path: Path, data: Path | None) -> tuple[Artifact, Dataset]:
     default="sim",
     show_default=True,
     metavar="NAME",
-    help="What runs the exported program; `lava` runs a Loihi artifact in Lava.",
+    help="What runs the exported program: the simulator, for Loihi also `lava` or `reference`.",
 )
 @click.option("--lava-python", metavar="PATH", help="Python of the Lava environment (SNNCC_LAVA_PYTHON).")
 def verify(

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load
 
 from simulator.simnets import Net, Way
-from snncc.errors import ToolError
+from snncc.errors import ToolError, UsageError
 from snncc.hw.spec import load_chip
 from snncc.ir.nodes import Reset
 from snncc_loihi import runner
@@ -65,7 +65,7 @@ def test_document_of_windows() -> None:
     document, tensors, _ = emitted(net)
     assert {k: document[k] for k in ("format", "version", "chip", "steps", "micro_steps")} == {
         "format": "snncc-loihi-network",
-        "version": 1,
+        "version": 2,
         "chip": "loihi2",
         "steps": 2,
         "micro_steps": 4,
@@ -228,13 +228,14 @@ def test_wrong_environment_and_broken_folders(tmp_path: Path, monkeypatch: pytes
         runner.run_lava(tmp_path, x)
     monkeypatch.setattr(runner, "probe", lambda python: good)
     path = tmp_path / "network.json"
+    with pytest.raises(UsageError, match=r"SNNC-U001.*network.json: no such file"):
+        runner.run_lava(tmp_path, x)
     for text, told in [
-        (None, "cannot be read (FileNotFoundError)"),
         ("{", "cannot be read (JSONDecodeError)"),
-        ('{"format": "x"}', "is no network of version 1, got x"),
+        ("[]", "is another program, limit ('snncc-loihi-network', 2)"),
+        ('{"format": "x"}', "is another program, got ('x', None), limit ('snncc-loihi-network', 2)"),
     ]:
-        if text is not None:
-            path.write_text(text)
+        path.write_text(text)
         with pytest.raises(ToolError) as caught:
             runner.run_lava(tmp_path, x)
         assert str(caught.value) == f"[SNNC-T006] {path}: {told}."
