@@ -23,7 +23,7 @@ DOUBLED = 2
 # Loihi's stock neuron adds what the accumulator holds 6 bits higher.
 FRACTION = 64
 BIAS_LOW, BIAS_HIGH = -4096, 4095  # a 13-bit signed mantissa; its exponent 7 makes the unit one weight
-_POTENTIALS = ("threshold", "bias", "reset_to", "v_min", "v_init")
+_POTENTIALS = ("threshold", "bias", "reset_by", "reset_to", "v_min", "v_init")
 STRICT = -1  # the pre-charge that makes ≥ a >
 
 
@@ -193,7 +193,7 @@ def _at_zero(cell: Cell) -> Cell:
     precharge = one(cell.precharge)
     if precharge != STRICT:
         cell = replace(cell, threshold=cell.theta - precharge, precharge=0)
-    return cell if cell.is_readout else replace(cell, reset=Reset.VALUE, reset_to=0)
+    return cell if cell.is_readout else replace(cell, reset=Reset.VALUE, reset_by=None, reset_to=0)
 
 
 def _times(value: Any, factor: int) -> Any:

@@ -442,8 +442,9 @@ def _fire_window(p, d, v, counts, ring, carried, base, previous, waiting):
 def _close(p, v, counts):
     """End of a window."""
     precharge, to_value, reset_to, v_min = p.precharge, p.reset == 1, p.reset_to, p.v_min
+    back = p.threshold - p.reset_by
     for i in range(p.start, p.start + p.size):
-        u = v[i] - precharge
+        u = v[i] - precharge + counts[i] * back
         if to_value and counts[i] > 0:
             u = reset_to
         v[i] = max(u, v_min)

@@ -301,6 +301,7 @@ class _Builder:
         cell = piece.cell
         for name in NUMBERS:
             row[name] = _stored(name, getattr(cell, name))
+        row["reset_by"] = cell.theta if cell.reset_by is None else one(cell.reset_by)
         row["phase"], row["graded"], row["streams"] = piece.phase, piece.graded, piece.streams
         row["fire_at"] = NEVER if piece.is_readout else cell.theta
         row["limit"] = cell.max_spikes if piece.capped else NEVER

@@ -144,8 +144,8 @@ def start_range(cell: Cell, rest: Array, steps: int) -> tuple[Array, Array]:
 
     ``rest`` is the drive without spikes, of which the membrane holds ``steps`` times at most
     (:func:`held`). A neuron with memory starts each timestep from what the last one left: its
-    initial value, what a reset put there, or the rest below the pre-charge that subtraction leaves.
-    Leak only shrinks it.
+    initial value, what a reset put there, or the rest below the pre-charge that subtraction leaves,
+    less what each spike takes beyond its threshold. Leak only shrinks it.
     """
 
     def num(value: Integer) -> Any:
@@ -156,7 +156,8 @@ def start_range(cell: Cell, rest: Array, steps: int) -> tuple[Array, Array]:
     charge = num(cell.precharge)
     if steps == 1:
         return first + charge, first + charge
-    left = [-charge, 0, num(cell.v_init), num(cell.reset_to), num(cell.v_min or 0)]
+    beyond = 0 if cell.reset_by is None else np.maximum(0, num(cell.reset_by) - num(cell.threshold))
+    left = [-charge - cell.max_spikes * beyond, 0, num(cell.v_init), num(cell.reset_to), num(cell.v_min or 0)]
     before = [value + np.zeros_like(bias) for value in left]
     collected = [np.zeros_like(bias), bias, bias * steps]
     low = np.minimum.reduce(collected) + np.minimum.reduce(before) + np.minimum(charge, 0)

@@ -37,7 +37,7 @@ class Cell:
         i = trunc(i·synapse_decay / 2^synapse_bits) + gain·x
         u = trunc(v·decay / 2^decay_bits) + i + bias                        charge
         n = clip(⌊(u + precharge) / threshold⌋, 0, max_spikes)              fire
-        v = u - n·threshold,  or reset_to where n > 0 (reset = value)       reset
+        v = u - n·reset_by,  or reset_to where n > 0 (reset = value)        reset
         v = max(v, v_min)                                                   clamp
 
     Attributes:
@@ -48,6 +48,7 @@ class Cell:
         gain: what a unit of drive adds, at least 1 (Loihi keeps six fraction bits behind its accumulator).
         synapse_decay: leak of the synaptic current; 0: it has no memory.
         decay: leak of the membrane; 0: no memory (SFA), 1 with 0 bits: integrate-and-fire.
+        reset_by: what one spike subtracts; None: the threshold (snntorch subtracts θ/β).
         v_min: lower clamp behind the reset; None: none.
         v_init: membrane potential before the first update.
     """
@@ -65,6 +66,7 @@ class Cell:
     decay: Integer = 0
     decay_bits: int = 0
     reset: Reset = Reset.SUBTRACT
+    reset_by: Integer | None = None
     reset_to: Integer = 0
     v_min: Integer | None = None
     v_init: Integer = 0
@@ -135,6 +137,8 @@ class Cell:
         """What a neuron keeps whose ``counts`` thresholds were subtracted from ``v``."""
         if self.reset is Reset.VALUE:
             v = np.where(counts > 0, number_array(self.reset_to, v.ndim), v)
+        elif self.reset_by is not None:
+            v = v + counts * (number_array(self.threshold, v.ndim) - number_array(self.reset_by, v.ndim))
         return v if self.v_min is None else np.maximum(v, number_array(self.v_min, v.ndim))
 
     def per_channel(self) -> tuple[str, ...]:

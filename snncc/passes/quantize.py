@@ -163,7 +163,23 @@ def _neurons(graph: Graph) -> Iterator[Neuron]:
 
 
 def _theta(neuron: Neuron) -> float:
-    return float(neuron.threshold.array[0] if isinstance(neuron.threshold, Const) else neuron.threshold)
+    return max(_values(neuron.threshold))
+
+
+def _values(value: Number | None) -> set[float]:
+    """The different numbers among a layer's; none where there is none."""
+    if value is None:
+        return set()
+    return set(value.array.tolist()) if isinstance(value, Const) else {float(value)}
+
+
+# Numbers of a float neuron that integers hold once a layer, as messages call them.
+_ONE_A_LAYER = {
+    "threshold": "threshold",
+    "reset_by": "amount of reset",
+    "reset_to": "reset potential",
+    "v_min": "lower bound",
+}
 
 
 def _layers(graph: Graph) -> Iterator[tuple[list[Neuron], list[Weighted]]]:
@@ -208,10 +224,9 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
             )
         if not isinstance(node, Neuron):
             continue
-        if isinstance(node.threshold, Const) and len(set(node.threshold.array.tolist())) > 1:
-            yield no(
-                node, "one threshold per channel", "one threshold for the layer (scale the weights instead)"
-            )
+        for name, what in _ONE_A_LAYER.items():
+            if len(_values(getattr(node, name))) > 1:
+                yield no(node, f"one {what} per channel", f"one {what} for the layer")
         if node.synapse_decay is not None and not synapses:
             yield no(
                 node, "this chip's neurons have no synaptic current", "a neuron without synaptic current"
@@ -232,12 +247,6 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
                 "a reset in the following step has no integer form yet",
                 "a neuron that resets in the step in which it fires",
             )
-        if node.reset_by is not None and node.reset_by != node.threshold:
-            yield no(
-                node,
-                "a reset by another amount than the threshold has no spike form",
-                "reset by subtraction of the threshold",
-            )
         if node.reset is Reset.NONE and not node.is_stateless and not node.is_readout:
             yield no(node, "a neuron with memory that never resets has no spike form", "reset by subtraction")
 
@@ -246,6 +255,11 @@ def _integer(value: Number, scale: float) -> Integer:
     if isinstance(value, Const):
         return Const(np.rint(value.array.astype(np.float64) * scale).astype(np.int32))
     return int(np.rint(value * scale))
+
+
+def _one(value: Number | None, scale: float) -> int | None:
+    """A number that is the same in all channels."""
+    return None if value is None else int(np.rint(max(_values(value)) * scale))
 
 
 def _integer_weights(node: Weighted, scale: float, bits: int) -> Weighted:
@@ -271,8 +285,9 @@ def _integer_neuron(node: Neuron, scale: float) -> IntegerNeuron:
         decay=decay,
         decay_bits=decay_bits,
         reset=Reset.SUBTRACT if node.reset is Reset.NONE else node.reset,
-        reset_to=_integer(node.reset_to, scale),
-        v_min=None if node.v_min is None else _integer(node.v_min, scale),
+        reset_by=None if node.reset is not Reset.SUBTRACT else _one(node.reset_by, scale),
+        reset_to=_one(node.reset_to, scale) or 0,
+        v_min=_one(node.v_min, scale),
         v_init=_integer(node.v_init, scale),
     )
     return IntegerNeuron(name=node.name, inputs=node.inputs, source=node.source, cell=cell)

@@ -46,6 +46,7 @@ def _memoryless(node: Node) -> Node | None:
         v_init=0,
         v_min=None,
         reset=Reset.SUBTRACT,
+        reset_by=None,
         reset_to=0,
     )
     return replace(node, cell=memoryless)

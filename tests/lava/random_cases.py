@@ -156,6 +156,7 @@ def window(rng, shape):
         "synapse_decay": number(rng, 1, 4095) if synaptic else 0,
         "synapse_bits": 12 if synaptic else 0,
         "reset": pick(rng, "subtract", "subtract", "value"),
+        "reset_by": pick(rng, None, None, threshold // 2, 2 * threshold),
         "reset_to": pick(rng, 0, 0, 17, -30),
         "v_min": pick(rng, None, None, 0, -100),
         "graded": graded,

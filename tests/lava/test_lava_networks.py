@@ -38,14 +38,14 @@ def geometry(window: int, steps: int) -> Net:
     return net
 
 
-@pytest.mark.parametrize("max_spikes", [1, 4])
+@pytest.mark.parametrize("window", [1, 4])
 def test_geometry(window: int, tmp_path: Path) -> None:
     net = geometry(window, steps=2)
     assert_lava_agrees(net, net.data(5), tmp_path)
     assert entries(tmp_path, "connections", "kind") == ["conv", "conv", "dense", "dense"]
 
 
-@pytest.mark.parametrize("max_spikes", [4, 8])
+@pytest.mark.parametrize("window", [4, 8])
 def test_windows_with_skips_that_wait(window: int, tmp_path: Path) -> None:
     period = window + 1
     net = Net((2, 6, 5), levels=window, steps=2, period=period, seed=window)

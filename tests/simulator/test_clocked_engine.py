@@ -57,6 +57,7 @@ def random_nets(draw: st.DrawFn) -> Net:
             "decay": draw(st.sampled_from([0, 1, 5, 8])),
             "decay_bits": draw(st.sampled_from([0, 3])),
             "reset": reset,
+            "reset_by": draw(st.sampled_from([None, 0, 3, 50])),
             "reset_to": draw(st.integers(-3, 3)),
             "v_min": draw(st.sampled_from([None, -7, 0])),
         }

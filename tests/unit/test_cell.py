@@ -12,14 +12,33 @@ from hypothesis import strategies as st
 
 from cells import integer_neuron
 from snncc.errors import CapacityError, ModelError
-from snncc.ir import Const, Family, Graph, Input, IntegerNeuron, Linear, Output, WindowNeuron, parse, to_text
+from snncc.ir import (
+    Const,
+    Decode,
+    Family,
+    Graph,
+    Input,
+    IntegerNeuron,
+    Linear,
+    Neuron,
+    Output,
+    OverTime,
+    WindowNeuron,
+    parse,
+    to_text,
+)
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.nodes import Reset
+from snncc.lowering import Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
+from snncc_loihi.target import LOIHI2
+from snncc_sim import SIMULATOR
 from snncc_sim.program import NUMBERS, PIECE, build
+from snncc_sim.target import SIM
 
 CHANNELS = 3
 
@@ -41,7 +60,8 @@ def by_hand(cell: dict[str, Any], drive: list[int]) -> list[int]:
             continue
         least = -cell["max_spikes"] if cell["signed"] else 0
         n = min(max((v + cell["precharge"]) // cell["threshold"], least), cell["max_spikes"])
-        v = cell["reset_to"] if cell["reset"] is Reset.VALUE and n > 0 else v - n * cell["threshold"]
+        taken = cell["threshold"] if cell["reset_by"] is None else cell["reset_by"]
+        v = cell["reset_to"] if cell["reset"] is Reset.VALUE and n > 0 else v - n * taken
         v = v if cell["v_min"] is None else max(v, cell["v_min"])
         found.append(n)
     return found
@@ -71,6 +91,7 @@ def numbers(draw: st.DrawFn) -> dict[str, Any]:
         "decay": each(0, 2**bits),
         "decay_bits": bits,
         "reset": Reset.SUBTRACT if signed else draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE])),
+        "reset_by": draw(st.none()) if draw(st.booleans()) else each(0, 20),
         "reset_to": each(-5, 5),
         "v_min": draw(st.one_of(st.none(), st.integers(-8, 8))),
         "v_init": each(-9, 9),
@@ -183,3 +204,25 @@ def test_ill_formed_cells_are_refused_in_both_families(name: str) -> None:
     with pytest.raises(ModelError) as caught:
         spikes.rewrite(lambda n: broken if n.name == "n" else None)
     assert str(caught.value) == f"[SNNC-M010] %n: window_neuron: {message}"
+
+
+@pytest.mark.parametrize("target", [SIM, LOIHI2])
+@pytest.mark.parametrize("amount", [0.6, 1.25])
+def test_a_reset_by_another_amount_than_the_threshold_is_lowered(target: Any, amount: float) -> None:
+    """As snntorch resets, by θ/β; less than θ leaves more behind, more than θ takes it below zero."""
+    rng = np.random.default_rng(2)
+    nodes = (
+        Input(name="x", shape=(6,), levels=1),
+        Linear(name="l", inputs=("x",), weight=Const(rng.normal(0.4, 1, (5, 6)).astype(np.float32))),
+        Neuron(name="n", inputs=("l",), decay=0.9, max_spikes=2, reset_by=amount),
+        Output(name="o", inputs=("n",), decode=Decode.COUNT, over_time=OverTime.SUM),
+    )
+    graph = Graph("g", Family.FLOAT, nodes, steps=6)
+    x = rng.integers(0, 2, (20, 6, 6))
+    lowered = target.lower(Model(graph), x, Options())
+    got = SIMULATOR.execute(lowered.mapped, lowered.tensors, x.reshape(20, 6, 6, 1, 1)).counts["n"]
+    assert np.array_equal(got.reshape(20, 6, 5), run(lowered.integer_graph, x).values["n"])
+    plain = graph.rewrite(lambda n: replace(n, reset_by=None) if isinstance(n, Neuron) else None)
+    real, other = (run(g, x.astype(np.float32)).values["n"] for g in (graph, plain))
+    assert (real != other).any()
+    assert (got.reshape(real.shape) == real).mean() > 0.97

@@ -147,8 +147,9 @@ def membranes(graph: Graph, neuron: Cell, x: Any) -> Any:
         u = np.sign(v) * ((np.abs(v) * neuron.decay) >> neuron.decay_bits) + drive + neuron.bias
         half, threshold = neuron.precharge, neuron.theta
         n = np.clip((u + half) // threshold, 0, neuron.max_spikes)
+        taken = threshold if neuron.reset_by is None else neuron.reset_by
         seen += [u + half, u - n * threshold]
-        v = np.where(n > 0, neuron.reset_to, u) if neuron.reset is Reset.VALUE else u - n * threshold
+        v = np.where(n > 0, neuron.reset_to, u) if neuron.reset is Reset.VALUE else u - n * taken
         v = v if neuron.v_min is None else np.maximum(v, neuron.v_min)
     return np.stack(seen)
 
@@ -174,6 +175,7 @@ def test_ranges_over_timesteps_hold_for_the_largest_inputs(seed: int, data: st.D
         decay=decay,
         decay_bits=2 if decay == 3 else 0,
         reset=data.draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE])),
+        reset_by=data.draw(st.sampled_from([None, 2, 40])),
         reset_to=data.draw(st.integers(-8, 8)),
         v_init=data.draw(st.integers(-8, 8)),
         v_min=data.draw(st.sampled_from([None, -2])),

@@ -152,6 +152,8 @@ class PyPopulation(PyLoihiProcessModel):
         self.v = self.v - n["precharge"]
         if n["reset"] == "value":
             self.v = np.where(self.fired > 0, n["reset_to"], self.v)
+        elif n["reset_by"] is not None:
+            self.v = self.v + self.fired * (n["threshold"] - n["reset_by"])
         if n["v_min"] is not None:
             self.v = np.maximum(self.v, n["v_min"])
 
