@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from snncc.errors import Problem, SnnccError, fail, raise_all
 from snncc.ir import (
     Add,
+    Concat,
     Const,
     Conv2d,
     Delay,
@@ -35,11 +36,19 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
+class _Step:
+    """A node on a way, and which of its inputs the way comes through."""
+
+    node: Node
+    through: int = 0
+
+
+@dataclass(frozen=True)
 class _Way:
     """From a source of spikes to a weighted node: what lies between, in order of flow."""
 
     source: Node
-    between: tuple[Node, ...]
+    between: tuple[_Step, ...]
 
 
 def map_graph(
@@ -139,10 +148,10 @@ def _input_port(graph: Graph) -> InputPort:
 
 
 def _output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
-    output, views = graph.output, list[Node]()
+    output, views = graph.output, list[_Step]()
     last = graph.by_name[output.inputs[0]]
     while not isinstance(last, WindowNeuron):
-        views.insert(0, last)
+        views.insert(0, _Step(last))
         last = graph.by_name[last.inputs[0]]
     order = Const(_flat_order(graph, tuple(views), graph.types[last.name].shape).astype(np.int32))
     moved = bool((order.array != np.arange(order.array.size)).any())
@@ -182,7 +191,7 @@ def _connections(
             const = Const(weight)
             tensors[const.digest] = const.array
             source = INPUT if isinstance(way.source, Encode) else way.source.name
-            delay = sum(n.steps for n in way.between if isinstance(n, Delay))
+            delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
             yield Connection(source=source, weight=const.digest, address=address, delay=delay)
 
 
@@ -191,57 +200,57 @@ def _keeps_order(graph: Graph, node: Node) -> bool:
         return False
     return bool(
         (
-            _flat_order(graph, (node,), graph.types[node.inputs[0]].shape)
+            _flat_order(graph, (_Step(node),), graph.types[node.inputs[0]].shape)
             == np.arange(graph.elements(node.name))
         ).all()
     )
 
 
-def _ways(graph: Graph, name: str, behind: tuple[Node, ...]) -> Iterator[_Way]:
+def _ways(graph: Graph, name: str, behind: tuple[_Step, ...]) -> Iterator[_Way]:
     node = graph.by_name[name]
     if isinstance(node, Encode | WindowNeuron):
         yield _Way(node, behind)
         return
-    for source in node.inputs:
-        step = () if isinstance(node, Add) else (node,)
+    if isinstance(node, Concat) and node.axis != 0:
+        what = "spikes joined along another axis than the channels have no address function"
+        raise fail("SNNC-M012", _where(node), what, got=f"axis {node.axis}", limit="axis 0")
+    for i, source in enumerate(node.inputs):
+        step = () if isinstance(node, Add) else (_Step(node, i),)
         yield from _ways(graph, source, step + behind)
 
 
-def _flat_order(graph: Graph, views: tuple[Node, ...], shape: tuple[int, ...]) -> Array:
-    """Flat source index of each element behind a chain of views."""
+def _flat_order(graph: Graph, views: tuple[_Step, ...], shape: tuple[int, ...]) -> Array:
+    """Flat source index of each element behind a chain of views; -1 where it comes another way."""
     index = np.arange(math.prod(shape)).reshape(1, *shape)
-    for node in views:
-        index = evaluate(node, [index])
+    for step in views:
+        # Beside what comes through stand channels of other sources, on maps of the same size.
+        args = [
+            np.full((1, graph.types[name].shape[0], *index.shape[2:]), -1)
+            if i != step.through
+            else index
+            for i, name in enumerate(step.node.inputs)
+        ]
+        index = evaluate(step.node, args)
     return index.ravel()
 
 
 def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...]) -> tuple[VSC, Array]:
     """Address function of one way, and the weights [O, C/groups, kh, kw] it points into."""
-    pool, views = _split(way, node)
+    pool, views = _split(way)
     c, h, w = as_map(graph.types[way.source.name].shape, way.source)
     pooled = (c, h // pool[0], w // pool[1])
     views_from = pooled if len(graph.types[way.source.name].shape) == 3 else (c,)
     order = _flat_order(graph, views, views_from)
     if isinstance(node, Conv2d):
-        straight = graph.types[node.inputs[0]].shape == pooled and bool(
-            (order == np.arange(order.size)).all()
-        )
-        if not straight:
-            raise fail(
-                "SNNC-M012",
-                _where(node),
-                "a convolution behind a change of layout has no affine address function",
-            )
-        out = as_map(graph.types[node.name].shape, node)
-        weight = node.weight.array
+        groups, weight = _of_channels(node, _first_channel(graph, node, order, pooled), c)
         address = VSC(
             source_shape=(c, h, w),
-            target_shape=out,
+            target_shape=as_map(graph.types[node.name].shape, node),
             kernel=(weight.shape[2], weight.shape[3]),
             stride=node.stride,
             padding=node.padding,
             dilation=node.dilation,
-            groups=node.groups,
+            groups=groups,
             pool=pool,
         )
         return address, weight
@@ -252,8 +261,8 @@ def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...])
             "a linear layer over several rows has no address function yet",
             got=list(graph.types[node.inputs[0]].shape),
         )
-    weight = np.empty_like(node.weight.array)
-    weight[:, order] = node.weight.array
+    weight = np.zeros((len(node.weight.array), math.prod(pooled)), node.weight.array.dtype)
+    weight[:, order[order >= 0]] = node.weight.array[:, order >= 0]
     weight = weight.reshape(-1, *pooled)
     routed = pool[0] == pool[1] and pool[0] in poolings and h % pool[0] == w % pool[1] == 0
     if poolings and not routed and not isinstance(way.source, Encode):
@@ -265,21 +274,51 @@ def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...])
     return VSC(source_shape=(c, h, w), target_shape=(weight.shape[0], 1, 1), kernel=kernel, pool=pool), weight
 
 
-def _split(way: _Way, node: Node) -> tuple[tuple[int, int], tuple[Node, ...]]:
-    """Pooling factor and views of a way; the pools must come first."""
-    pool, views = (1, 1), []
+def _first_channel(graph: Graph, node: Conv2d, order: Array, pooled: Shape3) -> int:
+    """The input channel at which a source's map stands whole and in order among those a convolution reads."""
+    shape = graph.types[node.inputs[0]].shape
+    found = np.flatnonzero(order >= 0)
+    straight = shape[1:] == pooled[1:] and np.array_equal(order[found], np.arange(math.prod(pooled)))
+    if not straight or found[-1] - found[0] + 1 != found.size:
+        raise fail(
+            "SNNC-M012",
+            _where(node),
+            "a convolution behind a change of layout has no affine address function",
+        )
+    return int(found[0]) // math.prod(shape[1:])
+
+
+def _of_channels(node: Conv2d, first: int, count: int) -> tuple[int, Array]:
+    """Groups and weights of a convolution for ``count`` of its input channels from ``first`` on."""
+    weight, groups = node.weight.array, node.groups
+    out, inner = weight.shape[:2]
+    if count == inner * groups:
+        return groups, weight
+    # Channels of several sources may share a group: each source gets the whole kernel's part of its own.
+    full = np.zeros((out, inner * groups, *weight.shape[2:]), weight.dtype)
+    for g in range(groups):
+        rows = slice(g * out // groups, (g + 1) * out // groups)
+        full[rows, g * inner : (g + 1) * inner] = weight[rows]
+    return 1, full[:, first : first + count]
+
+
+def _split(way: _Way) -> tuple[tuple[int, int], tuple[_Step, ...]]:
+    """Pooling factor and views of a way; pools come first, or behind what only adds channels."""
+    pool, views = (1, 1), list[_Step]()
     for step in way.between:
-        if isinstance(step, Delay):
+        node = step.node
+        if isinstance(node, Delay):
             continue
-        if not isinstance(step, SumPool2d):
+        moved = not all(isinstance(view.node, Concat) for view in views)
+        if not isinstance(node, SumPool2d):
             views.append(step)
-        elif views or step.kernel != step.stride or step.padding != (0, 0):
+        elif moved or node.kernel != node.stride or node.padding != (0, 0):
             raise fail(
                 "SNNC-M012",
-                _where(step),
+                _where(node),
                 "only pooling with stride = kernel, unpadded, right behind neurons has an address function",
-                got=f"kernel {step.kernel}, stride {step.stride}, padding {step.padding}",
+                got=f"kernel {node.kernel}, stride {node.stride}, padding {node.padding}",
             )
         else:
-            pool = (pool[0] * step.kernel[0], pool[1] * step.kernel[1])
+            pool = (pool[0] * node.kernel[0], pool[1] * node.kernel[1])
     return pool, tuple(views)

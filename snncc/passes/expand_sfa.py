@@ -11,6 +11,7 @@ from snncc.analysis.ranges import rest_drive
 from snncc.errors import fail
 from snncc.ir import (
     Add,
+    Concat,
     Const,
     Conv2d,
     Delay,
@@ -143,7 +144,7 @@ class _Expansion:
             case Linear() | Conv2d():
                 source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1)
                 self._keep(replace(node, inputs=(source,), bias=None), None)
-            case Add() if isinstance(self.graph.types[node.name], Spikes):
+            case Add() | Concat() if isinstance(self.graph.types[node.name], Spikes):
                 level = max(self.depth[i] for i in node.inputs)
                 self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
             case Delay():

@@ -80,11 +80,10 @@ def _common_factor(node: Node, factor: dict[str, float]) -> float:
     if len(factors) <= 1:
         return factors.pop() if factors else 1.0
     units = ", ".join(f"%{name}: {factor[name]:g}" for name in node.inputs)
-    assert isinstance(node, Add)
     raise fail(
         "SNNC-M012",
         describe(node),
-        "adds values whose units differ",
+        "joins values whose units differ",
         got=units,
         hint="the same D, normalisation and pooling on both branches",
     )

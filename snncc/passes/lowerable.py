@@ -9,6 +9,7 @@ from snncc.ir import (
     Add,
     AvgPool2d,
     BatchNorm,
+    Concat,
     Conv2d,
     Delay,
     Encode,
@@ -33,7 +34,7 @@ from snncc.ir import (
 from snncc.ir.node import describe
 
 _LOWERABLE = (
-    Input, Linear, Conv2d, BatchNorm, Scale, Add, AvgPool2d, SumPool2d, Reshape, Permute, Neuron,
+    Input, Linear, Conv2d, BatchNorm, Scale, Add, Concat, AvgPool2d, SumPool2d, Reshape, Permute, Neuron,
     IntegerNeuron, Encode, WindowNeuron, Delay, HostRegion, Output,
 )  # fmt: skip
 
