@@ -32,6 +32,7 @@ from snncc.ir import (
     Reshape,
     Rounding,
     Scale,
+    SumPool2d,
     SynapseOrder,
 )
 
@@ -292,6 +293,109 @@ def lif_graphs(draw: st.DrawFn) -> Graph:
         return b.graph()
     graph = b.graph()
     return graph.rewrite(lambda n: replace(n, over_time=OverTime.SUM) if isinstance(n, Output) else None)
+
+
+@st.composite
+def chain_graphs(draw: st.DrawFn, rests: bool = True) -> Graph:
+    """Two to four features in a row over one to four timesteps, as residual networks have them.
+
+    Spike shortcuts one behind the other, nested and around a pooling; currents that are added up.
+    ``rests``: whether a pooling may leave a rest of its map.
+    """
+    steps = draw(st.integers(1, 4))
+    levels = draw(st.sampled_from([1, 2, 4])) if steps == 1 else 1
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        draw(st.sampled_from([(1, 4, 8), (2, 8, 4), *([(2, 5, 3)] if rests else [])])),
+        levels,
+        steps=steps,
+        dyadic=draw(st.booleans()),
+    )
+    neuron: dict[str, object] = {"max_spikes": levels, "rounding": Rounding.HALF_EVEN}
+    if steps > 1:
+        neuron = {
+            "max_spikes": draw(st.sampled_from([1, 2])),
+            "decay": draw(st.sampled_from([0, 0.5, 1.0])),
+            "reset": draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE])),
+        }
+    _layer(b, "stem", neuron)
+    for i in range(draw(st.integers(2, 4))):
+        draw(st.sampled_from(FEATURES))(b, f"b{i}", neuron)
+    b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
+    b.add(Linear(name="fc", inputs=(b.last,), weight=b.weights(4, b.shape[0])))
+    if steps > 1:
+        b.add(Neuron(name="last", inputs=("fc",), decay=1.0))
+    return b.graph()
+
+
+def _layer(b: Builder, name: str, neuron: dict[str, object]) -> str:
+    """A convolution and the neurons that it drives."""
+    conv = b.conv(f"{name}.conv", b.last, 3, (3, 3), padding=(1, 1))
+    return b.add(Neuron(name=f"{name}.n", inputs=(conv,), source=name, **neuron))  # type: ignore[arg-type]
+
+
+def _spike_shortcut(b: Builder, name: str, neuron: dict[str, object]) -> None:
+    skip = b.last
+    b.add(Add(name=f"{name}.add", inputs=(skip, _layer(b, name, neuron))))
+
+
+def _nested_shortcuts(b: Builder, name: str, neuron: dict[str, object]) -> None:
+    skip = b.last
+    _spike_shortcut(b, f"{name}.0", neuron)
+    _spike_shortcut(b, f"{name}.1", neuron)
+    b.add(Add(name=f"{name}.add", inputs=(skip, b.last)))
+
+
+def _shortcut_around_pooling(b: Builder, name: str, neuron: dict[str, object]) -> None:
+    skip, kernel = b.last, (2, 2) if min(b.shape[1:]) >= 2 else (1, 1)
+    layer = _layer(b, name, neuron)
+    b.add(SumPool2d(name=f"{name}.pool", inputs=(layer,), kernel=kernel, stride=kernel))
+    pooled = b.last
+    b.add(SumPool2d(name=f"{name}.skip", inputs=(skip,), kernel=kernel, stride=kernel))
+    b.add(Add(name=f"{name}.add", inputs=(b.last, pooled)))
+
+
+def _membrane_shortcut(b: Builder, name: str, neuron: dict[str, object]) -> None:
+    total = b.conv(f"{name}.in", b.last, 3, (1, 1))
+    b.add(Neuron(name=f"{name}.s", inputs=(total,), **neuron))  # type: ignore[arg-type]
+    inner = b.conv(f"{name}.conv", b.last, 3, (3, 3), padding=(1, 1))
+    summed = b.add(Add(name=f"{name}.add", inputs=(total, inner)))
+    b.add(Neuron(name=f"{name}.n", inputs=(summed,), **neuron))  # type: ignore[arg-type]
+
+
+FEATURES = (_layer, _spike_shortcut, _nested_shortcuts, _shortcut_around_pooling, _membrane_shortcut)
+
+
+@st.composite
+def small_map_graphs(draw: st.DrawFn) -> Graph:
+    """Layers whose kernels reach further than their map: much of what they cover is padding."""
+    levels = draw(st.sampled_from([1, 2, 4]))
+    b = Builder(
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        draw(st.sampled_from([(2, 1, 3), (3, 2, 2), (1, 3, 1), (40, 1, 2)])),
+        levels,
+        dyadic=draw(st.booleans()),
+    )
+    for i in range(draw(st.integers(1, 3))):
+        dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
+        kernel = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+        extent = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        least = [max(0, -(-(e - n) // 2)) for e, n in zip(extent, b.shape[1:], strict=True)]
+        groups = draw(st.sampled_from([1, b.shape[0]]))
+        b.conv(
+            f"c{i}",
+            b.last,
+            groups * draw(st.integers(1, 2)) if groups < 10 else groups,
+            kernel,
+            stride=(draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+            padding=(least[0] + draw(st.integers(0, 1)), least[1] + draw(st.integers(0, 1))),
+            dilation=dilation,
+            groups=groups,
+        )
+        b.sfa(f"n{i}", levels, normalized=True)
+    b.add(Reshape(name="flat", inputs=(b.last,), shape=(int(np.prod(b.shape)),)))
+    b.add(Linear(name="fc", inputs=(b.last,), weight=b.weights(4, b.shape[0])))
+    return b.graph()
 
 
 def random_inputs(graph: Graph, samples: int, seed: int) -> np.ndarray:

@@ -95,21 +95,7 @@ def _accumulator_problems(
 ) -> Iterator[Problem]:
     """The sums of one micro-step stay in the accumulator, or a range that does is enforced."""
     top = 2 ** (chip.core["accumulator_bits"].limit - 1)
-    by_name = {p.name: p for p in mapped.pieces}
-    low = high = 0
-    for c in piece.connections:
-        weight = tensors[c.weight].astype(np.int64)
-        weight = weight.reshape(weight.shape[0], -1)
-        if c.source == INPUT:
-            largest, least = mapped.input.levels if mapped.input.graded else 1, 0
-        else:
-            source = by_name[c.source]
-            largest = max(1, source.cell.max_spikes) if source.graded else 1
-            least = -largest if source.cell.signed else 0
-        # Where each weight takes the event that is worst for it.
-        ends = np.sort(np.stack([weight * largest, weight * least]), axis=0)
-        low += int(ends[0].sum(axis=1).min())
-        high += int(ends[1].sum(axis=1).max())
+    low, high = micro_step_sums(mapped, piece, tensors)
     if piece.admitted is not None:
         low, high = max(low, piece.admitted[0]), min(high, piece.admitted[1])
     # A gain of 2 or 128 says that the chip stores every weight doubled.
@@ -122,6 +108,40 @@ def _accumulator_problems(
             got=(low * stored, high * stored),
             limit=top - 1,
         )
+
+
+def micro_step_sums(mapped: Mapped, piece: Piece, tensors: Tensors) -> tuple[int, int]:
+    """Least and largest sum of weights that one micro-step's events can bring a neuron of a piece.
+
+    Every weight takes the event that is worst for it. All connections of a neuron add up; a kernel's
+    taps that fall outside the map bring nothing. This is the certificate's bound
+    (:func:`snncc.analysis.ranges.type_extremes` on the spike graph), counted from the addresses.
+    """
+    low = high = np.zeros(piece.shape, np.int64)
+    for c in piece.connections:
+        least, largest = _event_sizes(mapped, c.source)
+        weight = tensors[c.weight].astype(np.int64)
+        ends = np.sort(np.stack([weight * largest, weight * least]), axis=0).sum(axis=2)
+        taps = (_taps_on_the_map(c.address, axis) for axis in (0, 1))
+        reached = np.einsum("eokl,yk,xl->eoyx", ends, *taps, optimize=True)
+        low, high = low + reached[0], high + reached[1]
+    return int(low.min()), int(high.max())
+
+
+def _event_sizes(mapped: Mapped, source: str) -> tuple[int, int]:
+    """Least and largest number that an event of a source carries; 0 is no event."""
+    if source == INPUT:
+        return 0, mapped.input.levels if mapped.input.graded else 1
+    piece = next(p for p in mapped.pieces if p.name == source)
+    largest = piece.cell.max_spikes if piece.graded else 1
+    return -largest if piece.cell.signed else 0, largest
+
+
+def _taps_on_the_map(a: VSC, axis: int) -> NDArray[np.int64]:
+    """1 where a kernel tap of an output position reads a position of the source, [outputs, taps]."""
+    starts = np.arange(a.target_shape[1 + axis]) * a.stride[axis] - a.padding[axis]
+    read = np.add.outer(starts, np.arange(a.kernel[axis]) * a.dilation[axis])
+    return ((read >= 0) & (read < a.source_shape[1 + axis])).astype(np.int64)
 
 
 def _whole(a: VSC) -> bool:

@@ -184,7 +184,9 @@ def _holds(r: LayerRange) -> bool:
 
 def _left(r: LayerRange) -> Any:
     what = f"{r.quantity} leaves its {r.bits} bits on the calibration inputs"
-    return problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed)
+    potentials = "initial, reset and lowest potentials nearer to the threshold"
+    hint = potentials if r.quantity == "membrane" else "fewer inputs a neuron"
+    return problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed, hint=hint)
 
 
 def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
