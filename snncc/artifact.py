@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.plugins import find_target
+from snncc.publish import place_folder, replace_folder
 from snncc.safeio import parse_tensors
 
 Array = NDArray[Any]
@@ -102,7 +103,7 @@ class Artifact:
 def write_artifact(
     out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool
 ) -> Artifact:
-    """Write the folder ``out`` whole or not at all, and read it back.
+    """Write the folder ``out``, read back before it gets its name, whole or not at all.
 
     Raises:
         UsageError: SNNC-U002 if ``out`` exists, SNNC-U003 if it cannot be written.
@@ -130,12 +131,15 @@ def write_artifact(
         staging.chmod(0o755)
         for name, data in files.items():
             _write_file(staging / name, data)
-        _swap(staging, out)
+        written = read_artifact(staging)
+        _publish(staging, out, force)
+    except FileExistsError:
+        raise fail("SNNC-U002", str(out), "exists already", hint="another path") from None
     except OSError as error:
         raise fail("SNNC-U003", str(out), "cannot be written", got=error.strerror) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return read_artifact(out)
+    return replace(written, path=out)
 
 
 def refuse_existing(out: Path, force: bool) -> None:
@@ -170,18 +174,14 @@ def _write_file(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _swap(staging: Path, out: Path) -> None:
-    """Put ``staging`` in the place of ``out``; an old artifact steps aside and comes back on failure."""
-    aside = staging.with_name(staging.name + ".old")
-    if out.exists():
-        out.rename(aside)
+def _publish(staging: Path, out: Path, force: bool) -> None:
+    """Put the folder in its place; ``staging`` is what is left to delete."""
     try:
-        staging.rename(out)
-    except OSError:
-        if aside.exists():
-            aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+        place_folder(staging, out)
+    except FileExistsError:
+        if not (force and _is_only_ours(out)):
+            raise
+        replace_folder(staging, out, _is_only_ours)
 
 
 def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:

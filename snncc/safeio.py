@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.errors import SnnccError, UnsafeFileError, fail
+from snncc.errors import UnsafeFileError, fail
+from snncc.publish import place_file
 
 GIB = 2**30
 
@@ -370,26 +371,16 @@ def write_whole(path: Path, data: bytes, *, force: bool = False) -> None:
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
-        _put(temporary, path, force)
+        if force:
+            os.replace(temporary, path)
+        else:
+            place_file(Path(temporary), path)
+    except FileExistsError:
+        raise fail("SNNC-U002", where, "exists already", hint="another path, or force") from None
     except (OSError, ValueError) as error:
         raise fail(
             "SNNC-U003", where, "cannot be written", got=getattr(error, "strerror", None) or error
         ) from None
-    except SnnccError:
-        raise
     finally:
         if temporary is not None and os.path.lexists(temporary):
             os.unlink(temporary)
-
-
-def _put(temporary: str, path: Path, force: bool) -> None:
-    if force:
-        os.replace(temporary, path)
-        return
-    try:
-        # A hard link fails if somebody made the path meanwhile; replace would overwrite it.
-        os.link(temporary, path)
-    except FileExistsError:
-        raise fail("SNNC-U002", shown(str(path)), "exists already", hint="another path, or force") from None
-    except OSError:
-        os.replace(temporary, path)

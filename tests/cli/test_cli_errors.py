@@ -179,6 +179,24 @@ def test_a_file_of_the_artifact_changed(tmp_path: Path, folder: Path, run: Run) 
     )
 
 
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_of_several_compilations_into_one_place_one_wins(tmp_path: Path, force: tuple[str, ...]) -> None:
+    """With --force a later one may replace an earlier one, which is ours."""
+    write_graph_file(tmp_path / "n.snnc", clinets.model())
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "snncc.cli", "compile", str(tmp_path / "n.snnc"), "--target", "speck2f"]
+    runs = [
+        subprocess.Popen([*command, "-o", str(out), *force], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    said = [r.communicate()[1].decode() for r in runs]
+    codes = sorted(r.returncode for r in runs)
+    assert codes == ([0, 0, 0] if force else [0, 2, 2]), said
+    assert all("error[SNNC-U002]" in text for text, r in zip(said, runs, strict=True) if r.returncode)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.snnc", "out"]
+    assert api.open_artifact(out).mapped.target == "speck2f"
+
+
 # ---- 5: unsafe --------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from snncc import artifact as artifact_module
+from snncc import publish
 from snncc.artifact import Artifact, read_artifact, write_artifact
 from snncc.errors import SnnccError
 from snncc.ir import Input
@@ -90,26 +92,86 @@ def test_a_write_that_fails_leaves_no_trace(
 ) -> None:
     old = write(tmp_path / "out").manifest
     calls = iter(range(100))
-    real, real_rename = artifact_module._write_file, Path.rename
+    real = artifact_module._write_file
 
     def write_file(path: Path, data: bytes) -> None:
         if next(calls) == failing:
             raise OSError(28, "No space left on device")
         real(path, data)
 
-    def rename(self: Path, target: Path) -> Path:
-        if failing == len(FILES) and self.name.startswith(".out.") and not self.name.endswith(".old"):
-            raise OSError(5, "Input/output error")
-        return real_rename(self, target)
+    def exchange(a: Path, b: Path) -> int:
+        return 5 if failing == len(FILES) else 0
 
     monkeypatch.setattr(artifact_module, "_write_file", write_file)
-    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(publish, "_exchange_at_once", exchange)
     with pytest.raises(SnnccError) as error:
         write(tmp_path / "out", force=True, channels=5)
     assert error.value.code == "SNNC-U003"
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["out"]
     assert read_artifact(tmp_path / "out").manifest == old
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("what", ["folder", "file", "link"])
+def test_what_appears_while_it_is_written_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, force: bool
+) -> None:
+    out = tmp_path / "out"
+    real = artifact_module._write_file
+
+    def write_file(path: Path, data: bytes) -> None:
+        real(path, data)
+        if path.name == "mapped.json":
+            appear(out, what)
+
+    monkeypatch.setattr(artifact_module, "_write_file", write_file)
+    with pytest.raises(SnnccError) as error:
+        write(out, force=force)
+    assert str(error.value) == f"[SNNC-U002] {out}: exists already. Try another path."
+    assert os.listdir(tmp_path) == ["out"]
+    assert holds(out) == what
+
+
+def appear(out: Path, what: str) -> None:
+    if what == "folder":
+        out.mkdir()
+        (out / "note").write_text("mine")
+    elif what == "file":
+        out.write_text("mine")
+    else:
+        out.symlink_to("nowhere")
+
+
+def holds(out: Path) -> str:
+    if out.is_symlink():
+        return "link"
+    return "folder" if (out / "note").is_file() else "file"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_artifact_that_gave_way_to_something_else_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """What stands there is ours when it is looked at, and somebody else's when it is replaced."""
+    out = tmp_path / "out"
+    write(out)
+    looks = iter([True, True, False])
+    monkeypatch.setattr(artifact_module, "_is_only_ours", lambda folder: next(looks))
+    if not at_once:
+        monkeypatch.setattr(publish, "_exchange_at_once", lambda a, b: errno.EINVAL)
+    (out / "note").write_text("mine")
+    with pytest.raises(SnnccError) as error:
+        write(out, force=True)
+    assert str(error.value) == f"[SNNC-U002] {out}: exists already. Try another path."
+    assert os.listdir(tmp_path) == ["out"]
+    assert holds(out) == "folder"
+
+
+def test_an_empty_folder_is_a_free_place(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert write(tmp_path / "out").path == tmp_path / "out"
+    assert os.listdir(tmp_path) == ["out"]
 
 
 def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
