@@ -11,62 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc import plugins
-from snncc.artifact import Artifact, read_artifact, refuse_existing, write_artifact
+from snncc.artifact import Artifact
 from snncc.data import Dataset, as_dataset, load_dataset
 from snncc.equivalence.result import Verification
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
-from snncc.errors import Problem, SnnccError, fail
+from snncc.errors import SnnccError, fail
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.ir.graph import Graph
 from snncc.ir.types import Spikes
 from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
 from snncc.mapping.mapped import Engine, Schedule
+from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.plugins import LoadOptions, find_target
+from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
-from snncc.simulation import Cost as Cost
+from snncc.store import read_artifact, refuse_existing, write_artifact
 
 if TYPE_CHECKING:
     import torch
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What ``snncc check`` found.
-
-    Attributes:
-        model: the captured model, unless capturing failed.
-        lowered: the network on the target, unless something stands against it.
-        problems: everything that is wrong, most basic first.
-        notes: what was assumed (for example calibration inputs that are missing).
-    """
-
-    model: Model | None
-    lowered: Lowered | None
-    problems: tuple[Problem, ...]
-    notes: tuple[str, ...] = ()
-
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import check_html
-
-        return check_html(self)
-
-
-@dataclass(frozen=True)
-class Simulation:
-    """What ``snncc simulate`` found: integer activity and what it costs under each named model."""
-
-    artifact: Artifact
-    activity: Activity
-    cost: Cost
-
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import simulation_html
-
-        return simulation_html(self)
 
 
 def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
@@ -166,8 +132,13 @@ def _lower(model: Model, calibration: Dataset, target: str, options: Options) ->
     if options.graded and not chip.chip.abilities.graded_events:
         raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=target, hint="loihi2")
     lowered = chip.lower(model, calibration.x, options)
-    check_mapped(lowered.mapped, lowered.tensors, chip.chip)
+    check_mapped(lowered.mapped, lowered.tensors, lowered.chip)
     return lowered
+
+
+def utilisation(made: Lowered | Artifact) -> Utilisation | None:
+    """What each layer takes of its cores, counted by the backend; None without a mesh of cores."""
+    return find_target(made.mapped.target).utilisation(made.mapped, made.chip)
 
 
 def compile(
@@ -224,7 +195,7 @@ def check(
         lowered = _lower(captured, data, target, Options(Schedule(schedule), graded=graded))
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
-    return CheckResult(captured, lowered, (), notes)
+    return CheckResult(captured, lowered, (), notes, utilisation(lowered))
 
 
 def _largest_input(graph: Graph) -> Dataset:
@@ -286,9 +257,8 @@ class _Session:
 
     def simulation(self, spikes: Activity) -> Simulation:
         opened = self.artifact
-        chip = find_target(opened.mapped.target).chip
         cost = plugins.find_simulator().estimate(
-            opened.mapped, spikes, chip, opened.host_macs, opened.tensors
+            opened.mapped, spikes, opened.chip, opened.host_macs, opened.tensors
         )
         return Simulation(opened, spikes, cost)
 
@@ -359,4 +329,5 @@ def report(
     session = _session(opened, opened.calibration if data is None else data, workers, progress)
     spikes = session.execute()
     simulation, verification = session.simulation(spikes), session.verification(spikes)
-    return write_report(Path(html), simulation, verification, session.data.origin, force=force)
+    used = utilisation(opened)
+    return write_report(Path(html), simulation, verification, session.data.origin, used, force=force)

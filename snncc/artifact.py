@@ -1,44 +1,28 @@
-"""The folder that ``compile`` writes: atomically, hashed, and read back without trusting it."""
+"""The artifact as a value: a compiled network with the chip that it was compiled for."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.numpy import save as save_safetensors
+from pydantic import BaseModel, ConfigDict
 
 from snncc.analysis.certificate import Certificate
 from snncc.analysis.operations import host_macs
 from snncc.data import Dataset
-from snncc.errors import ModelError, SnnccError, fail
+from snncc.hw.spec import ChipSpec
 from snncc.ir.batches import CHUNK
 from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion
-from snncc.ir.text import parse, to_text
-from snncc.lowering import Lowered
-from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
-from snncc.model import Model
-from snncc.plugins import find_target
-from snncc.publish import place_folder, replace_folder
-from snncc.safeio import parse_tensors
 
 Array = NDArray[Any]
-
-MANIFEST = "manifest.json"
-_LIMIT_BYTES = 4 << 30
 
 
 class Manifest(BaseModel):
@@ -63,6 +47,7 @@ class Artifact:
 
     Attributes:
         path: the folder.
+        chip: what it was compiled for; checked and costed against this, whatever is installed.
         calibration: inputs that chose scales and ranges.
     """
 
@@ -72,6 +57,7 @@ class Artifact:
     integer_graph: Graph
     spike_graph: Graph
     mapped: Mapped
+    chip: ChipSpec
     tensors: Mapping[str, Array]
     certificate: Certificate
     calibration: Dataset
@@ -98,204 +84,3 @@ class Artifact:
     def host_names(self) -> tuple[str, ...]:
         """Host regions: what is analog and stands before the first spike."""
         return tuple(n.name for n in self.integer_graph.nodes if isinstance(n, HostRegion))
-
-
-def write_artifact(
-    out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool
-) -> Artifact:
-    """Write the folder ``out``, read back before it gets its name, whole or not at all.
-
-    Raises:
-        UsageError: SNNC-U002 if ``out`` exists, SNNC-U003 if it cannot be written.
-    """
-    refuse_existing(out, force)
-    files = _contents(model, lowered) | {f"target/{name}": data for name, data in target_files.items()}
-    manifest = Manifest(
-        snncc=version("snncc"),
-        target=lowered.mapped.target,
-        schedule=lowered.mapped.schedule.value,
-        model=Path(model.origin).name,
-        comparison=None
-        if model.comparison is None
-        else {k: float(v) for k, v in vars(model.comparison).items()},
-        notes=model.notes,
-        files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
-    )
-    files[MANIFEST] = manifest.model_dump_json(indent=2).encode()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise fail("SNNC-U003", str(out), "cannot be written", got=error.strerror) from None
-    try:
-        staging.chmod(0o755)
-        for name, data in files.items():
-            _write_file(staging / name, data)
-        written = read_artifact(staging)
-        _publish(staging, out, force)
-    except FileExistsError:
-        raise fail("SNNC-U002", str(out), "exists already", hint="another path") from None
-    except OSError as error:
-        raise fail("SNNC-U003", str(out), "cannot be written", got=error.strerror) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return replace(written, path=out)
-
-
-def refuse_existing(out: Path, force: bool) -> None:
-    """Raise SNNC-U002 if ``out`` is there and may not be replaced."""
-    if not (out.exists() or out.is_symlink()):
-        return
-    empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
-    ours = _is_only_ours(out)
-    if empty or (ours and force):
-        return
-    hint = "--force to replace this artifact, or another path" if ours else "another path"
-    raise fail("SNNC-U002", str(out), "exists already", hint=hint)
-
-
-def _is_only_ours(out: Path) -> bool:
-    """Whether a folder is an artifact and holds nothing that its manifest does not name."""
-    if out.is_symlink() or not out.is_dir():
-        return False
-    try:
-        named = {MANIFEST, *_read_manifest(out).files}
-    except SnnccError:
-        return False
-    found = (p for p in out.rglob("*") if not p.is_dir() or p.is_symlink())
-    return all(p.relative_to(out).as_posix() in named for p in found)
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(staging: Path, out: Path, force: bool) -> None:
-    """Put the folder in its place; ``staging`` is what is left to delete."""
-    try:
-        place_folder(staging, out)
-    except FileExistsError:
-        if not (force and _is_only_ours(out)):
-            raise
-        replace_folder(staging, out, _is_only_ours)
-
-
-def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
-    graphs = {
-        "float.snn": lowered.float_graph,
-        "integer.snn": lowered.integer_graph,
-        "spike.snn": lowered.spike_graph,
-    }
-    tensors = dict(lowered.tensors)
-    for graph in graphs.values():
-        tensors |= graph.constants()
-    assert model.calibration is not None
-    calibration = {"x": np.ascontiguousarray(model.calibration)}
-    if model.labels is not None:
-        calibration["y"] = np.ascontiguousarray(model.labels)
-    for layer in lowered.certificate.ranges:
-        key = layer.layer if layer.quantity == "membrane" else f"{layer.layer}/{layer.quantity}"
-        calibration[f"range/{key}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
-    return {
-        **{name: to_text(graph).encode() for name, graph in graphs.items()},
-        "mapped.json": lowered.mapped.model_dump_json(indent=1).encode(),
-        "certificate.json": lowered.certificate.model_dump_json(indent=1).encode(),
-        "tensors.safetensors": save_safetensors(
-            {k: np.ascontiguousarray(v) for k, v in sorted(tensors.items())}
-        ),
-        "calibration.safetensors": save_safetensors(calibration),
-    }
-
-
-def read_artifact(path: Path) -> Artifact:
-    """Artifact of a folder; nothing outside it is opened, every byte is checked against the manifest.
-
-    Raises:
-        UsageError: SNNC-U001 if there is no folder, SNNC-U006 if it is no intact artifact.
-        UnsafeFileError: SNNC-S002, SNNC-S003.
-    """
-    if not path.is_dir():
-        raise fail("SNNC-U001", str(path), "no such folder")
-    manifest = _read_manifest(path)
-    files = {name: _read_member(path, name, digest) for name, digest in manifest.files.items()}
-    required = (
-        "float.snn",
-        "integer.snn",
-        "spike.snn",
-        "mapped.json",
-        "certificate.json",
-        "tensors.safetensors",
-        "calibration.safetensors",
-    )
-    missing = [name for name in required if name not in files]
-    if missing:
-        raise fail("SNNC-U006", str(path), "files are missing", got=", ".join(missing))
-    try:
-        artifact = _assemble(path, manifest, files)
-        broken = next(violations(artifact.mapped, artifact.tensors, find_target(manifest.target).chip), None)
-    except (ValidationError, ValueError, KeyError, IndexError) as error:
-        first = str(error).splitlines()[0]
-        raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
-    except ModelError as error:
-        raise fail(
-            "SNNC-U006", str(path), "a file does not have the expected content", got=str(error)
-        ) from None
-    if broken is not None:
-        raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken))
-    return artifact
-
-
-def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
-    tensors = parse_tensors(files["tensors.safetensors"], f"{path}/tensors.safetensors")[1]
-    calibration = parse_tensors(files["calibration.safetensors"], f"{path}/calibration.safetensors")[1]
-    graphs = [parse(files[name].decode(), tensors) for name in ("float.snn", "integer.snn", "spike.snn")]
-    return Artifact(
-        path=path,
-        manifest=manifest,
-        float_graph=graphs[0],
-        integer_graph=graphs[1],
-        spike_graph=graphs[2],
-        mapped=Mapped.model_validate_json(files["mapped.json"], context=tensors),
-        tensors=tensors,
-        certificate=Certificate.model_validate_json(files["certificate.json"]),
-        calibration=Dataset(calibration["x"], calibration.get("y"), "the artifact's calibration inputs"),
-    )
-
-
-def _read_manifest(path: Path) -> Manifest:
-    file = path / MANIFEST
-    if not file.is_file() or file.stat().st_size > 16 << 20:
-        raise fail("SNNC-U006", str(path), f"has no {MANIFEST}", hint="a folder that `snncc compile` wrote")
-    try:
-        return Manifest.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise fail("SNNC-U006", str(file), f"{place}: {first['msg']}") from None
-
-
-def _read_member(folder: Path, name: str, digest: str) -> bytes:
-    parts = Path(name).parts
-    file = folder / name
-    if (
-        "\0" in name
-        or Path(name).is_absolute()
-        or ".." in parts
-        or file.is_symlink()
-        or not file.resolve().is_relative_to(folder.resolve())
-    ):
-        raise fail("SNNC-S003", f"{folder}: {name!r}", "names a file outside the artifact")
-    if not file.is_file():
-        raise fail("SNNC-U006", str(file), "is missing")
-    if file.stat().st_size > _LIMIT_BYTES:
-        raise fail(
-            "SNNC-S002", str(file), "is too large", got=file.stat().st_size, limit=f"{_LIMIT_BYTES} bytes"
-        )
-    data = file.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise fail("SNNC-U006", str(file), "differs from its recorded SHA-256", hint="compiling again")
-    return data

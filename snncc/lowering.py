@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from snncc.analysis.certificate import Certificate
+from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.mapping.mapped import Mapped, Schedule
 
@@ -39,6 +40,7 @@ class Lowered:
         mapped: pieces on cores.
         tensors: arrays of ``mapped``, by digest.
         certificate: what is proven, what is conditional, what is approximate.
+        chip: what it was lowered for.
     """
 
     float_graph: Graph
@@ -46,4 +48,5 @@ class Lowered:
     spike_graph: Graph
     mapped: Mapped
     certificate: Certificate
+    chip: ChipSpec
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)

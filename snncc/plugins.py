@@ -90,12 +90,15 @@ class Target(Protocol):
         """
         ...
 
-    def utilisation(self, mapped: Mapped) -> Utilisation | None:
+    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> Utilisation | None:
         """What each layer takes of its cores; None on chips without a mesh of cores."""
         ...
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
-        """Chip files of the artifact's ``target/`` folder, by name."""
+        """Chip files of the artifact's ``target/`` folder, by name.
+
+        A function of ``lowered`` alone, its own chip included: the same network gives the same bytes.
+        """
         ...
 
 

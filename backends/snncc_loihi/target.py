@@ -97,7 +97,7 @@ class LoihiTarget:
                 *cautions(mapped, self.chip),
             ),
         )
-        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
     def _legal(self, model: Model, calibration: Array, options: Options) -> Legalised:
         abilities, limits = self.chip.abilities, self.chip.limits
@@ -128,13 +128,13 @@ class LoihiTarget:
             yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
             yield _input_range(legal.spikes, sums, self._sum_bits + 1, (-half, half - 1))
 
-    def utilisation(self, mapped: Mapped) -> Utilisation:
+    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> Utilisation:
         """Most that a tile of each layer takes, counted from the tiles alone."""
-        return counted(mapped, self.chip)
+        return counted(mapped, chip)
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """The program as JSON and weights, and the folder that runs in Lava."""
-        return chip_files(lowered.mapped, lowered.tensors, self.chip)
+        return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
 
 
 def _in_lava(folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:

@@ -81,7 +81,7 @@ class SpeckTarget:
             ranges=ranges,
             notes=_notes(legal.integer, mapped),
         )
-        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
     def _fitted(
         self, mapped: Mapped, sums: dict[str, LayerSums], known: list[Problem], exact: bool
@@ -101,12 +101,12 @@ class SpeckTarget:
         pieces = tuple(p.model_copy(update={"core": cores[p.name]}) for p in gated.mapped.pieces)
         return gated.mapped.model_copy(update={"pieces": pieces}), gated.ranges
 
-    def utilisation(self, mapped: Mapped) -> None:
+    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> None:
         """Each layer has a core, or none: nothing is split."""
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """Chip configuration and event schedule."""
-        return chip_files(lowered.mapped, lowered.tensors, self.chip)
+        return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
 
 
 def _claim(exact: bool) -> str:

@@ -83,9 +83,9 @@ class SimTarget:
             approximations=tuple(legal.recorder.approximations),
             ranges=tuple(ranges),
         )
-        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, tensors)
+        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
-    def utilisation(self, mapped: Mapped) -> None:
+    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> None:
         """Each layer has a core, or none: nothing is split."""
 
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:

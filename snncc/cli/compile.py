@@ -12,8 +12,8 @@ from snncc.cli.models import FILE, model_options, model_source, target_options
 from snncc.cli.output import busy, error_document, note, print_json, print_problems, print_table, say
 
 if TYPE_CHECKING:
-    from snncc.api import CheckResult
     from snncc.artifact import Artifact
+    from snncc.results import CheckResult
 
 
 @command("check")
@@ -41,11 +41,11 @@ def check(target: str, schedule: str, graded: bool, calib: Path | None, as_json:
 
 def _check_document(result: CheckResult, path: Path, target: str, schedule: str) -> dict[str, Any]:
     from snncc.errors import error_of
-    from snncc.plugins import find_target
     from snncc.reporting.chip import layer_documents
     from snncc.reporting.graph import node_documents
 
-    layers = [] if result.lowered is None else layer_documents(result.lowered.mapped, find_target(target))
+    lowered = result.lowered
+    layers = [] if lowered is None else layer_documents(lowered.mapped, lowered.chip, result.utilisation)
     return {
         "fits": not result.problems,
         "model": str(path),
@@ -59,7 +59,6 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
 
 
 def _print_check(result: CheckResult, path: Path, target: str) -> None:
-    from snncc.plugins import find_target
     from snncc.reporting.chip import use_table
     from snncc.reporting.graph import node_table, real_edge_notes
     from snncc.reporting.numbers import plural
@@ -76,7 +75,7 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
         print_problems(error_of(result.problems).problems)
         note(f"{path} does not compile for {target}: {plural(len(result.problems), 'problem')}")
         return
-    print_table(use_table(result.lowered.mapped, find_target(target)))
+    print_table(use_table(result.lowered.mapped, result.lowered.chip, result.utilisation))
     say(f"{path} fits {target}.")
 
 
@@ -128,20 +127,20 @@ def compile_(
 
 
 def _artifact_document(artifact: Artifact) -> dict[str, Any]:
-    from snncc.plugins import find_target
+    from snncc.api import utilisation
     from snncc.reporting.chip import layer_documents
 
     return {
         "artifact": str(artifact.path),
         "manifest": artifact.manifest.model_dump(mode="json"),
-        "layers": layer_documents(artifact.mapped, find_target(artifact.mapped.target)),
+        "layers": layer_documents(artifact.mapped, artifact.chip, utilisation(artifact)),
         "certificate": artifact.certificate.model_dump(mode="json"),
         "host_macs": artifact.host_macs,
     }
 
 
 def _print_artifact(artifact: Artifact) -> None:
-    from snncc.plugins import find_target
+    from snncc.api import utilisation
     from snncc.reporting.chip import use_table
     from snncc.reporting.tables import approximation_table, pass_table, range_table
 
@@ -149,7 +148,7 @@ def _print_artifact(artifact: Artifact) -> None:
         note(f"note: {line}")
     certificate = artifact.certificate
     tables = (
-        use_table(artifact.mapped, find_target(artifact.mapped.target)),
+        use_table(artifact.mapped, artifact.chip, utilisation(artifact)),
         pass_table(certificate),
         approximation_table(certificate),
         range_table(certificate),

@@ -14,10 +14,10 @@ from snncc.cli.models import FILE
 from snncc.cli.output import note, print_json, print_problems, print_table, progress, refuse_output, say
 
 if TYPE_CHECKING:
-    from snncc.api import Simulation
     from snncc.artifact import Artifact
     from snncc.data import Dataset
     from snncc.equivalence.result import Verification
+    from snncc.results import Simulation
 
 NOT_EQUIVALENT = 4
 

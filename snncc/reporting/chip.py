@@ -10,7 +10,6 @@ from snncc.hw.spec import ChipSpec, CoreSpec, Quantity
 from snncc.mapping.check import piece_words
 from snncc.mapping.mapped import Mapped, Piece
 from snncc.mapping.utilisation import Utilisation
-from snncc.plugins import Target
 from snncc.reporting.cost import quantity, split_unit
 from snncc.reporting.numbers import count, plural, ratio, shape
 from snncc.reporting.tables import Table, columns
@@ -65,11 +64,10 @@ def uses(mapped: Mapped, chip: ChipSpec) -> tuple[Use, ...]:
     )
 
 
-def layer_documents(mapped: Mapped, target: Target) -> list[dict[str, Any]]:
-    """What every layer takes, as plain JSON values."""
-    found = target.utilisation(mapped)
+def layer_documents(mapped: Mapped, chip: ChipSpec, found: Utilisation | None) -> list[dict[str, Any]]:
+    """What every layer takes, as plain JSON values; ``found``: of a mesh of cores, if the chip is one."""
     if found is None:
-        return [use.as_dict() for use in uses(mapped, target.chip)]
+        return [use.as_dict() for use in uses(mapped, chip)]
     return [
         {
             "name": row.piece,
@@ -82,12 +80,10 @@ def layer_documents(mapped: Mapped, target: Target) -> list[dict[str, Any]]:
     ]
 
 
-def use_table(mapped: Mapped, target: Target) -> Table:
-    """Layers on cores, with what they use of what there is."""
-    found = target.utilisation(mapped)
+def use_table(mapped: Mapped, chip: ChipSpec, found: Utilisation | None) -> Table:
+    """Layers on cores, with what they use of what there is; arguments as in :func:`layer_documents`."""
     if found is not None:
         return _utilisation_table(mapped, found)
-    chip = target.chip
     rows = tuple(map(_use_row, uses(mapped, chip)))
     heads = columns("layer", "module", "shape", "#core", "#kernel words", "#used", "#neuron words", "#used ")
     return Table(f"Layers on {chip.name}, schedule {mapped.schedule.value}", heads, rows)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from snncc.plugins import find_target
 from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import svg, tables
@@ -18,9 +17,10 @@ from snncc.reporting.words import is_calibration, verdict
 from snncc.safeio import write_whole
 
 if TYPE_CHECKING:
-    from snncc.api import Simulation
     from snncc.artifact import Artifact
     from snncc.equivalence.result import Verification
+    from snncc.mapping.utilisation import Utilisation
+    from snncc.results import Simulation
 
 
 def _visible(value: Any) -> Any:
@@ -43,7 +43,13 @@ def template(name: str) -> Template:
 
 
 def write_report(
-    path: Path, simulation: Simulation, verification: Verification, origin: str, *, force: bool = False
+    path: Path,
+    simulation: Simulation,
+    verification: Verification,
+    origin: str,
+    utilisation: Utilisation | None = None,
+    *,
+    force: bool = False,
 ) -> Path:
     """Write the page, whole or not at all.
 
@@ -52,21 +58,24 @@ def write_report(
         simulation: what the artifact did and costs.
         verification: integers against spikes on the same data.
         origin: where the data came from.
+        utilisation: what the layers take of a mesh of cores; None without one.
         force: replace a file that stands there.
 
     Raises:
         UsageError: SNNC-U002 if ``path`` exists, SNNC-U003 if it cannot be written.
     """
-    page = render(simulation, verification, origin)
+    page = render(simulation, verification, origin, utilisation)
     # A lone surrogate cannot be encoded; shown() has already replaced those in names.
     write_whole(path, page.encode("utf-8", "backslashreplace"), force=force)
     return path
 
 
-def render(simulation: Simulation, verification: Verification, origin: str) -> str:
-    """The page as text."""
+def render(
+    simulation: Simulation, verification: Verification, origin: str, utilisation: Utilisation | None = None
+) -> str:
+    """The page as text; arguments as in :func:`write_report`."""
     artifact, cost = simulation.artifact, simulation.cost
-    chip = find_target(artifact.mapped.target).chip
+    chip = artifact.chip
     uses = chips.uses(artifact.mapped, chip)
     return template("report.html.j2").render(
         artifact=artifact,
@@ -82,7 +91,10 @@ def render(simulation: Simulation, verification: Verification, origin: str) -> s
         network=svg.network_svg(artifact.mapped, uses),
         floor=svg.floor_svg(chip, uses),
         energy=svg.energy_svg(cost),
-        tables=_tables(simulation, verification),
+        tables={
+            "use": chips.use_table(artifact.mapped, chip, utilisation),
+            **_tables(simulation, verification),
+        },
         reproducibility=_reproducibility(artifact),
         errata=chips.errata(chip),
     )
@@ -90,9 +102,7 @@ def render(simulation: Simulation, verification: Verification, origin: str) -> s
 
 def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any]:
     artifact, cost = simulation.artifact, simulation.cost
-    target = find_target(artifact.mapped.target)
     return {
-        "use": chips.use_table(artifact.mapped, target),
         "match": tables.match_table(verification),
         "accuracy": tables.accuracy_table(verification),
         "bounds": tables.bounds_table(verification),

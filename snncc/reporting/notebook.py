@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from snncc.plugins import find_target
 from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import tables
@@ -14,9 +13,8 @@ from snncc.reporting.numbers import plural
 from snncc.reporting.words import verdict
 
 if TYPE_CHECKING:
-    from snncc.api import CheckResult, Simulation
-    from snncc.artifact import Artifact
     from snncc.equivalence.result import Verification
+    from snncc.results import CheckResult, Simulation
 
 
 def _html(headline: str, lines: Iterable[str], shown: Iterable[tables.Table]) -> str:
@@ -49,18 +47,5 @@ def check_html(result: CheckResult) -> str:
         problems = (f"[{p.code}] {p}" for p in result.problems)
         return _html(f"does not compile: {plural(len(result.problems), 'problem')}", problems, ())
     mapped = result.lowered.mapped
-    table = chips.use_table(mapped, find_target(mapped.target))
+    table = chips.use_table(mapped, result.lowered.chip, result.utilisation)
     return _html(f"fits {mapped.target}", result.notes, (table,))
-
-
-def artifact_html(artifact: Artifact) -> str:
-    """What was compiled, where it stands and what is claimed."""
-    manifest, certificate = artifact.manifest, artifact.certificate
-    shown = (
-        chips.use_table(artifact.mapped, find_target(artifact.mapped.target)),
-        tables.pass_table(certificate),
-        tables.approximation_table(certificate),
-        tables.range_table(certificate),
-    )
-    headline = f"{manifest.model} on {manifest.target}, schedule {manifest.schedule}"
-    return _html(headline, (f"claim: {certificate.claim}", *certificate.notes), shown)

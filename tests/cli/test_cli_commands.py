@@ -15,8 +15,8 @@ import pytest
 from click.testing import Result
 
 from cli import clinets
-from snncc.artifact import read_artifact
 from snncc.graphfile import write_graph_file
+from snncc.store import read_artifact
 
 Run = Callable[..., Result]
 RunJson = Callable[..., tuple[int, Any]]

@@ -257,7 +257,6 @@ def test_results_show_themselves_in_notebooks(folder: Path, results: Any) -> Non
         "Energy a sample, model speck2f": notebook.simulation_html(simulation),
         "fits speck2f": notebook.check_html(fits),
         "[SNNC-C001]": notebook.check_html(fails),
-        "Certificate": notebook.artifact_html(simulation.artifact),
     }
     for words, source in pages.items():
         page = _Page(source)

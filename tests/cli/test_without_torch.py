@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from snncc.artifact import write_artifact
 from snncc.ir import Input
 from snncc.lowering import Options
 from snncc.model import Model
+from snncc.store import write_artifact
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 

@@ -56,7 +56,7 @@ def test_a_graded_event_counts_once_and_accumulates_as_often_as_it_says() -> Non
 def test_the_table_counted_from_tiles_is_the_one_that_cut_them() -> None:
     lowered = LOIHI2.lower(Model(GRAPH), X, Options())
     bare = lowered.mapped.model_copy(update={"tiles": ()})
-    assert LOIHI2.utilisation(lowered.mapped).text() == utilisation(bare, CHIP, partition(bare, CHIP)).text()
+    assert LOIHI2.utilisation(lowered.mapped, CHIP).text() == utilisation(bare, CHIP, partition(bare, CHIP)).text()
 
 
 def test_loihi1_refuses_counts_by_layer() -> None:

@@ -64,6 +64,16 @@ def test_plugins_import_only_the_core(folder: str, allowed: set[str]) -> None:
         assert imported(path) & set(OUTSIDE) <= own | allowed, path.name
 
 
+def test_what_is_shown_and_stored_knows_no_plugins() -> None:
+    """The chip comes with the artifact, what only a backend knows is handed in."""
+    below = [*(ROOT / "snncc" / "reporting").glob("*.py")]
+    below += [ROOT / "snncc" / f"{name}.py" for name in ("artifact", "store", "results", "publish")]
+    assert len(below) > 10
+    for path in below:
+        names = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
+        assert not names & {"snncc.plugins", "snncc.api"}, path.name
+
+
 def test_aliases_stand_for_one_target() -> None:
     assert plugins.find_target("speck") is plugins.find_target("speck2f")
     assert plugins.find_target("speck").name == "speck2f"

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snncc import artifact as artifact_module
-from snncc import publish
-from snncc.artifact import Artifact, read_artifact, write_artifact
-from snncc.errors import SnnccError
+from snncc import publish, store
+from snncc.artifact import Artifact
+from snncc.errors import SnnccError, fail
 from snncc.ir import Input
 from snncc.lowering import Options
 from snncc.model import Model
+from snncc.store import read_artifact, write_artifact
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 
 FILES = {
-    "manifest.json", "float.snn", "integer.snn", "spike.snn", "mapped.json", "tensors.safetensors",
+    "manifest.json", "float.snn", "integer.snn", "spike.snn", "mapped.json", "chip.json", "tensors.safetensors",
     "certificate.json", "calibration.safetensors", "target/speck2f.json", "target/schedule.json",
 }  # fmt: skip
 
@@ -52,7 +52,7 @@ def test_it_holds_what_the_design_lists_and_reads_back_equal(tmp_path: Path) -> 
     written = write(tmp_path / "out")
     assert files_below(tmp_path / "out") == FILES
     read = read_artifact(tmp_path / "out")
-    for name in ("manifest", "float_graph", "integer_graph", "spike_graph", "mapped", "certificate"):
+    for name in ("manifest", "float_graph", "integer_graph", "spike_graph", "mapped", "chip", "certificate"):
         assert getattr(read, name) == getattr(written, name)
     assert set(read.manifest.files) == FILES - {"manifest.json"}
     assert read.calibration.y is not None
@@ -92,7 +92,7 @@ def test_a_write_that_fails_leaves_no_trace(
 ) -> None:
     old = write(tmp_path / "out").manifest
     calls = iter(range(100))
-    real = artifact_module._write_file
+    real = store._write_file
 
     def write_file(path: Path, data: bytes) -> None:
         if next(calls) == failing:
@@ -102,7 +102,7 @@ def test_a_write_that_fails_leaves_no_trace(
     def exchange(a: Path, b: Path) -> int:
         return 5 if failing == len(FILES) else 0
 
-    monkeypatch.setattr(artifact_module, "_write_file", write_file)
+    monkeypatch.setattr(store, "_write_file", write_file)
     monkeypatch.setattr(publish, "_exchange_at_once", exchange)
     with pytest.raises(SnnccError) as error:
         write(tmp_path / "out", force=True, channels=5)
@@ -118,14 +118,14 @@ def test_what_appears_while_it_is_written_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, force: bool
 ) -> None:
     out = tmp_path / "out"
-    real = artifact_module._write_file
+    real = store._write_file
 
     def write_file(path: Path, data: bytes) -> None:
         real(path, data)
         if path.name == "mapped.json":
             appear(out, what)
 
-    monkeypatch.setattr(artifact_module, "_write_file", write_file)
+    monkeypatch.setattr(store, "_write_file", write_file)
     with pytest.raises(SnnccError) as error:
         write(out, force=force)
     assert str(error.value) == f"[SNNC-U002] {out}: exists already. Try another path."
@@ -157,7 +157,7 @@ def test_an_artifact_that_gave_way_to_something_else_is_not_replaced(
     out = tmp_path / "out"
     write(out)
     looks = iter([True, True, False])
-    monkeypatch.setattr(artifact_module, "_is_only_ours", lambda folder: next(looks))
+    monkeypatch.setattr(store, "_is_only_ours", lambda folder: next(looks))
     if not at_once:
         monkeypatch.setattr(publish, "_exchange_at_once", lambda a, b: errno.EINVAL)
     (out / "note").write_text("mine")
@@ -166,6 +166,18 @@ def test_an_artifact_that_gave_way_to_something_else_is_not_replaced(
     assert str(error.value) == f"[SNNC-U002] {out}: exists already. Try another path."
     assert os.listdir(tmp_path) == ["out"]
     assert holds(out) == "folder"
+
+
+def test_a_folder_that_does_not_read_back_gets_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(folder: Path) -> Artifact:
+        raise fail("SNNC-X001", str(folder), "does not read back")
+
+    monkeypatch.setattr(store, "read_artifact", read)
+    with pytest.raises(SnnccError, match="SNNC-X001"):
+        write(tmp_path / "out")
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_empty_folder_is_a_free_place(tmp_path: Path) -> None:

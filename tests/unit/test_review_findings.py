@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import snncc
 from cells import integer_neuron
 from snncc.analysis.claims import layer_sums
-from snncc.artifact import read_artifact, write_artifact
 from snncc.data import Dataset, as_dataset
 from snncc.errors import SnnccError
 from snncc.ir import (
@@ -40,6 +39,7 @@ from snncc.lowering import Options
 from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc.passes import fold_conv_bn
+from snncc.store import read_artifact, write_artifact
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking

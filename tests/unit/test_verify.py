@@ -11,7 +11,7 @@ import pytest
 
 import snncc
 from cells import renumbered
-from snncc.artifact import Artifact, write_artifact
+from snncc.artifact import Artifact
 from snncc.data import Dataset
 from snncc.errors import SnnccError
 from snncc.ir import Delay, Family, Graph, Input, Linear, Neuron, Output
@@ -19,6 +19,7 @@ from snncc.ir.const import Const
 from snncc.lowering import Options
 from snncc.mapping.mapped import Schedule
 from snncc.model import Model
+from snncc.store import write_artifact
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 

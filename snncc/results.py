@@ -1,0 +1,50 @@
+"""What the verbs return, for programs, the command line and notebooks alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snncc.artifact import Artifact
+from snncc.errors import Problem
+from snncc.lowering import Lowered
+from snncc.mapping.utilisation import Utilisation
+from snncc.model import Model
+from snncc.simulation import Activity, Cost
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What ``snncc check`` found.
+
+    Attributes:
+        model: the captured model, unless capturing failed.
+        lowered: the network on the target, unless something stands against it.
+        problems: everything that is wrong, most basic first.
+        notes: what was assumed (for example calibration inputs that are missing).
+        utilisation: what the lowered network takes of a mesh of cores; None without one.
+    """
+
+    model: Model | None
+    lowered: Lowered | None
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+    utilisation: Utilisation | None = None
+
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import check_html
+
+        return check_html(self)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What ``snncc simulate`` found: integer activity and what it costs under each named model."""
+
+    artifact: Artifact
+    activity: Activity
+    cost: Cost
+
+    def _repr_html_(self) -> str:
+        from snncc.reporting.notebook import simulation_html
+
+        return simulation_html(self)
