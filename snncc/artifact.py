@@ -25,13 +25,16 @@ from snncc.mapping.mapped import Mapped
 Array = NDArray[Any]
 
 
+VERSION = 2  # of the folder: 1 held no chip and no sum of its manifest
+
+
 class Manifest(BaseModel):
-    """``manifest.json``: what the folder is, and the SHA-256 of every other file in it."""
+    """``manifest.json``: what the folder is, and the SHA-256 of every file in it but its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     artifact: Literal["snncc"] = "snncc"
-    version: Literal[1] = 1
+    version: Literal[2] = VERSION
     snncc: str
     target: str
     schedule: Literal["exact", "free"]

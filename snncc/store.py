@@ -6,19 +6,21 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from pydantic import ValidationError
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 from safetensors.numpy import save as save_safetensors
 
 from snncc.analysis.certificate import Certificate
-from snncc.artifact import Artifact, Manifest
+from snncc.artifact import VERSION, Artifact, Manifest
 from snncc.data import Dataset
-from snncc.errors import ModelError, SnnccError, fail
+from snncc.errors import ModelError, Problem, SnnccError, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.text import parse, to_text
 from snncc.lowering import Lowered
@@ -29,7 +31,9 @@ from snncc.publish import place_folder, replace_folder
 from snncc.safeio import parse_tensors
 
 MANIFEST = "manifest.json"
+MANIFEST_SUM = "manifest.sha256"  # a line of sha256sum(1)
 _LIMIT_BYTES = 4 << 30
+_MANIFEST_BYTES = 16 << 20
 _REQUIRED = (
     "float.snn",
     "integer.snn",
@@ -64,6 +68,7 @@ def write_artifact(
         files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
     )
     files[MANIFEST] = manifest.model_dump_json(indent=2).encode()
+    files[MANIFEST_SUM] = _sum_line(files[MANIFEST])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -101,8 +106,8 @@ def _is_only_ours(out: Path) -> bool:
     if out.is_symlink() or not out.is_dir():
         return False
     try:
-        named = {MANIFEST, *_read_manifest(out).files}
-    except SnnccError:
+        named = {MANIFEST, MANIFEST_SUM, *_Header.model_validate_json(_manifest_bytes(out)).files}
+    except (ValidationError, SnnccError):
         return False
     found = (p for p in out.rglob("*") if not p.is_dir() or p.is_symlink())
     return all(p.relative_to(out).as_posix() in named for p in found)
@@ -139,9 +144,7 @@ def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
     calibration = {"x": np.ascontiguousarray(model.calibration)}
     if model.labels is not None:
         calibration["y"] = np.ascontiguousarray(model.labels)
-    for layer in lowered.certificate.ranges:
-        key = layer.layer if layer.quantity == "membrane" else f"{layer.layer}/{layer.quantity}"
-        calibration[f"range/{key}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
+    calibration |= _range_arrays(lowered.certificate)
     return {
         **{name: to_text(graph).encode() for name, graph in graphs.items()},
         "mapped.json": lowered.mapped.model_dump_json(indent=1).encode(),
@@ -152,6 +155,15 @@ def _contents(model: Model, lowered: Lowered) -> dict[str, bytes]:
         ),
         "calibration.safetensors": save_safetensors(calibration),
     }
+
+
+def _range_arrays(certificate: Certificate) -> dict[str, NDArray[np.int64]]:
+    """Ranges of a certificate by layer: observed, allowed and those of all inputs, [3, 2] each."""
+    found = {}
+    for layer in certificate.ranges:
+        key = layer.layer if layer.quantity == "membrane" else f"{layer.layer}/{layer.quantity}"
+        found[f"range/{key}"] = np.array([layer.observed, layer.allowed, layer.all_inputs], np.int64)
+    return found
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -171,7 +183,7 @@ def read_artifact(path: Path) -> Artifact:
     try:
         artifact = _assemble(path, manifest, files)
         broken = next(violations(artifact.mapped, artifact.tensors, artifact.chip), None)
-    except (ValidationError, ValueError, KeyError, IndexError) as error:
+    except (ValidationError, ValueError, KeyError, IndexError, OverflowError) as error:
         first = str(error).splitlines()[0]
         raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
     except ModelError as error:
@@ -180,12 +192,31 @@ def read_artifact(path: Path) -> Artifact:
         ) from None
     if broken is not None:
         raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken))
+    raise_all(_contradictions(artifact))
     return artifact
+
+
+def _contradictions(artifact: Artifact) -> Iterator[Problem]:
+    """Words that files of the folder say of the same thing, where they differ."""
+    manifest, mapped, certificate = artifact.manifest, artifact.mapped, artifact.certificate
+    files = (MANIFEST, "mapped.json", "certificate.json", "chip.json")
+    words = {
+        "target": (manifest.target, mapped.target, certificate.target, artifact.chip.name),
+        "schedule": (manifest.schedule, mapped.schedule.value, certificate.schedule),
+    }
+    for word, said in words.items():
+        if len(set(said)) > 1:
+            got = ", ".join(f"{value} in {file}" for value, file in zip(said, files, strict=False))
+            yield problem("SNNC-U006", str(artifact.path), f"its files name different {word}s", got=got)
 
 
 def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
     tensors = parse_tensors(files["tensors.safetensors"], f"{path}/tensors.safetensors")[1]
     calibration = parse_tensors(files["calibration.safetensors"], f"{path}/calibration.safetensors")[1]
+    certificate = Certificate.model_validate_json(files["certificate.json"])
+    for key, ranges in _range_arrays(certificate).items():
+        if not np.array_equal(calibration[key], ranges):
+            raise ValueError(f"calibration.safetensors and certificate.json differ in {key}")
     graphs = [parse(files[name].decode(), tensors) for name in ("float.snn", "integer.snn", "spike.snn")]
     return Artifact(
         path=path,
@@ -196,21 +227,63 @@ def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Art
         mapped=Mapped.model_validate_json(files["mapped.json"], context=tensors),
         chip=ChipSpec.model_validate_json(files["chip.json"]),
         tensors=tensors,
-        certificate=Certificate.model_validate_json(files["certificate.json"]),
+        certificate=certificate,
         calibration=Dataset(calibration["x"], calibration.get("y"), "the artifact's calibration inputs"),
     )
 
 
-def _read_manifest(path: Path) -> Manifest:
+class _Header(BaseModel):
+    """What every version's manifest says."""
+
+    artifact: Literal["snncc"]
+    version: int
+    files: dict[str, str]
+
+
+def _sum_line(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _manifest_bytes(path: Path) -> bytes:
     file = path / MANIFEST
-    if not file.is_file() or file.stat().st_size > 16 << 20:
+    if not file.is_file() or file.stat().st_size > _MANIFEST_BYTES:
         raise fail("SNNC-U006", str(path), f"has no {MANIFEST}", hint="a folder that `snncc compile` wrote")
+    return file.read_bytes()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file, data = path / MANIFEST, _manifest_bytes(path)
     try:
-        return Manifest.model_validate_json(file.read_bytes())
+        header = _Header.model_validate_json(data)
+        _refuse_version(path, header.version)
+        _refuse_other_sum(path, data)
+        return Manifest.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise fail("SNNC-U006", str(file), f"{place}: {first['msg']}") from None
+
+
+def _refuse_version(path: Path, found: int) -> None:
+    if found != VERSION:
+        raise fail(
+            "SNNC-U006",
+            str(path),
+            "is an artifact of another version",
+            got=f"version {found}",
+            limit=f"version {VERSION}",
+            hint="compiling the model again with this snncc",
+        )
+
+
+def _refuse_other_sum(path: Path, data: bytes) -> None:
+    line, file = _sum_line(data), path / MANIFEST_SUM
+    if not file.is_file():
+        raise fail("SNNC-U006", str(file), "is missing")
+    with file.open("rb") as opened:
+        recorded = opened.read(len(line) + 1)
+    if recorded != line:
+        raise fail("SNNC-U006", str(path / MANIFEST), f"differs from {MANIFEST_SUM}", hint="compiling again")
 
 
 def _read_member(folder: Path, name: str, digest: str) -> bytes:

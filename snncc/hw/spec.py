@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,8 @@ from snncc.errors import problem, raise_all
 from snncc.hw.mesh import Bound, Mesh
 from snncc.hw.quantity import Quantity as Quantity
 from snncc.hw.timing import MeshCosts
+
+Bits = Annotated[int, Field(ge=1, le=64)]
 
 
 class _Model(BaseModel):
@@ -46,8 +48,8 @@ class Limits(_Model):
     """What a layer may be; None or an empty tuple means the chip sets no limit. ``source`` covers all."""
 
     source: str
-    weight_bits: int
-    state_bits: int
+    weight_bits: Bits
+    state_bits: Bits
     threshold_max: int | None = None
     kernel_max: int | None = None
     square_kernel: bool = False
@@ -58,7 +60,7 @@ class Limits(_Model):
     input_size_max: int | None = None
     output_size_max: int | None = None
     fan_out: int | None = None
-    graded_bits: int | None = None
+    graded_bits: Bits | None = None
     power_of_two_memory: bool = False
 
 

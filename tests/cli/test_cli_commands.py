@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +13,7 @@ import pytest
 from click.testing import Result
 
 from cli import clinets
+from forging import forge_json
 from snncc.graphfile import write_graph_file
 from snncc.store import read_artifact
 
@@ -156,24 +155,14 @@ def test_verify_free_is_not_equivalent_and_claims_nothing(folder: Path, run: Run
 def _tampered(folder: Path, out: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A copy of the exact artifact with another mapped.json that nothing is proven of, hashed anew."""
     shutil.copytree(folder / "exact", out)
-    _rewrite(out, "mapped.json", change)
-    _rewrite(out, "certificate.json", _unproven)
+    forge_json(out, "mapped.json", change)
+    forge_json(out, "certificate.json", _unproven)
     return out
 
 
 def _unproven(certificate: dict[str, Any]) -> None:
     for layer in certificate["ranges"]:
         layer["proven"] = False
-
-
-def _rewrite(out: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
-    found = json.loads((out / name).read_text())
-    change(found)
-    text = json.dumps(found).encode()
-    (out / name).write_bytes(text)
-    manifest = json.loads((out / "manifest.json").read_text())
-    manifest["files"][name] = hashlib.sha256(text).hexdigest()
-    (out / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_verify_finds_a_changed_threshold(folder: Path, tmp_path: Path, run: Run, run_json: RunJson) -> None:

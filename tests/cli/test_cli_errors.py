@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from click.testing import Result
 
 from cli import clinets
+from forging import forge_json
 from snncc import api
 from snncc.errors import fail, problem
 from snncc.graphfile import write_graph_file
@@ -205,9 +205,8 @@ def test_an_artifact_that_names_a_file_outside(
 ) -> None:
     out = tmp_path / "a"
     shutil.copytree(folder / "exact", out)
-    manifest = json.loads((out / "manifest.json").read_text())
-    manifest["files"]["../../\x1b[2Jsecret"] = "0" * 64
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    secret = {"../../\x1b[2Jsecret": "0" * 64}
+    forge_json(out, "manifest.json", lambda manifest: manifest["files"].update(secret))
     result = run("verify", out, "--data", folder / "x.npz")
     assert (result.exit_code, "\x1b" in result.stderr) == (5, False)
     assert result.stderr.startswith("error[SNNC-S003] ")

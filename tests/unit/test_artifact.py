@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from forging import forge_json
 from snncc import publish, store
 from snncc.artifact import Artifact
 from snncc.errors import SnnccError, fail
@@ -21,9 +24,10 @@ from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 
 FILES = {
-    "manifest.json", "float.snn", "integer.snn", "spike.snn", "mapped.json", "chip.json", "tensors.safetensors",
-    "certificate.json", "calibration.safetensors", "target/speck2f.json", "target/schedule.json",
+    "manifest.json", "manifest.sha256", "float.snn", "integer.snn", "spike.snn", "mapped.json", "chip.json",
+    "tensors.safetensors", "certificate.json", "calibration.safetensors", "target/speck2f.json", "target/schedule.json",
 }  # fmt: skip
+HASHED = FILES - {"manifest.json", "manifest.sha256"}
 
 
 def write(out: Path, *, force: bool = False, channels: int = 3) -> Artifact:
@@ -54,7 +58,7 @@ def test_it_holds_what_the_design_lists_and_reads_back_equal(tmp_path: Path) -> 
     read = read_artifact(tmp_path / "out")
     for name in ("manifest", "float_graph", "integer_graph", "spike_graph", "mapped", "chip", "certificate"):
         assert getattr(read, name) == getattr(written, name)
-    assert set(read.manifest.files) == FILES - {"manifest.json"}
+    assert set(read.manifest.files) == HASHED
     assert read.calibration.y is not None
     assert read.calibration.y.tolist() == [0, 1, 2, 3, 4]
     assert os.listdir(tmp_path) == ["out"]
@@ -189,7 +193,7 @@ def test_an_empty_folder_is_a_free_place(tmp_path: Path) -> None:
 def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "out")
     rng = np.random.default_rng(0)
-    for name in sorted(FILES - {"manifest.json"}):
+    for name in sorted(HASHED):
         path = tmp_path / "out" / name
         good = path.read_bytes()
         for at in rng.integers(0, len(good), 5):
@@ -210,9 +214,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
 def test_a_manifest_cannot_name_files_outside(tmp_path: Path, name: str) -> None:
     write(tmp_path / "out")
     (tmp_path / "secret").write_text("secret")
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    manifest["files"][name] = "0" * 64
-    (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
+    forge_json(tmp_path / "out", "manifest.json", lambda manifest: manifest["files"].update({name: "0" * 64}))
     assert (
         refusal(tmp_path / "out")
         == f"[SNNC-S003] {tmp_path / 'out'}: {name!r}: names a file outside the artifact."
@@ -226,7 +228,111 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
         refusal(tmp_path / "empty")
         == f"[SNNC-U006] {tmp_path / 'empty'}: has no manifest.json. Try a folder that `snncc compile` wrote."
     )
+
+
+def test_every_change_of_the_manifest_or_its_sum_is_noticed(tmp_path: Path) -> None:
+    """Every byte flipped, left out, or preceded by another, a blank among them."""
     write(tmp_path / "out")
-    manifest = tmp_path / "out" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
-    assert "SNNC-U006" in refusal(tmp_path / "out")
+    rng = np.random.default_rng(0)
+    trials = 0
+    for name in ("manifest.json", "manifest.sha256"):
+        path = tmp_path / "out" / name
+        good = path.read_bytes()
+        for at in range(len(good)):
+            bit = 1 << int(rng.integers(8))
+            other = bytes([int(rng.integers(256))])
+            for found in (bytes([good[at] ^ bit]), b"", other + good[at : at + 1], b" " + good[at : at + 1]):
+                path.write_bytes(good[:at] + found + good[at + 1 :])
+                assert refusal(tmp_path / "out").startswith("[SNNC-U006]"), (name, at, found)
+                trials += 1
+        for more in (b"\n", b"\0", good):
+            path.write_bytes(good + more)
+            assert refusal(tmp_path / "out").startswith("[SNNC-U006]")
+        path.write_bytes(good)
+    assert trials > 4000
+    read_artifact(tmp_path / "out")
+
+
+def test_a_manifest_without_its_sum_or_with_another(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out)
+    manifest, total = (out / "manifest.json"), out / "manifest.sha256"
+    line = f"{hashlib.sha256(manifest.read_bytes()).hexdigest()}  manifest.json\n"
+    assert total.read_text() == line  # what `sha256sum -c` reads
+    manifest.write_bytes(manifest.read_bytes().replace(b"net.pt", b"not.pt"))
+    assert refusal(out) == f"[SNNC-U006] {manifest}: differs from manifest.sha256. Try compiling again."
+    total.unlink()
+    assert refusal(out) == f"[SNNC-U006] {total}: is missing."
+
+
+@pytest.mark.parametrize("found", [1, 3])
+def test_an_artifact_of_another_version_is_refused_and_can_be_replaced(tmp_path: Path, found: int) -> None:
+    """Version 1 had neither a sum of its manifest nor a chip."""
+    out = tmp_path / "out"
+    write(out)
+    manifest = json.loads((out / "manifest.json").read_text()) | {"version": found}
+    if found == 1:
+        del manifest["files"]["chip.json"]
+        (out / "chip.json").unlink()
+        (out / "manifest.sha256").unlink()
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert refusal(out) == (
+        f"[SNNC-U006] {out}: is an artifact of another version, got version {found}, limit version 2. "
+        "Try compiling the model again with this snncc."
+    )
+    assert write(out, force=True).manifest.version == 2
+
+
+WORDS = {
+    "target": "speck2f in manifest.json, speck2f in mapped.json, speck2f in certificate.json, speck2f in chip.json",
+    "schedule": "exact in manifest.json, exact in mapped.json, exact in certificate.json",
+}
+
+
+@pytest.mark.parametrize(
+    ("word", "file", "key", "other"),
+    [
+        ("target", "manifest.json", "target", "speck2e"),
+        ("target", "mapped.json", "target", "sim"),
+        ("target", "certificate.json", "target", "loihi2"),
+        ("target", "chip.json", "name", "speck"),
+        ("schedule", "manifest.json", "schedule", "free"),
+        ("schedule", "mapped.json", "schedule", "free"),
+        ("schedule", "certificate.json", "schedule", "none"),
+    ],
+)
+def test_files_must_agree_on_words(tmp_path: Path, word: str, file: str, key: str, other: str) -> None:
+    write(tmp_path / "out")
+    forge_json(tmp_path / "out", file, lambda document: document.update({key: other}))
+    good = "speck2f" if word == "target" else "exact"
+    got = WORDS[word].replace(f"{good} in {file}", f"{other} in {file}")
+    assert (
+        refusal(tmp_path / "out")
+        == f"[SNNC-U006] {tmp_path / 'out'}: its files name different {word}s, got {got}."
+    )
+
+
+def test_the_ranges_beside_the_calibration_are_the_certificates(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    ranges = json.loads((tmp_path / "out" / "certificate.json").read_text())["ranges"]
+    layer = ranges[0]["layer"]
+    forge_json(tmp_path / "out", "certificate.json", lambda c: c["ranges"][0].update(observed=[0, 1]))
+    assert refusal(tmp_path / "out") == (
+        f"[SNNC-U006] {tmp_path / 'out'}: a file does not have the expected content, "
+        f"got calibration.safetensors and certificate.json differ in range/{layer}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("name", 3), ("costs", None), ("unknown", 1), ("limits", {"source": "x"}), ("weight_bits", 10**9)],
+)
+def test_a_chip_that_is_no_description_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    write(tmp_path / "out")
+
+    def change(chip: dict[str, Any]) -> None:
+        (chip["limits"] if key.endswith("bits") else chip)[key] = value
+
+    forge_json(tmp_path / "out", "chip.json", change)
+    expected = f"[SNNC-U006] {tmp_path / 'out'}: a file does not have the expected content, got "
+    assert refusal(tmp_path / "out").startswith(expected)

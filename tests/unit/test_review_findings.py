@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 import snncc
 from cells import integer_neuron
+from forging import forge
 from snncc.analysis.claims import layer_sums
 from snncc.data import Dataset, as_dataset
 from snncc.errors import SnnccError
@@ -242,15 +242,6 @@ def test_check_lists_every_rectangular_kernel_beside_the_limits() -> None:
         ("SNNC-C005", "3x2"),
         ("SNNC-C005", "17x17"),
     ]
-
-
-def forge(folder: Path, name: str, change: Any) -> None:
-    """Change a file of an artifact and record its new hash, as a forger would."""
-    path = folder / name
-    path.write_bytes(change(path.read_bytes()))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def edit_mapped(data: bytes, what: str) -> bytes:
