@@ -42,7 +42,7 @@ def free_bounds(graph: Graph, x: Array, capped: bool) -> dict[str, Interval]:
         if isinstance(node, IntegerNeuron):
             if not node.is_readout:
                 known[node.name] = found[node.name] = _counts(graph, node, known, capped)
-        elif _is_between(graph, node) and node.name not in known:
+        elif node.name not in known and _is_between(graph, node):
             # Monotone, so ends map to ends.
             low, high = zip(*(known[i] for i in node.inputs), strict=True)
             known[node.name] = (evaluate(node, list(low)), evaluate(node, list(high)))
