@@ -164,12 +164,14 @@ class Energy:
         components: its parts; their sum is ``total_nj``.
         constants: what it used.
         missing: components that the chip's description gives no constant for: not in the total.
+        about: what the model counts and what it is for, for people.
     """
 
     model: str
     components: tuple[Component, ...]
     constants: tuple[Constant, ...] = ()
     missing: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def total_nj(self) -> Estimate:

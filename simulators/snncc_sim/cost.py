@@ -39,6 +39,8 @@ from snncc_sim.mesh_energy import (
     mesh_missing,
     piece_energy,
 )
+from snncc_sim.models import MODELS
+from snncc_sim.models.model import Work
 
 if TYPE_CHECKING:
     from snncc_sim.timing import Totals
@@ -48,14 +50,6 @@ Times = NDArray[np.float64]
 
 HOST = "host"  # name of the row of what the host computes
 BARRIERS = "micro-steps between barriers"
-
-_HOROWITZ = (
-    "Horowitz, ISSCC 2014, 45 nm 0.9 V, 32-bit float {}; the SNN papers' rule, which publishes no band and "
-    "counts neither memory nor network"
-)
-MAC_PJ = Constant("mac_pj", 4.6, 4.6, 4.6, _HOROWITZ.format("multiply 3.7 + add 0.9"), "measured")
-AC_PJ = Constant("ac_pj", 0.9, 0.9, 0.9, _HOROWITZ.format("add"), "measured")
-
 
 def estimate(
     mapped: Mapped,
@@ -85,7 +79,7 @@ def estimate(
     profile = _chip_energy(layers, latency, chip, mapped, totals is not None)
     whole = active_energy(latency, chip)
     energy = (
-        _sum(layers, "paper45", (MAC_PJ, AC_PJ)),
+        *(replace(_sum(layers, m.name, m.constants()), about=m.about) for m in MODELS),
         *([profile] if profile.components else []),
         *([whole] if whole is not None else []),
     )
@@ -135,7 +129,8 @@ def _layer(
         saturations=done.saturations,
         early=done.early,
     )
-    acs_paper = _acs_paper(piece, activity)
+    stored = None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections})
+    work = _work(piece, operations, _acs_paper(piece, activity), stored or 0, activity.samples)
     own = (
         _synapses(operations, activity.samples, chip)
         if totals is None
@@ -146,17 +141,30 @@ def _layer(
         piece.layer,
         piece.core,
         operations,
-        acs_paper,
+        work.acs_paper,
         _rate(operations, mapped, activity.samples),
         _busy(piece, done, activity.samples, chip),
-        None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections}),
-        (_paper45(acs_paper, 0), own),
+        stored,
+        (*(model.energy(work) for model in MODELS), own),
+    )
+
+
+def _work(piece: Piece, done: Operations, acs_paper: float, stored: int, samples: int) -> Work:
+    each = 1 / max(samples, 1)
+    return Work(
+        acs_paper=acs_paper,
+        synaptic_operations=(done.synaptic_operations + done.control_operations) * each,
+        neuron_updates=done.neuron_updates * each,
+        spikes=done.spikes * each,
+        weights=stored,
+        neurons=math.prod(piece.shape),
     )
 
 
 def _host(macs: int, samples: int) -> LayerCost:
     operations = Operations(macs=macs * samples)
-    return LayerCost(HOST, HOST, None, operations, 0.0, None, None, None, (_paper45(0.0, macs),))
+    energies = tuple(model.energy(Work(macs=macs)) for model in MODELS)
+    return LayerCost(HOST, HOST, None, operations, 0.0, None, None, None, energies)
 
 
 def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
@@ -190,15 +198,6 @@ def _band(quantity: Quantity) -> Estimate:
 
 def _constant(name: str, quantity: Quantity) -> Constant:
     return Constant(name, quantity.value, quantity.low, quantity.high, quantity.source, quantity.grade)
-
-
-def _paper45(acs: float, macs: int) -> Energy:
-    """The papers' rule; operations a sample."""
-    parts = (
-        Component("mac", MAC_PJ.estimate.times(macs / 1000)),
-        Component("ac", AC_PJ.estimate.times(acs / 1000)),
-    )
-    return Energy("paper45", parts)
 
 
 def _synapses(operations: Operations, samples: int, chip: ChipSpec) -> Energy:
@@ -343,7 +342,7 @@ def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: flo
 
 def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:
     """What these models leave out, beside what the chip's description says."""
-    gaps = ["paper45: memory accesses, routing, neuron updates and static power"]
+    gaps = [f"{model.name}: {model.missing}" for model in MODELS]
     if latency.steps is not None:
         gaps += mesh_gaps(mapped, chip)
     elif latency.mean_ns is None and chip.mesh is not None:

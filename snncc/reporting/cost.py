@@ -27,9 +27,6 @@ COMPONENTS = {
     "hops_y": "hops along y",
     "active_power": "power of the working chip, everything included",
 }
-MODELS = {
-    "paper45": "paper45: the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only"
-}
 
 
 def joules(estimate: Estimate) -> str:
@@ -105,7 +102,7 @@ def energy_table(energy: Energy) -> Table:
         for c in energy.components
     )
     missing = tuple(f"not counted: {text}" for text in energy.missing)
-    title = f"Energy a sample, model {MODELS.get(energy.model, energy.model)}"
+    title = f"Energy a sample, model {energy.model}" + (f": {energy.about}" if energy.about else "")
     return Table(
         title,
         columns("component", "#energy (band)", "#share"),

@@ -1,0 +1,23 @@
+"""The papers' rule: 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from snncc.simulation import Estimate
+from snncc_sim.models.model import Constants, EnergyModel, Work, each
+
+
+def _components(work: Work, constants: Constants) -> Mapping[str, Estimate]:
+    return {
+        "mac": each(constants["mac_pj"]).times(work.macs),
+        "ac": each(constants["ac_pj"]).times(work.acs_paper),
+    }
+
+
+PAPER45 = EnergyModel(
+    name="paper45",
+    about="the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only",
+    components=_components,
+    missing="memory accesses, routing, neuron updates and static power",
+)

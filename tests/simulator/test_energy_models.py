@@ -1,0 +1,44 @@
+"""Energy models: constants with their sources, components by hand."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import pytest
+
+from snncc_sim.models import MODELS
+from snncc_sim.models.model import Work, constants
+from snncc_sim.models.paper45 import PAPER45
+
+
+def parts(found: object) -> dict[str, float]:
+    return {c.name: c.energy_nj.value for c in found.components}  # type: ignore[attr-defined]
+
+
+def test_every_file_of_constants_belongs_to_a_model() -> None:
+    folder = files("snncc_sim.models")
+    named = {path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml")}
+    assert named == {m.name for m in MODELS}
+    assert len(named) == len(MODELS)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
+def test_constants_have_sources_and_everything_says_what_it_is(model: object) -> None:
+    found = constants(model.name)  # type: ignore[attr-defined]
+    assert found
+    assert all(q.source and q.low <= q.value <= q.high for q in found.values())
+    assert model.about  # type: ignore[attr-defined]
+    assert model.missing  # type: ignore[attr-defined]
+
+
+def test_the_papers_rule() -> None:
+    found = PAPER45.energy(Work(macs=2000, acs_paper=10_000, synaptic_operations=7, neuron_updates=9))
+    assert parts(found) == pytest.approx({"mac": 9.2, "ac": 9.0})
+    assert (found.model, found.about) == (
+        "paper45",
+        "the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only",
+    )
+    assert [(c.name, c.value, c.grade) for c in PAPER45.constants()] == [
+        ("mac_pj", 4.6, "measured"),
+        ("ac_pj", 0.9, "measured"),
+    ]
