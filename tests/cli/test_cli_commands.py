@@ -233,7 +233,7 @@ def test_simulate_document(folder: Path, run_json: RunJson) -> None:
     ):
         assert found["total"][key] == sum(layer[key] for layer in found["layers"]), key
     assert {"firing_rate", "acs_paper_per_sample"} <= set(found["total"])
-    assert {"paper45", "speck2f"} == set(found["energy"])
+    assert {"paper45", "lemaire", "speck2f"} == set(found["energy"])
     for energy in found["energy"].values():
         for part in ("value", "low", "high"):
             assert energy["total_nj"][part] == pytest.approx(

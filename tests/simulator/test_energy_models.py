@@ -7,6 +7,7 @@ from importlib.resources import files
 import pytest
 
 from snncc_sim.models import MODELS
+from snncc_sim.models.lemaire import LEMAIRE
 from snncc_sim.models.model import Work, constants
 from snncc_sim.models.paper45 import PAPER45
 
@@ -42,3 +43,30 @@ def test_the_papers_rule() -> None:
         ("mac_pj", 4.6, "measured"),
         ("ac_pj", 0.9, "measured"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "picojoules"),
+    [(0, 0.0), (1024, 5.0), (2048, 10.0), (5120, 15.0), (8192, 20.0), (262_144, 100.0), (10**7, 100.0)],
+)
+def test_an_access_costs_what_its_memory_does(words: int, picojoules: float) -> None:
+    """32-bit words: 8, 32 and 1,024 KiB are 2,048, 8,192 and 262,144 of them."""
+    found = parts(LEMAIRE.energy(Work(synaptic_operations=1000, weights=words)))
+    assert found["weight_reads"] == pytest.approx(picojoules)
+
+
+def test_a_layer_of_lemaires_model_by_hand() -> None:
+    work = Work(
+        macs=500, synaptic_operations=3000, neuron_updates=200, spikes=40, weights=2048, neurons=8192
+    )
+    found = LEMAIRE.energy(work)
+    assert parts(found) == pytest.approx(
+        {
+            "additions": (3000 + 200 + 500) * 0.1e-3,
+            "multiplications": 500 * 3.1e-3,
+            "weight_reads": 3000 * 10e-3,
+            "potential_accesses": 2 * 3200 * 20e-3,
+            "spike_writes": 40 * 10e-3,
+        }
+    )
+    assert found.total_nj.low < found.total_nj.value == found.total_nj.high

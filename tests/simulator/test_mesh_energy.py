@@ -22,6 +22,7 @@ from snncc.mapping.mapped import Mapped
 from snncc.reporting.cost import headline, latency_table
 from snncc.simulation import Activity, Energy
 from snncc_sim import SIMULATOR, cost, mesh_energy, timing, traffic
+from snncc_sim.models import MODELS
 from snncc_sim.target import SIM
 
 BACKEND = Path(__file__).parents[2] / "backends" / "snncc_loihi"
@@ -107,7 +108,7 @@ def test_what_has_no_constant_is_missing_and_never_zero() -> None:
     known = {"synop_energy_pj", "synop_time_ns", "neuron_update_time_ns"}
     some = chip(**{k: v for k, v in everything().items() if k in known})
     result = cost.estimate(mapped, activity, some, 0)
-    profile = result.energy[1]
+    profile = result.energy[len(MODELS)]
     assert set(components(profile)) == {"synapses", "static"}
     text = "\n".join(result.not_modelled)
     for part in ("look-up of an arriving packet", "a neuron update", "only leaks", "sending a packet"):
@@ -117,10 +118,10 @@ def test_what_has_no_constant_is_missing_and_never_zero() -> None:
     assert "time of looking packets up, sending packets, hops along x, hops along y, the barrier" in text
     nothing = cost.estimate(mapped, activity, chip(), 0)
     assert nothing.latency.mean_ns is None
-    assert [e.model for e in nothing.energy] == ["paper45"]
+    assert [e.model for e in nothing.energy] == ["paper45", "lemaire"]
     assert "time in ns: it needs tiles" in "\n".join(nothing.not_modelled)
     blind = cost.estimate(mapped, replace(activity, input=None), chip(**everything()), 0)
-    assert [e.model for e in blind.energy] == ["paper45"]
+    assert [e.model for e in blind.energy] == ["paper45", "lemaire"]
     assert blind.latency.mean_ns is None
     assert blind.latency.micro_steps == traffic.last_micro_step(mapped)
 
@@ -216,13 +217,13 @@ def test_loihi_profiles() -> None:
     mapped, activity = ran(native_net())
     one, two = (cost.estimate(mapped, activity, c, 0) for c in (LOIHI1, LOIHI2))
     assert {"synapses", "neuron_updates", "idle_neurons", "packets", "static"} <= set(
-        components(one.energy[1])
+        components(one.energy[len(MODELS)])
     )
-    missing = " ".join(one.energy[1].missing)
+    missing = " ".join(one.energy[len(MODELS)].missing)
     assert "axon lookups" in missing
     assert "barriers" in missing
     # Nobody published an energy of Loihi 2.
-    assert [e.model for e in two.energy] == ["paper45"]
+    assert [e.model for e in two.energy] == ["paper45", "lemaire"]
     assert sum(m.startswith("loihi2, ") for m in two.not_modelled) == len(mesh_energy.PARTS) + 3
     assert two.latency.mean_ns is not None
     assert one.latency.mean_ns is not None
