@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from random_graphs import lif_graphs, random_inputs, sfa_graphs, stateful_graphs
+from random_graphs import chain_graphs, lif_graphs, random_inputs, sfa_graphs, stateful_graphs
 from snncc.ir import Graph
 from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
@@ -51,6 +51,14 @@ def lowered_for(target: Target, graph: Graph, x: np.ndarray, **options: object) 
 
 
 @RELAXED
+@given(chain_graphs(rests=False), st.integers(0, 2**16), st.booleans())
+def test_features_in_a_row_in_windows(graph: Graph, seed: int, graded: bool) -> None:
+    """Spikes that skip several layers wait for all of them."""
+    x = random_inputs(graph, 4, seed)
+    agree(lowered_for(LOIHI2, graph, x, graded=graded), x)
+
+
+@RELAXED
 @given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16), st.booleans())
 def test_integers_in_windows(graph: Graph, seed: int, graded: bool) -> None:
     x = random_inputs(graph, 5, seed)
@@ -79,7 +87,11 @@ def test_free_is_the_streaming_spike_graph(graph: Graph, seed: int) -> None:
 
 @pytest.mark.campaign
 @settings(RELAXED, max_examples=1500)
-@given(st.one_of(sfa_graphs(), stateful_graphs(), lif_graphs()), st.integers(0, 2**16), st.booleans())
+@given(
+    st.one_of(sfa_graphs(), stateful_graphs(), lif_graphs(), chain_graphs(rests=False)),
+    st.integers(0, 2**16),
+    st.booleans(),
+)
 def test_campaign(graph: Graph, seed: int, graded: bool) -> None:
     x = random_inputs(graph, 4, seed)
     agree(lowered_for(LOIHI2, graph, x, graded=graded), x)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import snncc_torch
-from random_graphs import random_inputs, sfa_graphs, speck_graphs, stateful_graphs
+from random_graphs import chain_graphs, random_inputs, sfa_graphs, speck_graphs, stateful_graphs
 from snncc.analysis.free_bounds import free_bounds
 from snncc.errors import CapacityError
 from snncc.ir import Graph
@@ -164,6 +164,22 @@ def test_speck_holds_every_network_made_for_it(graph: Graph, seed: int) -> None:
 @given(stateful_graphs(), st.integers(0, 2**16))
 def test_timesteps_on_the_clocked_chip(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 6, seed)
+    simulated_equals_integers(SIM.lower(Model(graph), x, Options()), x)
+
+
+@settings(RELAXED, max_examples=30)
+@given(chain_graphs(), st.integers(0, 2**16))
+def test_features_in_a_row_on_the_clocked_chip(graph: Graph, seed: int) -> None:
+    """Spikes that skip several layers wait for all of them."""
+    x = random_inputs(graph, 4, seed)
+    simulated_equals_integers(SIM.lower(Model(graph), x, Options()), x)
+
+
+@pytest.mark.campaign
+@settings(RELAXED, max_examples=1500)
+@given(chain_graphs(), st.integers(0, 2**16))
+def test_campaign_of_features_in_a_row(graph: Graph, seed: int) -> None:
+    x = random_inputs(graph, 4, seed)
     simulated_equals_integers(SIM.lower(Model(graph), x, Options()), x)
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from random_graphs import random_inputs, sfa_graphs, stateful_graphs
+from random_graphs import chain_graphs, random_inputs, sfa_graphs, stateful_graphs
 from snncc.analysis.layerwise import compare_layers
 from snncc.ir import Graph, IntegerNeuron, Node, parse, to_text
 from snncc.ir.interp import run
 from snncc.passes.base import Pass
 from snncc.passes.bound_counts import BoundCounts
+from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import UNBOUNDED, DropClip
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.fold_conv_bn import FoldConvBN
@@ -27,7 +28,8 @@ from snncc.passes.split_host import SplitHost
 RELAXED = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-FLOAT_PASSES: tuple[Pass, ...] = (FoldConvBN(), LowerReadout(), FoldScale(), SplitHost())
+FLOAT_PASSES: tuple[Pass, ...] = (FoldConvBN(), LowerReadout(), FoldScale(), SplitHost(), Distribute())
+ANY = st.one_of(sfa_graphs(), stateful_graphs(), chain_graphs())
 
 
 def integers(graph: Graph, calibration: np.ndarray, state_bits: int = 32, clip: bool = True) -> Graph:
@@ -38,7 +40,7 @@ def integers(graph: Graph, calibration: np.ndarray, state_bits: int = 32, clip: 
 
 
 @RELAXED
-@given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16))
+@given(ANY, st.integers(0, 2**16))
 def test_text_form_round_trips_in_every_family(graph: Graph, seed: int) -> None:
     integer = integers(graph, random_inputs(graph, 4, seed))
     for g in (graph, integer, ExpandSFA().run(integer)):
@@ -47,7 +49,7 @@ def test_text_form_round_trips_in_every_family(graph: Graph, seed: int) -> None:
 
 
 @RELAXED
-@given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16))
+@given(ANY, st.integers(0, 2**16))
 def test_float_passes_keep_every_layer_within_the_float_rule(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 6, seed)
     for one in FLOAT_PASSES:
@@ -58,7 +60,7 @@ def test_float_passes_keep_every_layer_within_the_float_rule(graph: Graph, seed:
 
 
 @RELAXED
-@given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16), st.booleans())
+@given(ANY, st.integers(0, 2**16), st.booleans())
 def test_windows_of_spikes_count_the_integers(graph: Graph, seed: int, clip: bool) -> None:
     x = random_inputs(graph, 5, seed)
     integer = BoundCounts().run(integers(graph, x, clip=clip or graph.steps > 1))
@@ -78,7 +80,7 @@ def test_bounds_of_neurons_with_memory_never_bind(graph: Graph, seed: int) -> No
 
 
 @RELAXED
-@given(st.one_of(sfa_graphs(), stateful_graphs()), st.integers(0, 2**16))
+@given(ANY, st.integers(0, 2**16))
 def test_single_step_changes_no_count(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 5, seed)
     integer = integers(graph, x)
