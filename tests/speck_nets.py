@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from snncc.ir import Const, Conv2d, Family, Graph, Neuron, Node, Output, Rounding
+from cells import renumbered
+from snncc.ir import Const, Conv2d, Family, Graph, Input, Neuron, Node, Output, Rounding
 from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
+from snncc.mapping.mapped import Mapped, Piece
 from snncc.model import Model
 from snncc_speck import SPECK2F
 
@@ -44,3 +48,21 @@ def lower(*nodes: Node) -> Lowered:
     lowered = SPECK2F.lower(Model(graph), x, Options())
     check_mapped(lowered.mapped, lowered.tensors, SPECK2F.chip)
     return lowered
+
+
+def example() -> Lowered:
+    """Two layers: n1 on core 2, n2 on core 3."""
+    return lower(
+        Input(name="x", shape=(2, 6, 4), levels=4),
+        conv("c1", "x", 3, 2, padding=(1, 1)),
+        spiking("n1", "c1"),
+        conv("c2", "n1", 5, 3, padding=(1, 1)),
+        spiking("n2", "c2"),
+    )
+
+
+def changed(mapped: Mapped, index: int, **updates: Any) -> Mapped:
+    """``mapped`` with other fields of one piece."""
+    pieces: list[Piece] = list(mapped.pieces)
+    pieces[index] = renumbered(pieces[index], **updates)
+    return mapped.model_copy(update={"pieces": tuple(pieces)})

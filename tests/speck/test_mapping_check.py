@@ -9,17 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cells import renumbered
 from random_graphs import random_inputs, sfa_graphs
 from snncc.errors import CapacityError
 from snncc.ir import Graph, Input
-from snncc.lowering import Lowered, Options
+from snncc.lowering import Options
 from snncc.mapping.check import violations
-from snncc.mapping.mapped import Mapped, Piece
+from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
-from speck_nets import conv, lower, spiking
+from speck_nets import changed, conv, example, lower, spiking
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,22 +30,6 @@ def test_every_mapping_passes(graph: Graph, seed: int, target: Any) -> None:
         assert target is SPECK2F
         return
     assert list(violations(lowered.mapped, lowered.tensors, target.chip)) == []
-
-
-def example() -> Lowered:
-    return lower(
-        Input(name="x", shape=(2, 6, 4), levels=4),
-        conv("c1", "x", 3, 2, padding=(1, 1)),
-        spiking("n1", "c1"),
-        conv("c2", "n1", 5, 3, padding=(1, 1)),
-        spiking("n2", "c2"),
-    )
-
-
-def changed(mapped: Mapped, index: int, **updates: Any) -> Mapped:
-    pieces: list[Piece] = list(mapped.pieces)
-    pieces[index] = renumbered(pieces[index], **updates)
-    return mapped.model_copy(update={"pieces": tuple(pieces)})
 
 
 def mutations() -> dict[str, Any]:
