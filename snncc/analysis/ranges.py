@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
+from snncc.ir.cell import leaked
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.layers import AnyNeuron
@@ -152,10 +153,10 @@ def start_range(cell: Cell, rest: Array, steps: int) -> tuple[Array, Array]:
         return number_array(value, rest.ndim)
 
     bias: Array = rest + num(cell.bias)
-    first: Array = bias + num(cell.v_init)
     charge = num(cell.precharge)
     if steps == 1:
-        return first + charge, first + charge
+        first = bias + leaked(num(cell.v_init), num(cell.decay), cell.decay_bits) + charge
+        return first, first
     beyond = 0 if cell.reset_by is None else np.maximum(0, num(cell.reset_by) - num(cell.threshold))
     left = [-charge - cell.max_spikes * beyond, 0, num(cell.v_init), num(cell.reset_to), num(cell.v_min or 0)]
     before = [value + np.zeros_like(bias) for value in left]

@@ -145,12 +145,38 @@ def test_the_analog_stem_moves_to_the_host_and_counts_as_macs() -> None:
             (Neuron(name="n", inputs=("x",)), Neuron(name="m", inputs=("x",)), Add(name="a", inputs=("n", "m")), Linear(name="l", inputs=("a",), weight=Const(np.ones((2, 3), np.float32)))),
             "[SNNC-M012] %x: the analog stem ends in several neurons, got %n, %m, limit 1. Try one neuron layer behind the stem.",
         ),
+        (
+            (Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))), Neuron(name="r", inputs=("l",), source="net.r", max_spikes=0)),
+            "[SNNC-M012] %r (net.r): the whole network is analog: no neuron stands between input and output.",
+        ),
+        (
+            (Neuron(name="n", inputs=("x",)), Linear(name="l", inputs=("n",), weight=Const(np.eye(3, dtype=np.float32))), Add(name="a", inputs=("x", "l")), Neuron(name="m", inputs=("a",))),
+            "[SNNC-M012] %a: mixes the analog stem with spikes, got %x, %l.",
+        ),
     ],
 )  # fmt: skip
 def test_stems_that_cannot_be_split(nodes: tuple[Node, ...], message: str) -> None:
     with pytest.raises(ModelError) as error:
         SplitHost().run(graph(*nodes, shape=(3,)))
     assert str(error.value) == message
+
+
+def test_a_network_without_neurons_is_refused_at_the_readout_that_lowering_gives_it() -> None:
+    layers = (
+        Linear(name="a", inputs=("x",), weight=Const(np.ones((4, 3), np.float32))),
+        Linear(name="b", inputs=("a",), source="net.b", weight=Const(np.ones((2, 4), np.float32))),
+    )
+    with pytest.raises(ModelError) as error:
+        Pipeline((LowerReadout(), SplitHost())).run(graph(*layers, shape=(3,)))
+    assert str(error.value) == (
+        "[SNNC-M012] %b.readout (net.b): the whole network is analog: no neuron stands between input and output."
+    )
+
+
+def test_spikes_at_the_input_leave_nothing_to_the_host() -> None:
+    layer = Linear(name="l", inputs=("x",), weight=Const(np.eye(3, dtype=np.float32)))
+    g = graph(layer, Neuron(name="n", inputs=("l",)), shape=(3,), levels=1)
+    assert SplitHost().run(g) is g
 
 
 def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_in() -> None:
