@@ -110,14 +110,14 @@ def test_bounds_of_a_layers_inputs() -> None:
 def test_bounds_of_inputs_that_a_leak_keeps() -> None:
     """Half of each timestep stays: over three, 1 + ½ + ¼ of the input, rounded up to two."""
     graph = integers(
-        Linear(name="c", inputs=("x",), weight=weights([3])),
+        Linear(name="c", inputs=("x",), weight=weights([3], [-5])),
         integer_neuron("n", "c", threshold=4, max_spikes=9, decay=2048, decay_bits=12),
         levels=2,
         steps=3,
     )
-    found = sums(graph, np.array([[[1], [2], [0]]]))
-    assert found.observed == (0, 12)
-    assert found.all_inputs == (0, 12)
+    found = sums(graph, np.array([[[0], [1], [1]]]))
+    assert found.observed == (-10, 6)
+    assert found.all_inputs == (-20, 12)
 
 
 @pytest.mark.parametrize(("neuron", "steps", "timesteps"), [

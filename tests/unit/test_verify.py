@@ -13,7 +13,7 @@ import snncc
 from cells import renumbered
 from snncc.artifact import Artifact
 from snncc.data import Dataset
-from snncc.errors import SnnccError
+from snncc.errors import InternalError, SnnccError
 from snncc.ir import Delay, Family, Graph, Input, Linear, Neuron, Output
 from snncc.ir.const import Const
 from snncc.lowering import Options
@@ -113,6 +113,33 @@ def test_a_sample_outside_the_calibrated_range_is_no_success(tmp_path: Path) -> 
     assert not loud.equivalent
     assert loud.excursions
     assert loud.excursions[0].first_sample == 0
+
+
+def proven(made: Artifact, *layers: str) -> Artifact:
+    """The artifact with a certificate that calls the ranges of some layers proven."""
+    ranges = tuple(
+        r.model_copy(update={"proven": True}) if r.layer in layers else r for r in made.certificate.ranges
+    )
+    return replace(made, certificate=made.certificate.model_copy(update={"ranges": ranges}))
+
+
+def test_a_sample_that_leaves_a_proven_range_is_our_bug(tmp_path: Path) -> None:
+    """Only where every range of the layer is called proven; a conditional one is the sample's fault."""
+    made = artifact(tmp_path, calibration=inputs(1, 4, top=1))
+    assert [(r.layer, r.proven) for r in made.certificate.ranges] == [("n1", False), ("n2", False)]
+    loud = Dataset(np.concatenate([np.zeros((2, 1, *SHAPE), np.int64), np.full((3, 1, *SHAPE), 4)]))
+    left = {e.layer: e.first_sample for e in snncc.verify(made, loud).excursions}
+    assert left == {"n1": 2, "n2": 2}
+    for layer in ("n1", "n2"):
+        with pytest.raises(InternalError) as error:
+            snncc.verify(proven(made, layer), loud)
+        text = f"[SNNC-X001] %{layer}: a sample left a range that was called proven, got 2."
+        assert str(error.value) == text
+    both = proven(made, "n1")
+    second = both.certificate.ranges[0].model_copy(update={"quantity": "input", "proven": False})
+    certificate = both.certificate.model_copy(update={"ranges": (*both.certificate.ranges, second)})
+    assert not snncc.verify(replace(both, certificate=certificate), loud).equivalent
+    assert snncc.verify(proven(made, "n1", "n2"), Dataset(inputs(1, 4, top=1))).equivalent
 
 
 def test_free_is_never_equivalent_and_carries_another_order(tmp_path: Path) -> None:
