@@ -244,7 +244,15 @@ def _sum_line(manifest: bytes) -> bytes:
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
 
+def _refuse_link(folder: Path, name: str) -> None:
+    """An artifact holds what it names: neither a file nor a folder on the way to it stands elsewhere."""
+    if any((folder / part).is_symlink() for part in (Path(name), *Path(name).parents) if part.name):
+        what = "is a link, or lies behind one"
+        raise fail("SNNC-S003", f"{folder}: {name!r}", what, hint="compiling again")
+
+
 def _manifest_bytes(path: Path) -> bytes:
+    _refuse_link(path, MANIFEST)
     file = path / MANIFEST
     if not file.is_file() or file.stat().st_size > _MANIFEST_BYTES:
         raise fail("SNNC-U006", str(path), f"has no {MANIFEST}", hint="a folder that `snncc compile` wrote")
@@ -277,6 +285,7 @@ def _refuse_version(path: Path, found: int) -> None:
 
 
 def _refuse_other_sum(path: Path, data: bytes) -> None:
+    _refuse_link(path, MANIFEST_SUM)
     line, file = _sum_line(data), path / MANIFEST_SUM
     if not file.is_file():
         raise fail("SNNC-U006", str(file), "is missing")
@@ -287,16 +296,10 @@ def _refuse_other_sum(path: Path, data: bytes) -> None:
 
 
 def _read_member(folder: Path, name: str, digest: str) -> bytes:
-    parts = Path(name).parts
-    file = folder / name
-    if (
-        "\0" in name
-        or Path(name).is_absolute()
-        or ".." in parts
-        or file.is_symlink()
-        or not file.resolve().is_relative_to(folder.resolve())
-    ):
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise fail("SNNC-S003", f"{folder}: {name!r}", "names a file outside the artifact")
+    _refuse_link(folder, name)
+    file = folder / name
     if not file.is_file():
         raise fail("SNNC-U006", str(file), "is missing")
     if file.stat().st_size > _LIMIT_BYTES:

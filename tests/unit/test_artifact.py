@@ -221,6 +221,58 @@ def test_a_manifest_cannot_name_files_outside(tmp_path: Path, name: str) -> None
     )
 
 
+def linked(path: Path, to: Path) -> None:
+    """``path`` moves to ``to`` and leaves a link behind."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(to)
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+@pytest.mark.parametrize("name", [
+    "manifest.json", "manifest.sha256", "mapped.json", "chip.json", "tensors.safetensors", "target/speck2f.json",
+])  # fmt: skip
+def test_a_link_in_the_place_of_a_file_is_refused(tmp_path: Path, name: str, where: str) -> None:
+    """Even one that stays inside and leads to the very bytes; another process could point it elsewhere."""
+    out = tmp_path / "out"
+    write(out)
+    linked(out / name, (out if where == "inside" else tmp_path) / "moved")
+    assert (
+        refusal(out) == f"[SNNC-S003] {out}: {name!r}: is a link, or lies behind one. Try compiling again."
+    )
+
+
+@pytest.mark.parametrize("where", ["out/elsewhere", "elsewhere"])
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path, where: str) -> None:
+    out = tmp_path / "out"
+    write(out)
+    linked(out / "target", tmp_path / where)
+    assert refusal(out) == (
+        f"[SNNC-S003] {out}: 'target/schedule.json': is a link, or lies behind one. Try compiling again."
+    )
+
+
+def test_a_link_that_leads_nowhere_is_a_link(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write(out)
+    (out / "spike.snn").unlink()
+    (out / "spike.snn").symlink_to("nowhere")
+    text = f"[SNNC-S003] {out}: 'spike.snn': is a link, or lies behind one. Try compiling again."
+    assert refusal(out) == text
+    with pytest.raises(SnnccError) as error:
+        write(out)
+    assert error.value.code == "SNNC-U002"
+
+
+def test_an_artifact_may_be_reached_through_links(tmp_path: Path) -> None:
+    """Where the user keeps the folder is the user's affair."""
+    written = write(tmp_path / "disk" / "out")
+    (tmp_path / "shelf").symlink_to("disk")
+    (tmp_path / "latest").symlink_to("shelf/out")
+    for path in (tmp_path / "shelf" / "out", tmp_path / "latest"):
+        assert read_artifact(path).manifest == written.manifest
+
+
 def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none") == f"[SNNC-U001] {tmp_path / 'none'}: no such folder."
     (tmp_path / "empty").mkdir()
