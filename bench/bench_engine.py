@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from simulator.simnets import Net, Way, gate_pieces
-from snncc.mapping.mapped import Engine
+from snncc.ir.schedule import Engine
 from snncc_sim import SIMULATOR
 
 SAMPLES = 32

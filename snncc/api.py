@@ -18,13 +18,13 @@ from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import SnnccError, fail
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.ir.graph import Graph
+from snncc.ir.schedule import Release
 from snncc.ir.types import Spikes
-from snncc.lowering import Lowered, Options
+from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.check import check_mapped
-from snncc.mapping.mapped import Engine, Schedule
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
-from snncc.plugins import LoadOptions, find_target
+from snncc.plugins import LoadOptions, Target, find_target
 from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
@@ -127,11 +127,17 @@ def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[M
     return replace(model, calibration=found.x, labels=found.y), found
 
 
-def _lower(model: Model, calibration: Dataset, target: str, options: Options) -> Lowered:
-    chip = find_target(target)
-    if options.graded and not chip.chip.abilities.graded_events:
-        raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=target, hint="loihi2")
-    lowered = chip.lower(model, calibration.x, options)
+def _chosen(name: str, options: Options) -> Target:
+    """The target of that name, if it offers what the options ask for; else a usage error."""
+    target = find_target(name)
+    offered(target.name, target.schedules, options.schedule)
+    if options.graded and not target.chip.abilities.graded_events:
+        raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=name, hint="loihi2")
+    return target
+
+
+def _lower(model: Model, calibration: Dataset, target: Target, options: Options) -> Lowered:
+    lowered = target.lower(model, calibration.x, options)
     check_mapped(lowered.mapped, lowered.tensors, lowered.chip)
     return lowered
 
@@ -161,10 +167,12 @@ def compile(
         SnnccError: with every problem found; nothing is written then.
     """
     refuse_existing(Path(out), force)  # before the work, not behind it
+    options = Options(schedule, verify_each, graded)
+    chosen = _chosen(target, options)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
-    lowered = _lower(captured, data, target, Options(Schedule(schedule), verify_each, graded))
-    files = find_target(target).emit(lowered)
+    lowered = _lower(captured, data, chosen, options)
+    files = chosen.emit(lowered)
     return write_artifact(Path(out), captured, lowered, files, force=force)
 
 
@@ -178,7 +186,8 @@ def check(
     load: LoadOptions | None = None,
 ) -> CheckResult:
     """Every problem that stands between a model and a target; writes nothing, raises nothing for them."""
-    find_target(target)  # a wrong name is a usage error, whatever the model
+    options = Options(schedule, graded=graded)
+    chosen = _chosen(target, options)
     notes: tuple[str, ...] = ()
     try:
         captured = model if isinstance(model, Model) else load_model(model, load)
@@ -192,7 +201,7 @@ def check(
         data = _largest_input(captured.graph)
         notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
     try:
-        lowered = _lower(captured, data, target, Options(Schedule(schedule), graded=graded))
+        lowered = _lower(captured, data, chosen, options)
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
     return CheckResult(captured, lowered, (), notes, utilisation(lowered))
@@ -249,9 +258,8 @@ class _Session:
         return observed(opened.mapped, opened.tensors, found)
 
     def verification(self, spikes: Activity, executor: str = "sim") -> Verification:
-        mapped = self.artifact.mapped
-        # Within a micro-step of a clocked chip there is no order that could matter.
-        ordered = mapped.schedule is Schedule.FREE and mapped.engine is not Engine.CLOCKED
+        # Within a micro-step of a clocked chip, or of a window, there is no order that could matter.
+        ordered = self.artifact.mapped.schedule.release is Release.FREE
         other = self.execute(SHUFFLE_SEED) if ordered and executor == "sim" else None
         return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other)
 

@@ -37,7 +37,7 @@ class Manifest(BaseModel):
     version: Literal[2] = VERSION
     snncc: str
     target: str
-    schedule: Literal["exact", "free"]
+    schedule: str
     model: str
     comparison: dict[str, float] | None
     notes: tuple[str, ...]

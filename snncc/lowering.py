@@ -9,9 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from snncc.analysis.certificate import Certificate
+from snncc.errors import fail
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
-from snncc.mapping.mapped import Mapped, Schedule
+from snncc.ir.schedule import Schedule
+from snncc.mapping.mapped import Mapped
 
 
 @dataclass(frozen=True)
@@ -19,14 +21,26 @@ class Options:
     """What the user may choose about a compilation.
 
     Attributes:
-        schedule: ``exact`` or ``free``.
+        schedule: name of one that the target offers.
         verify_each: run every pass's input and output on the calibration inputs.
         graded: counts travel as one event that carries them, where the chip has such events.
     """
 
-    schedule: Schedule = Schedule.EXACT
+    schedule: str = "exact"
     verify_each: bool = False
     graded: bool = False
+
+
+def offered(target: str, schedules: Mapping[str, Schedule], name: str) -> Schedule:
+    """The schedule of that name.
+
+    Raises:
+        UsageError: SNNC-U005, with those that the target offers, if it is none of them.
+    """
+    if name not in schedules:
+        limit = ", ".join(schedules)
+        raise fail("SNNC-U005", "--schedule", f"{target} offers no such schedule", got=name, limit=limit)
+    return schedules[name]
 
 
 @dataclass(frozen=True)

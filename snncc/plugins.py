@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from snncc.errors import fail
 from snncc.hw.spec import ChipSpec
+from snncc.ir.schedule import Schedule
 from snncc.lowering import Lowered, Options
 from snncc.mapping.mapped import Mapped
 from snncc.mapping.utilisation import Utilisation
@@ -76,6 +77,11 @@ class Target(Protocol):
 
     name: str
     chip: ChipSpec
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """What it offers, by the name that users give it."""
+        ...
 
     @property
     def executors(self) -> Mapping[str, Executor]:

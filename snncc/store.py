@@ -59,7 +59,7 @@ def write_artifact(
     manifest = Manifest(
         snncc=version("snncc"),
         target=lowered.mapped.target,
-        schedule=lowered.mapped.schedule.value,
+        schedule=lowered.mapped.schedule.name,
         model=Path(model.origin).name,
         comparison=None
         if model.comparison is None
@@ -202,7 +202,7 @@ def _contradictions(artifact: Artifact) -> Iterator[Problem]:
     files = (MANIFEST, "mapped.json", "certificate.json", "chip.json")
     words = {
         "target": (manifest.target, mapped.target, certificate.target, artifact.chip.name),
-        "schedule": (manifest.schedule, mapped.schedule.value, certificate.schedule),
+        "schedule": (manifest.schedule, mapped.schedule.name, certificate.schedule),
     }
     for word, said in words.items():
         if len(set(said)) > 1:

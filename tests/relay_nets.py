@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 from random_graphs import Builder
 from snncc.ir import Add, Graph, Linear, Neuron, Reset, Reshape
+from snncc.ir.schedule import Rhythm
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, to_integers
 from snncc_loihi.neurons import LoihiNeurons
 from snncc_loihi.pooling import without_pooling
-from snncc_loihi.target import LOIHI2
+from snncc_loihi.target import LOIHI2, NATIVE
 
 
 def blocks(
@@ -96,12 +98,12 @@ def lowered_by(
     integer = graph
     for one in to_integers(x, chip, own, words=Words(15, 17), relay=relay):
         integer = one.run(integer)
-    spikes = ExpandSFA(clocked=True, graded=graded, native=not graded).run(integer)
+    schedule = replace(NATIVE, rhythm=Rhythm.COUNTS, graded=True) if graded else NATIVE
+    spikes = ExpandSFA(schedule).run(integer)
     logical, tensors = map_graph(
         spikes,
         target="loihi2",
-        schedule=Schedule.EXACT,
-        engine=Engine.CLOCKED,
+        schedule=schedule,
         state_bits=chip.limits.state_bits,
     )
     mapped, tensors = without_pooling(logical, tensors)

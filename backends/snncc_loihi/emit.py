@@ -89,7 +89,7 @@ def program(
         "format": FORMAT,
         "version": VERSION,
         "chip": chip.name,
-        "schedule": mapped.schedule.value,
+        "schedule": mapped.schedule.name,
         "steps": mapped.steps,
         "micro_steps": mapped.micro_steps,
         "end": end,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from snncc.errors import Problem, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
-from snncc.lowering import Lowered, Options
+from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
+from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
-from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Legalised, Words, legalise
 from snncc.plugins import Executor
 from snncc_loihi.check import cautions
@@ -36,16 +36,35 @@ from snncc_loihi.table import counted
 
 Array = NDArray[Any]
 
+# Windows of micro-steps for integers above one, else one update a timestep.
+NATIVE = replace(
+    EXACT,
+    claim="spike counts of every neuron equal integer.snn, timestep by timestep, under Loihi's fixed-point "
+    "rules, while sums stay in the allowed ranges",
+    rhythm=Rhythm.NATIVE,
+)
+STREAM = Schedule(
+    name="free",
+    promises=False,
+    claim="none: in the free schedule a neuron fires on what has arrived so far; compared, not claimed",
+    engine=Engine.CLOCKED,
+    release=Release.STREAM,
+)
+
 
 @dataclass(frozen=True)
 class LoihiTarget:
     """A chip of the Loihi family.
 
-    ``exact``: windows of micro-steps for integers above one, else one update a timestep; ``free``
-    lets every neuron fire in each micro-step on what has arrived.
+    ``free`` needs neurons with soft reset, which are programs.
     """
 
     name: str
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """``exact``, and ``free`` where neurons can be programs."""
+        return {s.name: s for s in (NATIVE, STREAM) if s.has_windows or self.chip.abilities.custom_neurons}
 
     @cached_property
     def chip(self) -> ChipSpec:
@@ -64,18 +83,16 @@ class LoihiTarget:
             ModelError: where a pass finds no exact lowering.
             CapacityError: with every limit that is broken.
         """
-        abilities = self.chip.abilities
-        if options.graded and options.schedule is Schedule.FREE:
+        schedule = offered(self.name, self.schedules, options.schedule)
+        if options.graded and not schedule.has_windows:
             raise fail("SNNC-U005", "--graded", "goes with the exact schedule only", got="--schedule free")
-        if options.schedule is Schedule.FREE and not abilities.custom_neurons:
-            what = "the chip has no neuron that the free schedule needs (soft reset)"
-            raise fail("SNNC-C010", self.name, what, hint="--schedule exact, or --target loihi2")
-        legal = self._legal(model, calibration, options)
+        if options.graded:
+            schedule = replace(schedule, rhythm=Rhythm.COUNTS, graded=True)
+        legal = self._legal(model, calibration, options, schedule)
         logical, tensors = map_graph(
             legal.spikes,
             target=self.name,
-            schedule=options.schedule,
-            engine=Engine.CLOCKED,
+            schedule=schedule,
             state_bits=self.chip.limits.state_bits,
         )
         raise_all(_too_late(logical, self.chip.core["delay"].limit))
@@ -86,8 +103,8 @@ class LoihiTarget:
         mapped, _ = place_network(mapped, tensors, self.chip, _traffic(legal, calibration))
         certificate = Certificate(
             target=self.name,
-            schedule=options.schedule.value,
-            claim=_claim(options.schedule),
+            schedule=schedule.name,
+            claim=schedule.claim,
             passes=tuple(legal.recorder.records),
             approximations=tuple(legal.recorder.approximations),
             ranges=ranges,
@@ -99,17 +116,17 @@ class LoihiTarget:
         )
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
-    def _legal(self, model: Model, calibration: Array, options: Options) -> Legalised:
+    def _legal(self, model: Model, calibration: Array, options: Options, schedule: Schedule) -> Legalised:
         abilities, limits = self.chip.abilities, self.chip.limits
         assert limits.threshold_max is not None
-        native = not options.graded and options.schedule is Schedule.EXACT
+        native = schedule.rhythm is Rhythm.NATIVE
         return legalise(
             model,
             calibration,
             options,
             self.chip,
+            schedule,
             own=(LoihiNeurons(abilities.custom_neurons, limits.threshold_max, native),),
-            expand=ExpandSFA(schedule=options.schedule, clocked=True, graded=options.graded, native=native),
             # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
             words=Words(self._sum_bits, limits.state_bits - 7),
         )
@@ -203,15 +220,6 @@ def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
     relays = {n.name for n in legal.integer.nodes if isinstance(n, IntegerNeuron) and n.cell.signed}
     counts = legal.recorder.counts(legal.integer)
     return {n: float((v != 0 if n in relays else v).sum(axis=1).mean()) for n, v in counts.items()}
-
-
-def _claim(schedule: Schedule) -> str:
-    if schedule is Schedule.EXACT:
-        return (
-            "spike counts of every neuron equal integer.snn, timestep by timestep, under Loihi's fixed-point "
-            "rules, while sums stay in the allowed ranges"
-        )
-    return "none: in the free schedule a neuron fires on what has arrived so far; compared, not claimed"
 
 
 def _notes(real: Graph, integer: Graph) -> Iterator[str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from snncc.hw.spec import ChipSpec
 from snncc.ir.const import each_channel
 from snncc.ir.nodes import Decode
-from snncc.mapping.mapped import INPUT, Mapped, Piece, Schedule
+from snncc.mapping.mapped import INPUT, Mapped, Piece
 
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> 
     schedule = {
         "format": "snncc-speck-schedule",
         "version": 1,
-        "schedule": mapped.schedule.value,
+        "schedule": mapped.schedule.name,
         "steps": _schedule(mapped, tensors),
     }
     return {
@@ -116,8 +116,7 @@ def _schedule(mapped: Mapped, tensors: Mapping[str, Array]) -> list[dict[str, An
                         "map": _xy(*c.address.pooled_shape[1:]),
                     }
                 )
-    if mapped.schedule is Schedule.EXACT:
-        steps += [_release(p) for p in mapped.pieces if p.gate is not None]
+    steps += [_release(p) for p in mapped.pieces if p.gate is not None]
     result = next(p for p in mapped.pieces if p.name == mapped.output.piece)
     kind = "read_neuron_values" if mapped.output.decode is Decode.MEMBRANE else "count_spikes"
     order = None if mapped.output.order is None else tensors[mapped.output.order].tolist()

@@ -15,9 +15,10 @@ from snncc.analysis.claims import LayerSums, layer_sums
 from snncc.errors import Problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.graph import Graph
-from snncc.lowering import Lowered, Options
+from snncc.ir.schedule import Engine, Release, Schedule
+from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.mapping.place import place
 from snncc.model import Model
 from snncc.passes.pipelines import legalise
@@ -30,6 +31,22 @@ from snncc_speck.shapes import speck_shapes
 # Output order of these cores is not guaranteed and their last spike may be held back [SAM].
 UNRELIABLE_CORES = frozenset({0, 1})
 
+GATED = Schedule(
+    name="exact",
+    promises=True,
+    claim="spike counts of every neuron equal the unclipped integers of integer.snn, "
+    "while input sums stay in the allowed ranges",
+    engine=Engine.GATED,
+    release=Release.WINDOW,
+)
+FREE = Schedule(
+    name="free",
+    promises=False,
+    claim="none: a free-running chip fires in the order its input arrives and is compared, not claimed",
+    engine=Engine.EVENT,
+    release=Release.FREE,
+)
+
 
 @dataclass(frozen=True)
 class SpeckTarget:
@@ -41,6 +58,11 @@ class SpeckTarget:
     """
 
     name: str
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """``exact`` and ``free``."""
+        return {s.name: s for s in (GATED, FREE)}
 
     @cached_property
     def chip(self) -> ChipSpec:
@@ -59,23 +81,22 @@ class SpeckTarget:
             ModelError: where a pass finds no exact lowering.
             CapacityError: with every limit that is broken.
         """
-        exact = options.schedule is Schedule.EXACT
-        legal = legalise(model, calibration, options, self.chip)
+        schedule = offered(self.name, self.schedules, options.schedule)
+        legal = legalise(model, calibration, options, self.chip, schedule)
         logical, tensors = map_graph(
             legal.spikes,
             target=self.name,
-            schedule=options.schedule,
-            engine=Engine.GATED if exact else Engine.EVENT,
+            schedule=schedule,
             state_bits=self.chip.limits.state_bits,
             poolings=self.chip.limits.poolings,
         )
         shaped, tensors, problems = speck_shapes(logical, tensors)
         sums = {s.neuron.name: s for s in layer_sums(legal.integer, calibration)}
-        mapped, ranges = self._fitted(shaped, sums, problems, exact)
+        mapped, ranges = self._fitted(shaped, sums, problems)
         certificate = Certificate(
             target=self.name,
-            schedule=options.schedule.value,
-            claim=_claim(exact),
+            schedule=schedule.name,
+            claim=schedule.claim,
             passes=tuple(legal.recorder.records),
             approximations=tuple(legal.recorder.approximations),
             ranges=ranges,
@@ -84,15 +105,16 @@ class SpeckTarget:
         return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
     def _fitted(
-        self, mapped: Mapped, sums: dict[str, LayerSums], known: list[Problem], exact: bool
+        self, mapped: Mapped, sums: dict[str, LayerSums], known: list[Problem]
     ) -> tuple[Mapped, tuple[LayerRange, ...]]:
         """Gates and cores, or every reason why there are none."""
-        problems = [*known, *limit_problems(mapped, self.chip, gated=exact)]
-        gated = gate_network(mapped, sums) if exact else ungated(mapped, sums)
+        has_gates = mapped.engine is Engine.GATED
+        problems = [*known, *limit_problems(mapped, self.chip, has_gates)]
+        gated = gate_network(mapped, sums) if has_gates else ungated(mapped, sums)
         problems += gated.problems
         cores: Mapping[str, int] = {}
         if not any(p.code in ("SNNC-C001", "SNNC-C002", "SNNC-C003") for p in problems):
-            found = place(needs(mapped, gated=exact), self.chip.cores, avoid=UNRELIABLE_CORES)
+            found = place(needs(mapped, has_gates), self.chip.cores, avoid=UNRELIABLE_CORES)
             if isinstance(found, Problem):
                 problems.append(found)
             else:
@@ -107,15 +129,6 @@ class SpeckTarget:
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """Chip configuration and event schedule."""
         return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
-
-
-def _claim(exact: bool) -> str:
-    if exact:
-        return (
-            "spike counts of every neuron equal the unclipped integers of integer.snn, "
-            "while input sums stay in the allowed ranges"
-        )
-    return "none: a free-running chip fires in the order its input arrives and is compared, not claimed"
 
 
 def _notes(integer: Graph, mapped: Mapped) -> tuple[str, ...]:

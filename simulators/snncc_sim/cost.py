@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec, Quantity
-from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import INPUT, Mapped, Piece
 from snncc.simulation import (
     NOTHING,
     Activity,

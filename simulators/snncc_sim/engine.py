@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from snncc.errors import fail
 from snncc.ir.cell import one
-from snncc.mapping.mapped import Engine, Mapped, Piece
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import Mapped, Piece
 from snncc.simulation import Activity, LayerActivity, Progress, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program

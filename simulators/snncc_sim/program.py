@@ -20,8 +20,9 @@ from snncc.errors import fail
 from snncc.ir.cell import Cell, one
 from snncc.ir.const import Integer, each_channel
 from snncc.ir.node import Reset
+from snncc.ir.schedule import Engine
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import INPUT, Connection, Engine, Mapped, Piece
+from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 
 Array = NDArray[Any]
 

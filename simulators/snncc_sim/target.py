@@ -14,12 +14,21 @@ from snncc.analysis.certificate import Certificate
 from snncc.analysis.claims import layer_range, layer_sums
 from snncc.errors import problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
-from snncc.lowering import Lowered, Options
+from snncc.ir.schedule import EXACT, Engine, Release, Schedule
+from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.passes.pipelines import legalise
 from snncc.plugins import Executor
+
+FREE = Schedule(
+    name="free",
+    promises=False,
+    claim="none: a free-running network fires in the order its input arrives and is compared, not claimed",
+    engine=Engine.EVENT,
+    release=Release.FREE,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,11 @@ class SimTarget:
     """
 
     name: str
+
+    @property
+    def schedules(self) -> Mapping[str, Schedule]:
+        """``exact`` and ``free``."""
+        return {s.name: s for s in (EXACT, FREE)}
 
     @cached_property
     def chip(self) -> ChipSpec:
@@ -49,13 +63,12 @@ class SimTarget:
             CapacityError: SNNC-C009 if a sum leaves the 32-bit membrane even on the calibration inputs.
         """
         limits = self.chip.limits
-        legal = legalise(model, calibration, options, self.chip)
-        exact = options.schedule is Schedule.EXACT
+        schedule = offered(self.name, self.schedules, options.schedule)
+        legal = legalise(model, calibration, options, self.chip, schedule)
         mapped, tensors = map_graph(
             legal.spikes,
             target=self.name,
-            schedule=options.schedule,
-            engine=Engine.CLOCKED if exact else Engine.EVENT,
+            schedule=schedule,
             state_bits=limits.state_bits,
         )
         word = 2 ** (limits.state_bits - 1)
@@ -77,8 +90,8 @@ class SimTarget:
         )
         certificate = Certificate(
             target=self.name,
-            schedule=options.schedule.value,
-            claim=_claim(exact),
+            schedule=schedule.name,
+            claim=schedule.claim,
             passes=tuple(legal.recorder.records),
             approximations=tuple(legal.recorder.approximations),
             ranges=tuple(ranges),
@@ -91,12 +104,6 @@ class SimTarget:
     def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
         """A simulated chip has no files of its own: ``mapped.json`` is its program."""
         return {}
-
-
-def _claim(exact: bool) -> str:
-    if exact:
-        return "spike counts of every neuron equal the integer graph's, window by window"
-    return "none: a free-running network fires in the order its input arrives and is compared, not claimed"
 
 
 SIM = SimTarget("sim")

@@ -59,10 +59,10 @@ _TARGET_OPTIONS = (
     click.option("--target", required=True, metavar="NAME", help="The chip; `snncc targets` lists them."),
     click.option(
         "--schedule",
-        type=click.Choice(["exact", "free"]),
         default="exact",
         show_default=True,
-        help="What the spikes promise.",
+        metavar="NAME",
+        help="When neurons fire, and what is promised of it; `snncc targets show` lists a chip's.",
     ),
     click.option("--graded", is_flag=True, help="One event carries a whole count (Loihi 2)."),
     click.option(

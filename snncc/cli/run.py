@@ -137,7 +137,7 @@ def _simulation_document(result: Simulation, where: str, origin: str) -> dict[st
         "artifact": where,
         "data": origin,
         "target": mapped.target,
-        "schedule": mapped.schedule.value,
+        "schedule": mapped.schedule.name,
         "engine": mapped.engine.value,
     }
     return {**head, **result.cost.as_dict()}
@@ -168,7 +168,7 @@ def _print_simulation(result: Simulation, origin: str) -> None:
     for line in cost.not_modelled:
         say(f"  - {line}")
     say()
-    say(f"{mapped.target}, schedule {mapped.schedule.value}, {cost.samples:,} samples of {origin}; a sample:")
+    say(f"{mapped.target}, schedule {mapped.schedule.name}, {cost.samples:,} samples of {origin}; a sample:")
     for name, value in headline(cost):
         say(f"  {name:24} {value}")
 

@@ -11,12 +11,13 @@ from snncc.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
     from snncc.hw.spec import ChipSpec
+    from snncc.plugins import Target
 
 
 @command("targets")
 @click.argument("words", nargs=-1, metavar="[show NAME]")
 def targets(words: tuple[str, ...], as_json: bool) -> int:
-    """List the chips that are installed; ``show NAME``: limits, constants with source and grade, errata."""
+    """List the chips that are installed; ``show NAME``: schedules, limits, constants with their sources."""
     if not words:
         return _list(as_json)
     name = words[1:] if words[0] == "show" else words
@@ -24,11 +25,12 @@ def targets(words: tuple[str, ...], as_json: bool) -> int:
         raise click.UsageError("takes nothing, or: show NAME")
     from snncc.plugins import find_target
 
-    chip = find_target(name[0]).chip
+    target = find_target(name[0])
     if as_json:
-        print_json(chip.model_dump(mode="json"))
+        claims = {name: schedule.claim for name, schedule in target.schedules.items()}
+        print_json(target.chip.model_dump(mode="json") | {"schedules": claims})
     else:
-        _show(chip)
+        _show(target)
     return 0
 
 
@@ -64,15 +66,22 @@ def _summary(chip: ChipSpec, names: list[str]) -> dict[str, Any]:
     return {"name": chip.name, "aliases": aliases, "cores": cores, "description": chip.description}
 
 
-def _show(chip: ChipSpec) -> None:
+def _show(target: Target) -> None:
     from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table, mesh_table
 
+    chip = target.chip
     say(f"{chip.name}: {chip.description}")
     for table in (core_table(chip), mesh_table(chip), limit_table(chip), chip_constant_table(chip)):
         if table.rows:
             print_table(table)
+    schedules = tuple(f"{name}: {schedule.claim}" for name, schedule in target.schedules.items())
     references = tuple(f"[{short}] {long}" for short, long in chip.references)
-    sections = (("Sources", references), ("Errata", errata(chip)), ("Not modelled", chip.not_modelled))
+    sections = (
+        ("Schedules, and what each claims", schedules),
+        ("Sources", references),
+        ("Errata", errata(chip)),
+        ("Not modelled", chip.not_modelled),
+    )
     for title, lines in sections:
         if lines:
             say(f"{title}:")

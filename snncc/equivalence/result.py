@@ -63,7 +63,7 @@ class Excursion(_Model):
 
 
 class OtherOrder(_Model):
-    """The same events in another order (free schedule)."""
+    """The same events in another order (where a neuron fires as soon as it can)."""
 
     seed: int
     layers: tuple[LayerMatch, ...]
@@ -93,7 +93,8 @@ class Verification(_Model):
     """Integers against exported spikes.
 
     Attributes:
-        equivalent: every compared value equal and no excursion; never true for a free schedule.
+        equivalent: every compared value equal and no excursion, under a schedule that promises it.
+        schedule: its name; ``promises``: whether it claims that counts equal the integers.
         pair: the two executors that were compared.
         order: order in which input events were played.
         agreement: share of samples in which spikes and integers decide alike.
@@ -104,7 +105,8 @@ class Verification(_Model):
     """
 
     equivalent: bool
-    schedule: Literal["exact", "free"]
+    schedule: str
+    promises: bool
     target: str
     pair: tuple[str, str]
     samples: int

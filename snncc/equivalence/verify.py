@@ -21,7 +21,7 @@ from snncc.equivalence.result import (
 from snncc.errors import fail
 from snncc.ir.batches import CHUNK, accuracy, decisions, in_chunks
 from snncc.ir.interp import Run
-from snncc.mapping.mapped import Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.simulation import Activity
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def verify_artifact(
         host: spikes of the host's part, from which both sides start.
         executor: name of what executed ``mapped.json``.
         spikes: its activity on ``data``.
-        other_order: the same with shuffled input events, for a free schedule.
+        other_order: the same with shuffled input events, where their order matters.
     """
     mapped, graph = artifact.mapped, artifact.integer_graph
     integer = in_chunks(graph, data.x, host=host)
@@ -59,11 +59,12 @@ def verify_artifact(
     layers = tuple(_match(mapped, integer, spikes))
     excursions = tuple(_excursions(spikes))
     _keep_the_proof(artifact, excursions)
-    exact = mapped.schedule is Schedule.EXACT
+    promises = mapped.schedule.promises
     equal = all(layer.mismatches == 0 for layer in layers)
     return Verification(
-        equivalent=exact and equal and not excursions,
-        schedule=mapped.schedule.value,
+        equivalent=promises and equal and not excursions,
+        schedule=mapped.schedule.name,
+        promises=promises,
         target=mapped.target,
         pair=("snncc.ir.interp on integer.snn", f"{executor} ({mapped.engine.value}) on mapped.json"),
         samples=len(data),
@@ -76,10 +77,10 @@ def verify_artifact(
         agreement=float((decisions(graph, integer.result) == decisions(graph, spikes.result)).mean()),
         first_divergence=None if equal else _first(mapped, integer, spikes),
         excursions=excursions,
-        proven=exact and artifact.certificate.proven,
+        proven=promises and artifact.certificate.proven,
         order=mapped.order,
         not_compared=artifact.host_names,
-        bounds=() if exact else tuple(_bounds(artifact, data, spikes)),
+        bounds=() if promises else tuple(_bounds(artifact, data, spikes)),
         shuffled=None if other_order is None else _shuffled(artifact, data, integer, other_order),
     )
 

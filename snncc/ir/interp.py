@@ -22,8 +22,9 @@ from snncc.ir.free import run_free
 from snncc.ir.graph import Graph, HostRegion
 from snncc.ir.membrane import Membrane, neuron_step
 from snncc.ir.neurons import Delay, IntegerNeuron, Neuron, WindowNeuron
-from snncc.ir.node import Decode, Node, OverTime, Release
+from snncc.ir.node import Decode, Node, OverTime
 from snncc.ir.ports import Input, Output
+from snncc.ir.schedule import Release
 from snncc.ir.types import Current, Family
 from snncc.ir.windows import run_windows
 

@@ -12,13 +12,13 @@ from snncc.ir.node import (
     INTEGER_ONLY,
     SPIKE_ONLY,
     Node,
-    Release,
     Reset,
     Rounding,
     SynapseOrder,
     only,
     want,
 )
+from snncc.ir.schedule import Release
 from snncc.ir.types import Current, Spikes, ValueType
 
 

@@ -66,14 +66,6 @@ class OverTime(StrEnum):
     MEAN = "mean"
 
 
-class Release(StrEnum):
-    """When a neuron of a spike graph may fire."""
-
-    WINDOW = "window"  # after the window of its inputs has ended (schedule `exact`)
-    FREE = "free"  # whenever its membrane reaches the threshold (schedule `free`, event-driven chips)
-    STREAM = "stream"  # in every micro-step, on what arrived until then (schedule `free`, clocked chips)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One operation.

@@ -15,7 +15,6 @@ from snncc.ir.node import (
     Node,
     OverTime,
     Pair,
-    Release,
     Reset,
     Rounding,
     SynapseOrder,
@@ -23,6 +22,7 @@ from snncc.ir.node import (
 )
 from snncc.ir.pools import AvgPool2d, MaxPool2d, Mean, Sum, SumPool2d, Upsample
 from snncc.ir.ports import Input, Output
+from snncc.ir.schedule import Release
 from snncc.ir.synapses import Conv2d, ConvTranspose2d, Linear, MatMul, window_count
 from snncc.ir.views import Concat, Pad, Permute, Reshape, Slice
 

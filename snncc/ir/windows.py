@@ -14,8 +14,9 @@ from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import Delay, Encode, WindowNeuron
-from snncc.ir.node import Node, Release
+from snncc.ir.node import Node
 from snncc.ir.ports import Output
+from snncc.ir.schedule import Release
 
 Array = NDArray[Any]
 

@@ -28,9 +28,10 @@ from snncc.ir import (
 )
 from snncc.ir.interp import evaluate
 from snncc.ir.node import Trait
+from snncc.ir.schedule import Schedule
 from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3
-from snncc.mapping.mapped import INPUT, Connection, Engine, InputPort, Mapped, OutputPort, Piece, Schedule
+from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece
 
 Array = NDArray[Any]
 
@@ -56,7 +57,6 @@ def map_graph(
     *,
     target: str,
     schedule: Schedule,
-    engine: Engine,
     state_bits: int,
     poolings: tuple[int, ...] = (),
 ) -> tuple[Mapped, dict[str, Array]]:
@@ -66,7 +66,6 @@ def map_graph(
         graph: spike graph.
         target: name of the chip.
         schedule: recorded in the result.
-        engine: recorded in the result.
         state_bits: width of the chip's membranes.
         poolings: pooling sizes that the chip's routes can apply; empty for any. Another pooling in
             front of a linear layer is absorbed into its weights.
@@ -89,7 +88,6 @@ def map_graph(
     mapped = Mapped(
         target=target,
         schedule=schedule,
-        engine=engine,
         steps=graph.steps,
         micro_steps=graph.micro_steps,
         input=_input_port(graph),

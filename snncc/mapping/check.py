@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.const import Const
+from snncc.ir.schedule import Engine
 from snncc.mapping.check_tiles import tile_violations
-from snncc.mapping.mapped import INPUT, Engine, Mapped, Piece
+from snncc.mapping.mapped import INPUT, Mapped, Piece
 
 
 def check_mapped(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSpec) -> None:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from snncc.ir.cell import Cell
 from snncc.ir.nodes import Decode, OverTime
+from snncc.ir.schedule import Engine, Schedule
 from snncc.mapping.address import VSC, Pair, Shape3
 
 INPUT = "input"  # the name by which connections refer to the network's input events
-
-
-class Schedule(StrEnum):
-    """What the exported network promises (DESIGN §5.3)."""
-
-    EXACT = "exact"
-    FREE = "free"
-
-
-class Engine(StrEnum):
-    """How the pieces run."""
-
-    CLOCKED = "clocked"  # windows of micro-steps, a barrier after each
-    GATED = "gated"  # event-driven; a layer integrates, then control events release it
-    EVENT = "event"  # event-driven, free-running
 
 
 class _Model(BaseModel):
@@ -171,7 +156,6 @@ class Mapped(_Model):
     version: Literal[1] = 1
     target: str
     schedule: Schedule
-    engine: Engine
     steps: int
     micro_steps: int
     input: InputPort
@@ -179,3 +163,8 @@ class Mapped(_Model):
     output: OutputPort
     tiles: tuple[Tile, ...] = ()
     order: str = "micro-step, y, x, channel"
+
+    @property
+    def engine(self) -> Engine:
+        """How the pieces run."""
+        return self.schedule.engine

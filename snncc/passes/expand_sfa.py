@@ -25,14 +25,13 @@ from snncc.ir import (
     Linear,
     Node,
     Output,
-    Release,
     Spikes,
     ValueType,
     WindowNeuron,
 )
 from snncc.ir.const import number_array
 from snncc.ir.node import Trait
-from snncc.mapping.mapped import Schedule
+from snncc.ir.schedule import EXACT, Schedule
 from snncc.passes.base import Semantics, describe
 
 
@@ -40,56 +39,44 @@ from snncc.passes.base import Semantics, describe
 class ExpandSFA:
     """Makes the schedule of an integer graph explicit, one spike at most a micro-step (DESIGN §5).
 
-    ``exact``: the window of neuron depth l starts at micro-step l·P, where P is one more than
-    the largest count of any train; spikes that skip layers are delayed, so that everything a
-    window sums has arrived before the neuron may fire. Counts equal the integers bit for bit.
+    With windows, that of neuron depth l starts at micro-step l·P, P micro-steps a timestep; spikes
+    that skip layers are delayed, so that everything a window sums has arrived before the neuron may
+    fire. Counts equal the integers bit for bit.
 
-    ``free``: no windows and no delays; a neuron fires as soon as it can. Never equivalent in
-    general, hence the pass as a whole preserves only under ``exact``.
+    Without windows there are no delays; a neuron fires as soon as it can. Never equivalent in
+    general, hence the pass preserves only what the schedule promises.
 
     Attributes:
-        schedule: which.
-        capped: whether the chip holds a neuron back after its largest count (``free``).
-        clocked: whether ``free`` runs in micro-steps of a clocked chip, in place of event by event.
-        graded: whether a count travels as one event that carries it; P is then 2 (Loihi 2). What a
-            relay sends always does.
-        native: whether a network of single spikes updates every neuron in every micro-step (P = 1),
-            as chips do whose neurons integrate and fire in one step.
+        schedule: which. What a relay sends is one graded event under every schedule.
+        capped: whether the chip holds a neuron back after its largest count (without windows).
     """
 
     name: ClassVar[str] = "expand-sfa"
-    schedule: Schedule = Schedule.EXACT
+    schedule: Schedule = EXACT
     capped: bool = True
-    clocked: bool = False
-    graded: bool = False
-    native: bool = False
 
     @property
     def preserves(self) -> Semantics:
-        """EXACT under the exact schedule."""
-        return Semantics.EXACT if self.schedule is Schedule.EXACT else Semantics.APPROXIMATE
+        """EXACT under a schedule that promises it."""
+        return Semantics.EXACT if self.schedule.promises else Semantics.APPROXIMATE
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        if self.schedule is Schedule.FREE and graph.steps > 1:
+        name = self.schedule.name
+        if not self.schedule.has_windows and graph.steps > 1:
             raise fail(
                 "SNNC-M012",
                 graph.name,
-                "the free schedule has no windows that could separate timesteps",
+                f"the {name} schedule has no windows that could separate timesteps",
                 got=f"{graph.steps} timesteps",
                 limit="1",
                 hint="--schedule exact on a clocked target",
             )
         relays = [n for n in graph.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
-        if self.schedule is Schedule.FREE and relays:
-            raise fail("SNNC-M012", describe(relays[0]), "a relay waits for its window, which `free` has not")
-        return _Expansion(graph, self, self._period(graph)).run()
-
-    def _period(self, graph: Graph) -> int:
-        most = largest_train(graph)
-        if self.native and most == 1 and self.schedule is Schedule.EXACT:
-            return 1
-        return 2 if self.graded else most + 1
+        if not self.schedule.has_windows and relays:
+            what = f"a relay waits for its window, which `{name}` has not"
+            raise fail("SNNC-M012", describe(relays[0]), what)
+        return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
 
 
 def largest_train(graph: Graph) -> int:
@@ -104,7 +91,7 @@ class _Expansion:
     def __init__(self, graph: Graph, options: ExpandSFA, period: int) -> None:
         self.graph = graph
         self.options = options
-        self.exact = options.schedule is Schedule.EXACT
+        self.schedule = options.schedule
         self.period = period
         self.nodes: list[Node] = []
         self.types: dict[str, ValueType] = {}
@@ -126,7 +113,7 @@ class _Expansion:
         for name, layer in self.graph.layers.items():
             for weighted in layer.weighted:
                 other = depth.get(f"->{weighted.name}", depth[name])
-                if other != depth[name] and self.exact:
+                if other != depth[name] and self.schedule.has_windows:
                     raise fail(
                         "SNNC-M012",
                         describe(weighted),
@@ -161,19 +148,9 @@ class _Expansion:
 
     def _encode(self, node: Node) -> None:
         name = f"{node.name}.spikes"
-        self._keep(Encode(name=name, inputs=(node.name,), source=node.source, graded=self.options.graded), 0)
+        graded = self.schedule.graded
+        self._keep(Encode(name=name, inputs=(node.name,), source=node.source, graded=graded), 0)
         self.names[node.name] = name
-
-    def _phase(self, depth: int) -> int:
-        """First micro-step in which a neuron of this depth acts."""
-        if self.exact:
-            return depth * self.period
-        return depth if self.options.clocked else 0
-
-    def _release(self) -> Release:
-        if self.exact:
-            return Release.WINDOW
-        return Release.STREAM if self.options.clocked else Release.FREE
 
     def _keep(self, node: Node, depth: int | None) -> None:
         self.nodes.append(node)
@@ -186,7 +163,7 @@ class _Expansion:
         """``value`` as if it came from neuron depth ``level``: delayed by whole windows."""
         missing = (level - self.depth[value]) * self.period
         name = self.names[value]
-        if missing == 0 or not self.exact:
+        if missing == 0 or not self.schedule.has_windows:
             return name
         delayed = f"{name}.delay{missing}"
         if delayed not in self.names:
@@ -209,9 +186,9 @@ class _Expansion:
             inputs=(self.names[node.inputs[0]],),
             source=node.source,
             cell=replace(node.cell, bias=_total_bias(self.graph, node)),
-            graded=(self.options.graded or node.cell.signed) and not node.is_readout,
-            phase=self._phase(self.target[node.name]),
-            release=self._release(),
+            graded=(self.schedule.graded or node.cell.signed) and not node.is_readout,
+            phase=self.schedule.phase(self.target[node.name], self.period),
+            release=self.schedule.release,
             capped=self.options.capped,
         )
 

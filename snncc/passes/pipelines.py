@@ -16,9 +16,9 @@ from snncc.ir.batches import accuracy, decisions, in_chunks
 from snncc.ir.graph import Graph
 from snncc.ir.interp import Run
 from snncc.ir.nodes import Decode
+from snncc.ir.schedule import Schedule
 from snncc.ir.types import Family, Spikes
 from snncc.lowering import Options
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
 from snncc.passes.bound_counts import BoundCounts
@@ -106,20 +106,18 @@ def legalise(
     calibration: Array,
     options: Options,
     chip: ChipSpec,
+    schedule: Schedule,
     own: tuple[Pass, ...] = (),
-    expand: ExpandSFA | None = None,
     words: Words | None = None,
 ) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under the chosen schedule.
 
-    ``own`` and ``words`` as in :func:`to_integers`; ``expand`` where the chip's schedule is not
-    the default one.
+    ``own`` and ``words`` as in :func:`to_integers`.
 
     Raises:
         ModelError: where a pass finds no exact lowering.
     """
-    if expand is None:
-        expand = ExpandSFA(schedule=options.schedule, capped=chip.abilities.clips_counts)
+    expand = ExpandSFA(schedule, capped=chip.abilities.clips_counts)
     recorder = Recorder(calibration, model.labels, options.verify_each)
     shortcuts = _shortcuts(model.graph, calibration, chip, words, expand)
     relay = shortcuts is not None and shortcuts.relayed
@@ -131,7 +129,7 @@ def _shortcuts(
     graph: Graph, calibration: Array, chip: ChipSpec, words: Words | None, expand: ExpandSFA
 ) -> Shortcuts | None:
     """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
-    if not chip.abilities.graded_events or expand.schedule is Schedule.FREE or not shared_sums(graph):
+    if not chip.abilities.graded_events or not expand.schedule.has_windows or not shared_sums(graph):
         return None
     try:
         shared = Pipeline(_quantized(calibration, chip, words, copies=False)).run(graph)

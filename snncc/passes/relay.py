@@ -175,7 +175,8 @@ def compare_shortcuts(
     values = in_chunks(graph, calibration, (*sorted(sources), *shared)).values
     values |= {_relay_name(name): values[name] for name in shared}
     distributed, relayed = Distribute().run(graph), Relay().run(graph)
-    before, copied, passed = (_operations(g, values, expand.graded) for g in (graph, distributed, relayed))
+    graded = expand.schedule.graded
+    before, copied, passed = (_operations(g, values, graded) for g in (graph, distributed, relayed))
     samples = max(1, len(calibration))
     added = sum(graph.elements(name) for name in shared)
     return Shortcuts(

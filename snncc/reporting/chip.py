@@ -86,7 +86,7 @@ def use_table(mapped: Mapped, chip: ChipSpec, found: Utilisation | None) -> Tabl
         return _utilisation_table(mapped, found)
     rows = tuple(map(_use_row, uses(mapped, chip)))
     heads = columns("layer", "module", "shape", "#core", "#kernel words", "#used", "#neuron words", "#used ")
-    return Table(f"Layers on {chip.name}, schedule {mapped.schedule.value}", heads, rows)
+    return Table(f"Layers on {chip.name}, schedule {mapped.schedule.name}", heads, rows)
 
 
 def _utilisation_table(mapped: Mapped, found: Utilisation) -> Table:
@@ -98,7 +98,7 @@ def _utilisation_table(mapped: Mapped, found: Utilisation) -> Table:
     resources = (f"#{found.headings[r]}" for r in found.limits)
     heads = columns("layer", "module", "largest tile", *resources, "#Cores")
     used = f"{count(found.cores)} of {count(found.cores_available)} cores, {plural(found.chips, 'chip')}"
-    return Table(f"Layers on {mapped.target}, schedule {mapped.schedule.value}: {used}", heads, rows)
+    return Table(f"Layers on {mapped.target}, schedule {mapped.schedule.name}: {used}", heads, rows)
 
 
 def _use_row(use: Use) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def simulation_html(result: Simulation) -> str:
         *(costs.energy_table(e) for e in cost.energy),
         costs.latency_table(cost),
     )
-    headline = f"{mapped.target}, schedule {mapped.schedule.value}, {plural(cost.samples, 'sample')}"
+    headline = f"{mapped.target}, schedule {mapped.schedule.name}, {plural(cost.samples, 'sample')}"
     return _html(headline, (f"not modelled: {text}" for text in cost.not_modelled), shown)
 
 

@@ -1,4 +1,4 @@
-"""The verdict in plain words. A free schedule never gets a word that claims more than was measured."""
+"""The verdict in plain words. Without a promise no word claims more than was measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _headline(result: Verification) -> str:
     if result.equivalent:
         layers = plural(len(result.layers), "layer")
         return f"Equivalent on {samples}: all {count(compared)} compared values of all {layers} agree."
-    if wrong or result.schedule == "free":
+    if wrong or not result.promises:
         differ = f"{count(wrong)} of {count(compared)} compared values differ ({ratio(wrong, compared)})"
         return f"Not equivalent: {differ} on {samples}."
     layers = plural(len(result.excursions), "layer")
@@ -54,9 +54,9 @@ def _details(result: Verification, origin: str) -> list[str]:
             "These inputs chose the weight scales and ranges, so they say nothing about unseen data; "
             "give --data with held-back inputs."
         )
-    if result.schedule == "free":
+    if not result.promises:
         details.append(
-            "The free schedule promises no agreement with the trained integers; "
+            f"The {result.schedule} schedule promises no agreement with the trained integers; "
             "mismatch and accuracy are measured."
         )
         if result.shuffled is not None:
@@ -93,10 +93,10 @@ def verification_problems(result: Verification, where: str) -> list[Problem]:
     found = []
     compared = sum(layer.compared for layer in result.layers)
     wrong = sum(layer.mismatches for layer in result.layers)
-    if wrong or (result.schedule == "free"):
+    if wrong or not result.promises:
         hint = (
-            "compiling without `--schedule free`"
-            if result.schedule == "free"
+            f"compiling without `--schedule {result.schedule}`"
+            if not result.promises
             else "`snncc verify --json` for the first divergence, and report it"
         )
         got = f"{count(wrong)} of {count(compared)} values different"

@@ -199,11 +199,13 @@ def test_targets_show_of_a_mesh_gives_the_limits_of_a_core_with_sources(run: Run
 def test_targets_show_speaks_json(run_json: RunJson) -> None:
     code, chip = run_json("targets", "show", "speck")
     assert (code, chip["name"], len(chip["cores"])) == (0, "speck2f", 9)
+    assert list(chip["schedules"]) == ["exact", "free"]
     assert set(chip["costs"]["synop_energy_pj"]) == {"value", "low", "high", "source", "grade"}
 
 
 def test_targets_show_of_the_ideal_chip_says_unknown(run: Run) -> None:
     text = run("targets", "show", "sim").stdout
+    assert "  - exact: spike counts of every neuron equal the integer graph's, window by window\n" in text
     assert "unknown" in text
     assert "never counted as zero silently" in text
 

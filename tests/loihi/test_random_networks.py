@@ -12,7 +12,6 @@ from snncc.ir import Graph
 from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc.plugins import Target
 from snncc.simulation import Activity
@@ -81,7 +80,7 @@ def test_leaky_neurons_step_by_step(graph: Graph, seed: int, target: Target) -> 
 @given(sfa_graphs(), st.integers(0, 2**16))
 def test_free_is_the_streaming_spike_graph(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 4, seed)
-    lowered = lowered_for(LOIHI2, graph, x, schedule=Schedule.FREE)
+    lowered = lowered_for(LOIHI2, graph, x, schedule="free")
     agree(lowered, x, integers=False)
 
 

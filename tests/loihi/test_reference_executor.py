@@ -18,7 +18,6 @@ from snncc.data import Dataset
 from snncc.errors import CapacityError, ToolError
 from snncc.ir import Graph, Linear, Reshape
 from snncc.lowering import Lowered, Options
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc_loihi.reference import run_reference
 from snncc_loihi.target import LOIHI1, LOIHI2
@@ -76,7 +75,7 @@ def test_relays_and_delayed_skips(tmp_path: Path, graph: Graph, seed: int) -> No
 @given(sfa_graphs(), st.integers(0, 2**16))
 def test_streams(tmp_path: Path, graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 3, seed)
-    agree(LOIHI2.lower(Model(graph), x, Options(schedule=Schedule.FREE)), LOIHI2, x, tmp_path)
+    agree(LOIHI2.lower(Model(graph), x, Options("free")), LOIHI2, x, tmp_path)
 
 
 def artifact(folder: Path) -> tuple[Path, Dataset]:

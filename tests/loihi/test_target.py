@@ -15,7 +15,6 @@ from snncc.data import Dataset
 from snncc.errors import CapacityError, UsageError
 from snncc.ir import Graph
 from snncc.lowering import Options
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc_loihi.partition import partition, utilisation
 from snncc_loihi.target import LOIHI1, LOIHI2
@@ -76,7 +75,7 @@ def test_graded_needs_a_chip_that_has_it_and_the_exact_schedule(tmp_path: Path) 
         "[SNNC-U005] --graded: the chip's events carry no counts, got speck2f. Try loihi2."
     )
     with pytest.raises(UsageError) as caught:
-        LOIHI2.lower(Model(GRAPH), X, Options(schedule=Schedule.FREE, graded=True))
+        LOIHI2.lower(Model(GRAPH), X, Options("free", graded=True))
     assert str(caught.value) == (
         "[SNNC-U005] --graded: goes with the exact schedule only, got --schedule free."
     )
@@ -96,7 +95,7 @@ def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
     assert [p["name"] for p in program["populations"]] == [p.name for p in artifact.mapped.pieces]
     with pytest.raises(UsageError) as caught:
         api.verify(artifact, Dataset(X), executor="brian")
-    assert str(caught.value) == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava."
+    assert str(caught.value) == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava, reference."
 
 
 def test_the_page_names_each_layers_cores_and_what_each_range_is_of(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from snncc.ir import Graph
 from snncc.ir.batches import in_chunks
 from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Schedule
 from snncc.model import Model
 from snncc.plugins import Target
 from snncc.simulation import Activity
@@ -198,7 +197,7 @@ def test_campaign(graph: Graph, seed: int, target: Target) -> None:
 def test_free_counts_stay_within_their_bounds_in_every_order(graph: Graph, seed: int, target: Target) -> None:
     x = random_inputs(graph, 3, seed)
     try:
-        lowered = target.lower(Model(graph), x, Options(Schedule.FREE))
+        lowered = target.lower(Model(graph), x, Options("free"))
     except CapacityError:
         return
     bounds = free_bounds(lowered.integer_graph, x, capped=lowered.mapped.pieces[0].capped)
@@ -221,15 +220,14 @@ def test_free_schedule_is_the_reference_event_order(graph: Graph, seed: int, tar
     """
     x = random_inputs(graph, 1, seed)
     try:
-        lowered = target.lower(Model(graph), x, Options(Schedule.FREE))
+        lowered = target.lower(Model(graph), x, Options("free"))
     except CapacityError:
         return
     kernels = {c.address.kernel for p in lowered.mapped.pieces for c in p.connections}
     logical, _ = map_graph(
         lowered.spike_graph,
         target="",
-        schedule=Schedule.FREE,
-        engine=Engine.EVENT,
+        schedule=lowered.mapped.schedule,
         state_bits=32,
         poolings=target.chip.limits.poolings,
     )

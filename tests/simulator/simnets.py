@@ -27,19 +27,10 @@ from snncc.ir.nodes import (
     WindowNeuron,
     window_count,
 )
+from snncc.ir.schedule import Engine, Schedule
 from snncc.ir.types import Family
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import (
-    INPUT,
-    Connection,
-    Engine,
-    Gate,
-    InputPort,
-    Mapped,
-    OutputPort,
-    Piece,
-    Schedule,
-)
+from snncc.mapping.mapped import INPUT, Connection, Gate, InputPort, Mapped, OutputPort, Piece
 
 
 @dataclass(frozen=True)
@@ -104,7 +95,7 @@ class Net:
         if len(currents) > 1:
             drive = self._value(Add(name=f"{name}_add", inputs=tuple(currents)))
         cell, fields = split({"threshold": 20, "max_spikes": 0, **neuron})
-        release = Release.WINDOW if self.engine is Engine.CLOCKED else Release.FREE
+        release = schedule(self.engine).release
         timing = {k: v for k, v in fields.items() if k not in ("state_bits", "gate", "core")}
         self._value(WindowNeuron(name=name, inputs=(drive,), release=release, cell=cell, **timing))
         self.tensors |= {c.digest: c.array for c in cell.constants()}
@@ -189,8 +180,7 @@ class Net:
         decode, over = self._decode()
         return Mapped(
             target="sim",
-            schedule=Schedule.FREE if self.engine is Engine.EVENT else Schedule.EXACT,
-            engine=self.engine,
+            schedule=schedule(self.engine),
             steps=self.steps,
             micro_steps=self.period,
             input=InputPort(shape=self.shape, levels=self.levels),
@@ -208,6 +198,18 @@ class Net:
         """Random input counts [N, T, C, H, W]."""
         shape = (samples, self.steps, *self.shape)
         return self.rng.integers(0, self.levels + 1, shape) * (self.rng.random(shape) < density)
+
+
+def schedule(engine: Engine) -> Schedule:
+    """Windows, or what an event-driven network does by itself."""
+    exact = engine is not Engine.EVENT
+    return Schedule(
+        name="exact" if exact else "free",
+        promises=exact,
+        claim="",
+        engine=engine,
+        release=Release.WINDOW if exact else Release.FREE,
+    )
 
 
 def conv_chain(engine: Engine, seed: int = 0, **net: Any) -> Net:
@@ -238,7 +240,7 @@ def gate_pieces(mapped: Mapped, low: int, high: int) -> Mapped:
             rounds=rounds,
         )
         pieces.append(piece.model_copy(update={"gate": gate, "admitted": (low, high)}))
-    return mapped.model_copy(update={"pieces": tuple(pieces), "engine": Engine.GATED})
+    return mapped.model_copy(update={"pieces": tuple(pieces), "schedule": schedule(Engine.GATED)})
 
 
 def recolour(piece: Piece, **update: Any) -> Piece:

@@ -9,7 +9,8 @@ import pytest
 
 from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 from snncc.errors import DataError, InternalError
-from snncc.mapping.mapped import INPUT, Engine, Mapped
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import INPUT, Mapped
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR, engine
 

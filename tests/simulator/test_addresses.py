@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.simnets import Net, Way
+from snncc.ir.schedule import Engine
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import Engine
 from snncc_sim import SIMULATOR
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from simulator.simnets import conv_chain, gate_pieces, recolour
 from snncc.hw.spec import Abilities, ChipSpec, CoreSpec, Costs, Limits, Quantity
-from snncc.mapping.mapped import Engine, Mapped
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import Mapped
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR, cost
 from snncc_sim.models import MODELS

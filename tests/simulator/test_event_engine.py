@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from simulator.simnets import Net, Way, conv_chain
 from snncc.errors import CapacityError
 from snncc.ir import interp
-from snncc.mapping.mapped import INPUT, Engine
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import INPUT
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR, engine
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from simulator.simnets import Net, Way, conv_chain, gate_pieces, recolour
 from snncc.errors import CapacityError, InternalError
 from snncc.ir.const import each_channel
-from snncc.mapping.mapped import INPUT, Engine, Mapped
+from snncc.ir.schedule import Engine
+from snncc.mapping.mapped import INPUT, Mapped
 from snncc_sim import SIMULATOR
 
 BOUND = 6000

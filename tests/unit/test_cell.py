@@ -30,9 +30,10 @@ from snncc.ir import (
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.nodes import Reset
+from snncc.ir.schedule import EXACT
 from snncc.lowering import Options
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc_loihi.target import LOIHI2
@@ -143,7 +144,7 @@ def test_windows_count_what_the_update_counts(values: dict[str, Any], seed: int)
 
 
 def mapped_of(graph: Graph) -> tuple[Mapped, dict[str, Any]]:
-    return map_graph(graph, target="sim", schedule=Schedule.EXACT, engine=Engine.CLOCKED, state_bits=32)
+    return map_graph(graph, target="sim", schedule=EXACT, state_bits=32)
 
 
 def test_a_mapped_cell_comes_back_from_json_with_its_arrays() -> None:

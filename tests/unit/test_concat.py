@@ -13,7 +13,6 @@ from snncc import api
 from snncc.ir import AvgPool2d, Concat, Graph, Linear, Neuron, Node, Output, OverTime, Reshape, Slice
 from snncc.ir.interp import run
 from snncc.lowering import Options
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc_loihi.target import LOIHI2
 from snncc_sim import SIMULATOR
@@ -71,7 +70,7 @@ def test_every_source_keeps_its_weights_and_its_delay(
 def test_free_events_find_their_part_too() -> None:
     graph = dense_block()
     x = random_inputs(graph, 2, 3)
-    lowered = SIM.lower(Model(graph), x, Options(schedule=Schedule.FREE))
+    lowered = SIM.lower(Model(graph), x, Options("free"))
     got = SIMULATOR.execute(lowered.mapped, lowered.tensors, x)
     want = run(lowered.spike_graph, x).values
     for name in ("n1", "n2"):

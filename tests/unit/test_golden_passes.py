@@ -23,7 +23,6 @@ from snncc.ir import (
     Scale,
     to_text,
 )
-from snncc.mapping.mapped import Schedule
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import to_integers
 from snncc_speck import SPECK2F
@@ -79,7 +78,7 @@ def test_free_schedule_prints_what_it_printed(golden: Callable[[str, str], None]
     graph = network()
     for one in (
         *to_integers(CALIBRATION, CLIPPING),
-        ExpandSFA(schedule=Schedule.FREE, capped=False),
+        ExpandSFA(SPECK2F.schedules["free"], capped=False),
     ):
         graph = one.run(graph)
     golden("free.snn", to_text(graph))

@@ -33,9 +33,10 @@ from snncc.ir import (
 )
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
+from snncc.ir.schedule import EXACT, Engine, Rhythm
 from snncc.lowering import Options
 from snncc.mapping.check import violations
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.expand_sfa import ExpandSFA
@@ -86,7 +87,7 @@ INPUTS = np.array([[[[[3, 0, 1], [0, 2, 0], [1, 1, 3], [0, 0, 0]]]]])
 def test_the_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     relayed = BoundCounts().run(Relay().run(integer_blocks()))
     golden("relay.snn", to_text(relayed))
-    golden("relay-spikes.snn", to_text(ExpandSFA(clocked=True).run(relayed)))
+    golden("relay-spikes.snn", to_text(ExpandSFA().run(relayed)))
 
 
 def test_it_relays_the_sums_that_several_read() -> None:
@@ -154,7 +155,7 @@ def test_costs_by_hand() -> None:
     assert found.distribute == ShortcutCost(copies, 0, 4 * 4, 2 * 4)
     passed = 2 * int((counts["stem"] != 0).sum()) + 2 * int((counts["x1"] != 0).sum())
     assert found.relay == ShortcutCost(passed, 2 * 24, 6 * 4, 4)
-    assert compare_shortcuts(graph, INPUTS, ExpandSFA(graded=True)) != found
+    assert compare_shortcuts(graph, INPUTS, ExpandSFA(replace(EXACT, rhythm=Rhythm.COUNTS, graded=True))) != found
 
 
 def cost(operations: int, neurons: int, wait: int = 5) -> ShortcutCost:
@@ -197,7 +198,7 @@ def test_loihi2_prints_both_costs_and_takes_the_cheaper() -> None:
     )
     assert [p.name for p in lowered.mapped.pieces if p.cell.signed] == ["stem.relay", "x0.relay", "x1.relay"]
     assert "relay" in [p.spec for p in lowered.certificate.passes]
-    free = LOIHI2.lower(Model(graph), x, Options(schedule=Schedule.FREE))
+    free = LOIHI2.lower(Model(graph), x, Options("free"))
     ideal = SIM.lower(Model(graph), x, Options())
     assert not any(p.cell.signed for low in (free, ideal) for p in low.mapped.pieces)
 
@@ -365,7 +366,7 @@ def test_signed_neurons_reset_by_subtraction() -> None:
 
 def test_the_free_schedule_has_no_relays() -> None:
     with pytest.raises(ModelError) as caught:
-        ExpandSFA(schedule=Schedule.FREE).run(Relay().run(integer_blocks()))
+        ExpandSFA(SIM.schedules["free"]).run(Relay().run(integer_blocks()))
     assert str(caught.value) == (
         "[SNNC-M012] %stem.relay (stem): a relay waits for its window, which `free` has not."
     )
@@ -380,7 +381,7 @@ def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     def broken(chip: Any = LOIHI2.chip, engine: Engine = Engine.CLOCKED, **update: Any) -> list[str]:
         pieces = list(mapped.pieces)
         pieces[at] = renumbered(pieces[at], **update)
-        changed = mapped.model_copy(update={"pieces": tuple(pieces), "engine": engine})
+        changed = mapped.model_copy(update={"pieces": tuple(pieces), "schedule": replace(mapped.schedule, engine=engine)})
         return [str(p) for p in violations(changed, tensors, chip)]
 
     where = "mapping of stem.relay"

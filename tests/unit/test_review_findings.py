@@ -36,7 +36,6 @@ from snncc.ir import (
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.lowering import Options
-from snncc.mapping.mapped import Schedule
 from snncc.model import Model
 from snncc.passes import fold_conv_bn
 from snncc.store import read_artifact, write_artifact
@@ -45,7 +44,7 @@ from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 
 
-def made(graph: Graph, out: Path, x: Any, schedule: Schedule = Schedule.EXACT, target: Any = SPECK2F) -> Any:
+def made(graph: Graph, out: Path, x: Any, schedule: str = "exact", target: Any = SPECK2F) -> Any:
     model = Model(graph, calibration=x)
     lowered = target.lower(model, x, Options(schedule))
     return write_artifact(out, model, lowered, target.emit(lowered), force=False)
@@ -305,7 +304,7 @@ def test_labels_must_be_classes_of_the_network() -> None:
 
 
 def test_a_free_certificate_speaks_of_no_gate() -> None:
-    lowered = SPECK2F.lower(Model(small()), counts(4, 2, 6, 4), Options(Schedule.FREE))
+    lowered = SPECK2F.lower(Model(small()), counts(4, 2, 6, 4), Options("free"))
     assert all(p.gate is None and p.admitted is None for p in lowered.mapped.pieces)
     (layer,) = lowered.certificate.ranges
     assert layer.allowed[1] - layer.allowed[0] >= 2**16 - 1 - 4 * 127
