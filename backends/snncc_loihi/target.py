@@ -50,6 +50,7 @@ STREAM = Schedule(
     engine=Engine.CLOCKED,
     release=Release.STREAM,
 )
+GRADED = replace(NATIVE, name="graded", rhythm=Rhythm.COUNTS, graded=True)
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ class LoihiTarget:
 
     @property
     def schedules(self) -> Mapping[str, Schedule]:
-        """``exact``, and ``free`` where neurons can be programs."""
-        return {s.name: s for s in (NATIVE, STREAM) if s.has_windows or self.chip.abilities.custom_neurons}
+        """``exact``, ``free`` where neurons can be programs, ``graded`` where events carry counts."""
+        abilities = self.chip.abilities
+        free = (STREAM,) if abilities.custom_neurons else ()
+        graded = (GRADED,) if abilities.graded_events else ()
+        return {s.name: s for s in (NATIVE, *free, *graded)}
 
     @cached_property
     def chip(self) -> ChipSpec:
