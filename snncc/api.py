@@ -18,7 +18,7 @@ from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import SnnccError, fail
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.ir.graph import Graph
-from snncc.ir.schedule import Release
+from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
 from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.check import check_mapped
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import torch
 
 Array = NDArray[Any]
+
+_GRADED = "graded"
 
 
 def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
@@ -127,13 +129,17 @@ def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[M
     return replace(model, calibration=found.x, labels=found.y), found
 
 
-def _chosen(name: str, options: Options) -> Target:
-    """The target of that name, if it offers what the options ask for; else a usage error."""
+def _chosen(name: str, schedule: str, graded: bool) -> tuple[Target, str]:
+    """The target of that name and which of its schedules is asked for; ``graded`` is a word for one."""
     target = find_target(name)
-    offered(target.name, target.schedules, options.schedule)
-    if options.graded and not target.chip.abilities.graded_events:
+    if not graded:
+        return target, offered(target.name, target.schedules, schedule).name
+    if schedule not in (EXACT.name, _GRADED):
+        what = f"stands for --schedule {_GRADED} and goes with no other"
+        raise fail("SNNC-U005", "--graded", what, got=f"--schedule {schedule}")
+    if _GRADED not in target.schedules:
         raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=name, hint="loihi2")
-    return target
+    return target, _GRADED
 
 
 def _lower(model: Model, calibration: Dataset, target: Target, options: Options) -> Lowered:
@@ -161,17 +167,25 @@ def compile(
 ) -> Artifact:
     """Compile a model file or captured model into an artifact folder, whole or not at all.
 
-    ``graded``: a count travels as one event that carries it (Loihi 2), not as so many spikes.
+    Args:
+        model: a captured model, or its file.
+        target: name of the chip.
+        out: folder to write.
+        schedule: name of one that the target offers.
+        graded: another word for ``schedule="graded"``: a count travels as one event that carries it.
+        calib: calibration inputs, in place of those of the model.
+        load: what a model file does not tell.
+        verify_each: run before and after each pass on the calibration inputs.
+        force: replace an artifact that stands there.
 
     Raises:
         SnnccError: with every problem found; nothing is written then.
     """
     refuse_existing(Path(out), force)  # before the work, not behind it
-    options = Options(schedule, verify_each, graded)
-    chosen = _chosen(target, options)
+    chosen, schedule = _chosen(target, schedule, graded)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
-    lowered = _lower(captured, data, chosen, options)
+    lowered = _lower(captured, data, chosen, Options(schedule, verify_each))
     files = chosen.emit(lowered)
     return write_artifact(Path(out), captured, lowered, files, force=force)
 
@@ -186,8 +200,7 @@ def check(
     load: LoadOptions | None = None,
 ) -> CheckResult:
     """Every problem that stands between a model and a target; writes nothing, raises nothing for them."""
-    options = Options(schedule, graded=graded)
-    chosen = _chosen(target, options)
+    chosen, schedule = _chosen(target, schedule, graded)
     notes: tuple[str, ...] = ()
     try:
         captured = model if isinstance(model, Model) else load_model(model, load)
@@ -201,7 +214,7 @@ def check(
         data = _largest_input(captured.graph)
         notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
     try:
-        lowered = _lower(captured, data, chosen, options)
+        lowered = _lower(captured, data, chosen, Options(schedule))
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
     return CheckResult(captured, lowered, (), notes, utilisation(lowered))

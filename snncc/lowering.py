@@ -23,12 +23,10 @@ class Options:
     Attributes:
         schedule: name of one that the target offers.
         verify_each: run every pass's input and output on the calibration inputs.
-        graded: counts travel as one event that carries them, where the chip has such events.
     """
 
     schedule: str = "exact"
     verify_each: bool = False
-    graded: bool = False
 
 
 def offered(target: str, schedules: Mapping[str, Schedule], name: str) -> Schedule:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +9,13 @@ from hypothesis import strategies as st
 
 from random_graphs import Builder
 from snncc.ir import Add, Graph, Linear, Neuron, Reset, Reshape
-from snncc.ir.schedule import Rhythm
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Mapped
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, to_integers
 from snncc_loihi.neurons import LoihiNeurons
 from snncc_loihi.pooling import without_pooling
-from snncc_loihi.target import LOIHI2, NATIVE
+from snncc_loihi.target import LOIHI2
 
 
 def blocks(
@@ -98,7 +96,7 @@ def lowered_by(
     integer = graph
     for one in to_integers(x, chip, own, words=Words(15, 17), relay=relay):
         integer = one.run(integer)
-    schedule = replace(NATIVE, rhythm=Rhythm.COUNTS, graded=True) if graded else NATIVE
+    schedule = LOIHI2.schedules["graded" if graded else "exact"]
     spikes = ExpandSFA(schedule).run(integer)
     logical, tensors = map_graph(
         spikes,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from snncc.analysis.certificate import Certificate, LayerRange
 from snncc.analysis.claims import LayerSums, layer_range, layer_sums
 from snncc.analysis.ranges import held, type_extremes
-from snncc.errors import Problem, fail, problem, raise_all
+from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
@@ -88,10 +88,6 @@ class LoihiTarget:
             CapacityError: with every limit that is broken.
         """
         schedule = offered(self.name, self.schedules, options.schedule)
-        if options.graded and not schedule.has_windows:
-            raise fail("SNNC-U005", "--graded", "goes with the exact schedule only", got="--schedule free")
-        if options.graded:
-            schedule = replace(schedule, rhythm=Rhythm.COUNTS, graded=True)
         legal = self._legal(model, calibration, options, schedule)
         logical, tensors = map_graph(
             legal.spikes,
@@ -195,7 +191,7 @@ def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
         if longest > limit:
             what, hint = "spikes that skip layers would wait too long", "fewer levels, or shorter skips"
             if mapped.micro_steps > 2:
-                hint = f"{hint}, or --graded where the chip has graded events (2 micro-steps a layer)"
+                hint = f"{hint}, or --schedule graded where the chip offers it (2 micro-steps a layer)"
             yield problem("SNNC-C012", f"%{piece.name}", what, got=longest, limit=limit, hint=hint)
 
 

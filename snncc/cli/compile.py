@@ -45,7 +45,10 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
     from snncc.reporting.graph import node_documents
 
     lowered = result.lowered
-    layers = [] if lowered is None else layer_documents(lowered.mapped, lowered.chip, result.utilisation)
+    layers = []
+    if lowered is not None:
+        layers = layer_documents(lowered.mapped, lowered.chip, result.utilisation)
+        schedule = lowered.mapped.schedule.name
     return {
         "fits": not result.problems,
         "model": str(path),

@@ -64,7 +64,7 @@ _TARGET_OPTIONS = (
         metavar="NAME",
         help="When neurons fire, and what is promised of it; `snncc targets show` lists a chip's.",
     ),
-    click.option("--graded", is_flag=True, help="One event carries a whole count (Loihi 2)."),
+    click.option("--graded", is_flag=True, help="Short for --schedule graded (Loihi 2)."),
     click.option(
         "--calib", type=FILE, metavar="X.NPZ", help="Calibration inputs, in place of those in the model."
     ),

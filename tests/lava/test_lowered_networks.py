@@ -219,7 +219,7 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-GRADED, FREE = {"graded": True}, {"schedule": "free"}
+GRADED, FREE = {"schedule": "graded"}, {"schedule": "free"}
 OWN = {
     "sfa-4": Case(lambda: sfa_with_skip(4)),
     "sfa-8": Case(lambda: sfa_with_skip(8)),

@@ -174,9 +174,9 @@ def test_a_skip_beyond_the_delay_bits_is_refused() -> None:
         LOIHI2.lower(Model(graph), x, Options())
     assert str(caught.value) == (
         "[SNNC-C012] %end: spikes that skip layers would wait too long, got 72, limit 62. Try fewer levels, "
-        "or shorter skips, or --graded where the chip has graded events (2 micro-steps a layer)."
+        "or shorter skips, or --schedule graded where the chip offers it (2 micro-steps a layer)."
     )
-    graded = LOIHI2.lower(Model(graph), x, Options(graded=True))
+    graded = LOIHI2.lower(Model(graph), x, Options("graded"))
     assert [c.delay for c in graded.mapped.pieces[-1].connections] == [16, 0]
 
 

@@ -71,16 +71,18 @@ def test_loihi1_refuses_counts_by_layer() -> None:
     ]
 
 
-def test_graded_needs_a_chip_that_has_it_and_the_exact_schedule(tmp_path: Path) -> None:
+def test_graded_is_short_for_a_schedule_that_the_chip_must_offer(tmp_path: Path) -> None:
+    made = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "made", graded=True, calib=Dataset(X))
+    assert (made.manifest.schedule, made.mapped.schedule) == ("graded", LOIHI2.schedules["graded"])
     with pytest.raises(UsageError) as caught:
         api.compile(Model(GRAPH), target="speck2f", out=tmp_path / "a", graded=True, calib=Dataset(X))
     assert str(caught.value) == (
         "[SNNC-U005] --graded: the chip's events carry no counts, got speck2f. Try loihi2."
     )
     with pytest.raises(UsageError) as caught:
-        LOIHI2.lower(Model(GRAPH), X, Options("free", graded=True))
+        api.check(Model(GRAPH), target="loihi2", schedule="free", graded=True, calib=Dataset(X))
     assert str(caught.value) == (
-        "[SNNC-U005] --graded: goes with the exact schedule only, got --schedule free."
+        "[SNNC-U005] --graded: stands for --schedule graded and goes with no other, got --schedule free."
     )
     assert not (tmp_path / "a").exists()
 

@@ -33,7 +33,7 @@ from snncc.ir import (
 )
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
-from snncc.ir.schedule import EXACT, Engine, Rhythm
+from snncc.ir.schedule import Engine
 from snncc.lowering import Options
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
@@ -155,7 +155,7 @@ def test_costs_by_hand() -> None:
     assert found.distribute == ShortcutCost(copies, 0, 4 * 4, 2 * 4)
     passed = 2 * int((counts["stem"] != 0).sum()) + 2 * int((counts["x1"] != 0).sum())
     assert found.relay == ShortcutCost(passed, 2 * 24, 6 * 4, 4)
-    assert compare_shortcuts(graph, INPUTS, ExpandSFA(replace(EXACT, rhythm=Rhythm.COUNTS, graded=True))) != found
+    assert compare_shortcuts(graph, INPUTS, ExpandSFA(LOIHI2.schedules["graded"])) != found
 
 
 def cost(operations: int, neurons: int, wait: int = 5) -> ShortcutCost:
