@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from snncc import plugins
 from snncc.artifact import Artifact
+from snncc.compilation import Lowered, Options, Target
 from snncc.data import Dataset, as_dataset, load_dataset
 from snncc.equivalence.result import Verification
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
@@ -20,11 +21,10 @@ from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
-from snncc.lowering import Lowered, Options, offered
 from snncc.mapping.check import check_mapped
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
-from snncc.plugins import LoadOptions, Target, find_target
+from snncc.plugins import LoadOptions, find_target
 from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
@@ -133,7 +133,7 @@ def _chosen(name: str, schedule: str, graded: bool) -> tuple[Target, str]:
     """The target of that name and which of its schedules is asked for; ``graded`` is a word for one."""
     target = find_target(name)
     if not graded:
-        return target, offered(target.name, target.schedules, schedule).name
+        return target, target.schedule(schedule).name
     if schedule not in (EXACT.name, _GRADED):
         what = f"stands for --schedule {_GRADED} and goes with no other"
         raise fail("SNNC-U005", "--graded", what, got=f"--schedule {schedule}")

@@ -5,20 +5,14 @@ Built-ins register as a third party's package would. A name that two distributio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from numpy.typing import NDArray
-
+from snncc.compilation import Target
 from snncc.errors import fail
-from snncc.hw.spec import ChipSpec
-from snncc.ir.schedule import Schedule
-from snncc.lowering import Lowered, Options
-from snncc.mapping.mapped import Mapped
-from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.simulation import Simulator
 from snncc.tools import Finding
@@ -51,59 +45,6 @@ class Frontend(Protocol):
 
         Raises:
             ModelError, UnsafeFileError: with every problem found.
-        """
-        ...
-
-
-class Executor(Protocol):
-    """Runs the emitted program of an artifact outside of snncc."""
-
-    def __call__(self, folder: Path, x: NDArray[Any], python: str | None) -> Mapping[str, NDArray[Any]]:
-        """Counts [N, T, C, H, W] of every piece (a readout's membranes).
-
-        Args:
-            folder: the artifact's ``target/``.
-            x: input counts [N, T, C, H, W].
-            python: interpreter of the environment it needs; None to look for one.
-
-        Raises:
-            ToolError: if that environment is missing or the run fails.
-        """
-        ...
-
-
-class Target(Protocol):
-    """A chip that networks are compiled for."""
-
-    name: str
-    chip: ChipSpec
-
-    @property
-    def schedules(self) -> Mapping[str, Schedule]:
-        """What it offers, by the name that users give it."""
-        ...
-
-    @property
-    def executors(self) -> Mapping[str, Executor]:
-        """What else can run its artifacts, beside the simulator, by the name users give it."""
-        ...
-
-    def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
-        """Integer graph, spike graph and mapped network of a float graph.
-
-        Raises:
-            ModelError, CapacityError: with every problem found.
-        """
-        ...
-
-    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> Utilisation | None:
-        """What each layer takes of its cores; None on chips without a mesh of cores."""
-        ...
-
-    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
-        """Chip files of the artifact's ``target/`` folder, by name.
-
-        A function of ``lowered`` alone, its own chip included: the same network gives the same bytes.
         """
         ...
 

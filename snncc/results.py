@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snncc.artifact import Artifact
+from snncc.compilation import Lowered
 from snncc.errors import Problem
-from snncc.lowering import Lowered
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.simulation import Activity, Cost

@@ -19,11 +19,11 @@ from safetensors.numpy import save as save_safetensors
 
 from snncc.analysis.certificate import Certificate
 from snncc.artifact import VERSION, Artifact, Manifest
+from snncc.compilation import Lowered
 from snncc.data import Dataset
 from snncc.errors import ModelError, Problem, SnnccError, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.text import parse, to_text
-from snncc.lowering import Lowered
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cells import renumbered
+from snncc.compilation import Lowered, Options
 from snncc.ir import Const, Conv2d, Family, Graph, Input, Neuron, Node, Output, Rounding
-from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
 from snncc.mapping.mapped import Mapped, Piece
 from snncc.model import Model

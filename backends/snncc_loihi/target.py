@@ -1,30 +1,25 @@
-"""Lowering to Loihi: integers in the chip's units, spikes in windows or step by step, tiles on a mesh."""
+"""Loihi targets: integers in the chip's units, spikes in windows or step by step, tiles on a mesh."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from snncc.analysis.certificate import Certificate, LayerRange
-from snncc.analysis.claims import LayerSums, layer_range, layer_sums
+from snncc.analysis.certificate import LayerRange
+from snncc.analysis.claims import LayerSums, layer_range, left_ranges
 from snncc.analysis.ranges import held, type_extremes
-from snncc.errors import Problem, problem, raise_all
+from snncc.compilation import Draft, Fitted, Legalised, Lowered, Target
+from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
-from snncc.lowering import Lowered, Options, offered
-from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Mapped
-from snncc.mapping.utilisation import Utilisation
-from snncc.model import Model
-from snncc.passes.pipelines import Legalised, Words, legalise
-from snncc.plugins import Executor
+from snncc.passes.pipelines import Words
 from snncc_loihi.check import cautions
 from snncc_loihi.emit import chip_files
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
@@ -53,105 +48,69 @@ STREAM = Schedule(
 GRADED = replace(NATIVE, name="graded", rhythm=Rhythm.COUNTS, graded=True)
 
 
-@dataclass(frozen=True)
-class LoihiTarget:
+def loihi_target(chip: ChipSpec) -> Target:
     """A chip of the Loihi family.
 
-    ``free`` needs neurons with soft reset, which are programs.
+    ``free`` needs neurons with soft reset, which are programs; ``graded`` needs events that carry counts.
     """
+    abilities, limits = chip.abilities, chip.limits
+    assert limits.threshold_max is not None
+    neurons = LoihiNeurons(abilities.custom_neurons, limits.threshold_max)
+    free = (STREAM,) if abilities.custom_neurons else ()
+    graded = (GRADED,) if abilities.graded_events else ()
+    return Target(
+        chip,
+        schedules={s.name: s for s in (NATIVE, *free, *graded)},
+        fit=fit,
+        passes=lambda schedule: (replace(neurons, native=schedule.rhythm is Rhythm.NATIVE),),
+        # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
+        words=Words(_sum_bits(chip), limits.state_bits - 7),
+        emit=_emitted,
+        utilisation=counted,
+        executors={"lava": _in_lava, "reference": run_reference},
+    )
 
-    name: str
 
-    @property
-    def schedules(self) -> Mapping[str, Schedule]:
-        """``exact``, ``free`` where neurons can be programs, ``graded`` where events carry counts."""
-        abilities = self.chip.abilities
-        free = (STREAM,) if abilities.custom_neurons else ()
-        graded = (GRADED,) if abilities.graded_events else ()
-        return {s.name: s for s in (NATIVE, *free, *graded)}
+def fit(draft: Draft) -> Fitted:
+    """The network without pooling connections, in tiles on cores.
 
-    @cached_property
-    def chip(self) -> ChipSpec:
-        """Its description."""
-        return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
+    Raises:
+        CapacityError: SNNC-C013 for every layer that cannot be cut small enough, SNNC-C014 if there
+            are too few cores.
+    """
+    chip, legal = draft.chip, draft.legal
+    ranges = tuple(_ranges(draft))
+    problems = (*_too_late(draft.mapped, chip.core["delay"].limit), *left_ranges(ranges))
+    if problems:
+        return Fitted(draft.mapped, draft.tensors, ranges, problems=problems)
+    logical, tensors = without_pooling(draft.mapped, draft.tensors)
+    mapped, _ = place_network(_admitting(logical, ranges), tensors, chip, _traffic(legal))
+    notes = (
+        *_notes(draft.float_graph, legal.integer),
+        *(() if legal.shortcuts is None else (str(legal.shortcuts),)),
+        *cautions(mapped, chip),
+    )
+    return Fitted(mapped, tensors, ranges, notes)
 
-    @property
-    def executors(self) -> Mapping[str, Executor]:
-        """``lava``: the emitted folder in a Lava environment; ``reference``: its arithmetic in numpy."""
-        return {"lava": _in_lava, "reference": run_reference}
 
-    def lower(self, model: Model, calibration: Array, options: Options) -> Lowered:
-        """See :class:`snncc.plugins.Target`.
+def _emitted(lowered: Lowered) -> Mapping[str, bytes]:
+    """The program as JSON and weights, and the folder that runs in Lava."""
+    return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
 
-        Raises:
-            ModelError: where a pass finds no exact lowering.
-            CapacityError: with every limit that is broken.
-        """
-        schedule = offered(self.name, self.schedules, options.schedule)
-        legal = self._legal(model, calibration, options, schedule)
-        logical, tensors = map_graph(
-            legal.spikes,
-            target=self.name,
-            schedule=schedule,
-            state_bits=self.chip.limits.state_bits,
-        )
-        raise_all(_too_late(logical, self.chip.core["delay"].limit))
-        logical, tensors = without_pooling(logical, tensors)
-        ranges = tuple(self._ranges(legal, calibration))
-        raise_all(_left(r) for r in ranges if not _holds(r))
-        mapped = _admitting(logical, ranges)
-        mapped, _ = place_network(mapped, tensors, self.chip, _traffic(legal, calibration))
-        certificate = Certificate(
-            target=self.name,
-            schedule=schedule.name,
-            claim=schedule.claim,
-            passes=tuple(legal.recorder.records),
-            approximations=tuple(legal.recorder.approximations),
-            ranges=ranges,
-            notes=(
-                *_notes(model.graph, legal.integer),
-                *(() if legal.shortcuts is None else (str(legal.shortcuts),)),
-                *cautions(mapped, self.chip),
-            ),
-        )
-        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
 
-    def _legal(self, model: Model, calibration: Array, options: Options, schedule: Schedule) -> Legalised:
-        abilities, limits = self.chip.abilities, self.chip.limits
-        assert limits.threshold_max is not None
-        native = schedule.rhythm is Rhythm.NATIVE
-        return legalise(
-            model,
-            calibration,
-            options,
-            self.chip,
-            schedule,
-            own=(LoihiNeurons(abilities.custom_neurons, limits.threshold_max, native),),
-            # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
-            words=Words(self._sum_bits, limits.state_bits - 7),
-        )
+def _sum_bits(chip: ChipSpec) -> int:
+    """Width for sums of weights as the integer graph has them: the chip stores them doubled."""
+    return chip.core["accumulator_bits"].limit - 1
 
-    @property
-    def _sum_bits(self) -> int:
-        """Width for sums of weights as the integer graph has them: the chip stores them doubled."""
-        return self.chip.core["accumulator_bits"].limit - 1
 
-    def _ranges(self, legal: Legalised, calibration: Array) -> Iterator[LayerRange]:
-        """Membranes against their word, and the sums of one micro-step against the accumulator's."""
-        bits = self.chip.limits.state_bits
-        word = 2 ** (bits - 1) - 1
-        half = 2 ** (self._sum_bits - 1)
-        for sums in layer_sums(legal.integer, calibration):
-            yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
-            yield _input_range(legal.spikes, sums, self._sum_bits + 1, (-half, half - 1))
-
-    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> Utilisation:
-        """Most that a tile of each layer takes, counted from the tiles alone."""
-        return counted(mapped, chip)
-
-    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
-        """The program as JSON and weights, and the folder that runs in Lava."""
-        return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
+def _ranges(draft: Draft) -> Iterator[LayerRange]:
+    """Membranes against their word, and the sums of one micro-step against the accumulator's."""
+    bits, sum_bits = draft.chip.limits.state_bits, _sum_bits(draft.chip)
+    word = 2 ** (bits - 1) - 1
+    half = 2 ** (sum_bits - 1)
+    for sums in draft.sums:
+        yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
+        yield _input_range(draft.legal.spikes, sums, sum_bits + 1, (-half, half - 1))
 
 
 def _in_lava(folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
@@ -195,17 +154,6 @@ def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
             yield problem("SNNC-C012", f"%{piece.name}", what, got=longest, limit=limit, hint=hint)
 
 
-def _holds(r: LayerRange) -> bool:
-    return r.allowed[0] <= r.observed[0] <= r.observed[1] <= r.allowed[1]
-
-
-def _left(r: LayerRange) -> Any:
-    what = f"{r.quantity} leaves its {r.bits} bits on the calibration inputs"
-    potentials = "initial, reset and lowest potentials nearer to the threshold"
-    hint = potentials if r.quantity == "membrane" else "fewer inputs a neuron"
-    return problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed, hint=hint)
-
-
 def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
     """Pieces whose accumulator is not proven are watched at run time."""
     open_ = {r.layer: r.allowed for r in ranges if r.quantity != "membrane" and not r.proven}
@@ -215,7 +163,7 @@ def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:
     return mapped.model_copy(update={"pieces": pieces})
 
 
-def _traffic(legal: Legalised, calibration: Array) -> dict[str, float]:
+def _traffic(legal: Legalised) -> dict[str, float]:
     """Mean spike count a neuron and sample of every layer on the calibration inputs; of a relay, events."""
     relays = {n.name for n in legal.integer.nodes if isinstance(n, IntegerNeuron) and n.cell.signed}
     counts = legal.recorder.counts(legal.integer)
@@ -244,5 +192,6 @@ def _leak(real: Graph, node: IntegerNeuron) -> str:
     return f"; dv = {4096 - decay}: leak {before.decay:g} becomes {got:g} ({got - before.decay:+.2g})"
 
 
-LOIHI1 = LoihiTarget("loihi1")
-LOIHI2 = LoihiTarget("loihi2")
+LOIHI1, LOIHI2 = (
+    loihi_target(load_chip(Path(__file__).with_name(f"{name}.toml"))) for name in ("loihi1", "loihi2")
+)

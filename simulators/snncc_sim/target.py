@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from numpy.typing import NDArray
-
-from snncc.analysis.certificate import Certificate
-from snncc.analysis.claims import layer_range, layer_sums
-from snncc.errors import problem, raise_all
+from snncc.analysis.claims import layer_range, left_ranges
+from snncc.compilation import Draft, Fitted, Target
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.schedule import EXACT, Engine, Release, Schedule
-from snncc.lowering import Lowered, Options, offered
-from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Mapped
-from snncc.model import Model
-from snncc.passes.pipelines import legalise
-from snncc.plugins import Executor
 
 FREE = Schedule(
     name="free",
@@ -31,80 +18,27 @@ FREE = Schedule(
 )
 
 
-@dataclass(frozen=True)
-class SimTarget:
-    """Lowers to windows of micro-steps (``exact``) or to free-running events (``free``).
+def sim_target(chip: ChipSpec) -> Target:
+    """Windows of micro-steps (``exact``) or free-running events (``free``), on a chip that sets no limits.
 
-    ``name`` is also that of the chip's description beside this file.
+    It has no files of its own: ``mapped.json`` is its program.
     """
-
-    name: str
-
-    @property
-    def schedules(self) -> Mapping[str, Schedule]:
-        """``exact`` and ``free``."""
-        return {s.name: s for s in (EXACT, FREE)}
-
-    @cached_property
-    def chip(self) -> ChipSpec:
-        """Its description."""
-        return load_chip(Path(__file__).with_name(f"{self.name}.toml"))
-
-    @property
-    def executors(self) -> Mapping[str, Executor]:
-        """None beside the simulator."""
-        return {}
-
-    def lower(self, model: Model, calibration: NDArray[Any], options: Options) -> Lowered:
-        """See :class:`snncc.plugins.Target`.
-
-        Raises:
-            ModelError: where a pass finds no exact lowering.
-            CapacityError: SNNC-C009 if a sum leaves the 32-bit membrane even on the calibration inputs.
-        """
-        limits = self.chip.limits
-        schedule = offered(self.name, self.schedules, options.schedule)
-        legal = legalise(model, calibration, options, self.chip, schedule)
-        mapped, tensors = map_graph(
-            legal.spikes,
-            target=self.name,
-            schedule=schedule,
-            state_bits=limits.state_bits,
-        )
-        word = 2 ** (limits.state_bits - 1)
-        ranges = []
-        for sums in layer_sums(legal.integer, calibration):
-            ranges.append(
-                layer_range(sums, limits.state_bits, (-word - sums.start_low, word - 1 - sums.start_high))
-            )
-        raise_all(
-            problem(
-                "SNNC-C009",
-                f"%{r.layer}",
-                "input sums leave the membrane's word",
-                got=r.observed,
-                limit=r.allowed,
-            )
-            for r in ranges
-            if not r.allowed[0] <= r.observed[0] <= r.observed[1] <= r.allowed[1]
-        )
-        certificate = Certificate(
-            target=self.name,
-            schedule=schedule.name,
-            claim=schedule.claim,
-            passes=tuple(legal.recorder.records),
-            approximations=tuple(legal.recorder.approximations),
-            ranges=tuple(ranges),
-        )
-        return Lowered(model.graph, legal.integer, legal.spikes, mapped, certificate, self.chip, tensors)
-
-    def utilisation(self, mapped: Mapped, chip: ChipSpec) -> None:
-        """Each layer has a core, or none: nothing is split."""
-
-    def emit(self, lowered: Lowered) -> Mapping[str, bytes]:
-        """A simulated chip has no files of its own: ``mapped.json`` is its program."""
-        return {}
+    return Target(chip, schedules={s.name: s for s in (EXACT, FREE)}, fit=fit)
 
 
-SIM = SimTarget("sim")
-TIANJIC = SimTarget("tianjic")
+def fit(draft: Draft) -> Fitted:
+    """The network as it is, with the ranges of its membranes.
+
+    A sum that leaves the membrane's word on the calibration inputs is a problem, SNNC-C009.
+    """
+    bits = draft.chip.limits.state_bits
+    word = 2 ** (bits - 1)
+    ranges = tuple(
+        layer_range(s, bits, (-word - s.start_low, word - 1 - s.start_high)) for s in draft.sums
+    )
+    return Fitted(draft.mapped, draft.tensors, ranges, problems=tuple(left_ranges(ranges)))
+
+
+SIM, TIANJIC = (
+    sim_target(load_chip(Path(__file__).with_name(f"{name}.toml"))) for name in ("sim", "tianjic")
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.ranges import drive, extremes, held, start_range, type_extremes
+from snncc.errors import Problem, problem
 from snncc.ir.batches import in_chunks
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
@@ -85,3 +86,13 @@ def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRa
         proven=allowed[0] <= low and high <= allowed[1],
         ties=sums.ties,
     )
+
+
+def left_ranges(ranges: Iterable[LayerRange]) -> Iterator[Problem]:
+    """One problem, SNNC-C009, for every range that the calibration inputs leave already."""
+    for r in ranges:
+        if not r.allowed[0] <= r.observed[0] <= r.observed[1] <= r.allowed[1]:
+            what = f"{r.quantity} leaves its {r.bits} bits on the calibration inputs"
+            potentials = "initial, reset and lowest potentials nearer to the threshold"
+            hint = potentials if r.quantity == "membrane" else "fewer inputs a neuron"
+            yield problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed, hint=hint)

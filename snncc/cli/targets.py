@@ -10,8 +10,8 @@ from snncc.cli.base import command
 from snncc.cli.output import print_json, print_table, say
 
 if TYPE_CHECKING:
+    from snncc.compilation import Target
     from snncc.hw.spec import ChipSpec
-    from snncc.plugins import Target
 
 
 @command("targets")

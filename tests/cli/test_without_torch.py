@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from snncc.compilation import Options
 from snncc.ir import Input
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc.store import write_artifact
 from snncc_speck import SPECK2F

@@ -15,7 +15,7 @@ from lava_folders import expected_train, write_folder
 
 from loihi_nets import chip
 from random_graphs import Builder, lif_graphs, random_inputs, sfa_graphs, stateful_graphs
-from snncc.hw.spec import ChipSpec
+from snncc.compilation import Lowered, Options, Target
 from snncc.ir import (
     Add,
     AvgPool2d,
@@ -32,12 +32,10 @@ from snncc.ir import (
 from snncc.ir.batches import in_chunks
 from snncc.ir.interp import host_values
 from snncc.ir.windows import Windows
-from snncc.lowering import Lowered, Options
 from snncc.model import Model
-from snncc.plugins import Target
 from snncc_loihi.emit import program
 from snncc_loihi.runner import run_lava
-from snncc_loihi.target import LOIHI1, LOIHI2, LoihiTarget
+from snncc_loihi.target import LOIHI1, LOIHI2, loihi_target
 from snncc_sim import SIMULATOR
 
 # ---- what is expected ---------------------------------------------------------------------------------
@@ -87,18 +85,11 @@ def lowered_for(target: Target, graph: Graph, x: Any, **options: Any) -> Lowered
     return target.lower(Model(graph), x, Options(**options))
 
 
-def changed(spec: ChipSpec) -> Target:
-    """A Loihi target with another description."""
-    target = LoihiTarget(spec.name)
-    target.__dict__["chip"] = spec
-    return target
-
-
 def without_relays() -> Target:
     """Loihi 2 without graded events, which would carry the sums themselves where that is cheaper."""
     spec = chip("loihi2")
     abilities = spec.abilities.model_copy(update={"graded_events": False})
-    return changed(spec.model_copy(update={"abilities": abilities}))
+    return loihi_target(spec.model_copy(update={"abilities": abilities}))
 
 
 # ---- networks of our own ------------------------------------------------------------------------------
@@ -314,7 +305,7 @@ def test_membrane_shortcuts_become_spikes(
 
 def test_a_skip_waits_longer_than_a_synapse_can(tmp_path: Path) -> None:
     """No chip has such delays, but Lava's delay line does: a Loihi 2 with more delay bits."""
-    target = changed(chip("loihi2", delay=99))
+    target = loihi_target(chip("loihi2", delay=99))
     graph = long_skip(8)
     x = random_inputs(graph, 4, 4)
     lowered = lowered_for(target, graph, x)

@@ -19,12 +19,11 @@ from random_graphs import (
     stateful_graphs,
 )
 from relay_nets import shortcut_graphs
+from snncc.compilation import Lowered, Options, Target
 from snncc.errors import CapacityError
 from snncc.ir import Add, Const, Conv2d, Graph, Linear, Neuron, Reset, Reshape
 from snncc.ir.interp import run
-from snncc.lowering import Lowered, Options
 from snncc.model import Model
-from snncc.plugins import Target
 from snncc_loihi.check import micro_step_sums, violations
 from snncc_loihi.target import LOIHI1, LOIHI2
 from snncc_sim import SIMULATOR
@@ -56,7 +55,7 @@ def counted(lowered: Lowered) -> dict[str, tuple[int, int]]:
     st.booleans(),
 )
 def test_the_checker_counts_what_the_certificate_says(graph: Graph, seed: int, graded: bool) -> None:
-    lowered = LOIHI2.lower(Model(graph), random_inputs(graph, 3, seed), Options(graded=graded))
+    lowered = LOIHI2.lower(Model(graph), random_inputs(graph, 3, seed), Options("graded" if graded else "exact"))
     assert counted(lowered) == certified(lowered)
 
 
@@ -146,7 +145,7 @@ def branches(levels: int) -> Graph:
 def test_graded_branches_add_up_in_the_neurons_they_share(levels: int) -> None:
     """The worst sums of two branches meet in no neuron: together they would leave the accumulator."""
     x = np.full((2, 1, 300, 1, 1), levels, np.int64)
-    lowered = LOIHI2.lower(Model(branches(levels)), x, Options(graded=True))
+    lowered = LOIHI2.lower(Model(branches(levels)), x, Options("graded"))
     piece = lowered.mapped.pieces[1]
     assert {c.source for c in piece.connections} == {"input", "s"}
     weight = max(int(lowered.tensors[c.weight].max()) for c in piece.connections)

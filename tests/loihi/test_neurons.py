@@ -13,6 +13,7 @@ from random_graphs import Builder, random_inputs
 from simulator.simnets import Net, Way
 from snncc.analysis.claims import layer_sums
 from snncc.analysis.ranges import held
+from snncc.compilation import Lowered, Options
 from snncc.errors import CapacityError
 from snncc.ir import (
     Add,
@@ -30,7 +31,6 @@ from snncc.ir import (
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.neurons import IntegerNeuron
-from snncc.lowering import Lowered, Options
 from snncc.model import Model
 from snncc.passes.bound_counts import BoundCounts
 from snncc_loihi.emit import program

@@ -8,12 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from random_graphs import chain_graphs, lif_graphs, random_inputs, sfa_graphs, stateful_graphs
+from snncc.compilation import Lowered, Options, Target
 from snncc.ir import Graph
 from snncc.ir.batches import in_chunks
-from snncc.lowering import Lowered, Options
 from snncc.mapping.check import check_mapped
 from snncc.model import Model
-from snncc.plugins import Target
 from snncc.simulation import Activity
 from snncc_loihi.target import LOIHI1, LOIHI2
 from snncc_sim import SIMULATOR

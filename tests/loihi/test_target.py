@@ -11,10 +11,10 @@ import pytest
 from loihi_nets import chip
 from random_graphs import Builder, random_inputs
 from snncc import api
+from snncc.compilation import Options
 from snncc.data import Dataset
 from snncc.errors import CapacityError, UsageError
 from snncc.ir import Graph
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc_loihi.partition import partition, utilisation
 from snncc_loihi.target import LOIHI1, LOIHI2

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from chip_replay import Chip
 from random_graphs import random_inputs, speck_graphs
+from snncc.compilation import Options
 from snncc.ir import Graph, Input
 from snncc.ir.batches import in_chunks
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc_speck import SPECK2F
 from speck_nets import conv, lower, spiking

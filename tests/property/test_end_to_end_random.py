@@ -14,13 +14,12 @@ from torch import Tensor, nn
 import snncc_torch
 from random_graphs import chain_graphs, random_inputs, sfa_graphs, speck_graphs, stateful_graphs
 from snncc.analysis.free_bounds import free_bounds
+from snncc.compilation import Lowered, Options, Target
 from snncc.errors import CapacityError
 from snncc.ir import Graph
 from snncc.ir.batches import in_chunks
-from snncc.lowering import Lowered, Options
 from snncc.mapping.build import map_graph
 from snncc.model import Model
-from snncc.plugins import Target
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR
 from snncc_sim.target import SIM

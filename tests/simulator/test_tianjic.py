@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snncc.compilation import Lowered, Options, Target
 from snncc.ir import Const, Family, Graph, Linear, Neuron, Output
 from snncc.ir.nodes import Input
-from snncc.lowering import Lowered, Options
 from snncc.model import Model
 from snncc.reporting.chip import chip_constant_table
 from snncc.reporting.cost import latency_table
 from snncc_sim import SIMULATOR, cost
-from snncc_sim.target import SIM, TIANJIC, SimTarget
+from snncc_sim.target import SIM, TIANJIC
 
 
-def lowered(target: SimTarget) -> tuple[Lowered, Any]:
+def lowered(target: Target) -> tuple[Lowered, Any]:
     rng = np.random.default_rng(4)
     weights = [Const(rng.normal(size=shape).astype(np.float32)) for shape in ((9, 6), (4, 9))]
     nodes = (

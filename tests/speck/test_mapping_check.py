@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from random_graphs import random_inputs, sfa_graphs
+from snncc.compilation import Options
 from snncc.errors import CapacityError
 from snncc.ir import Graph, Input
-from snncc.lowering import Options
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model

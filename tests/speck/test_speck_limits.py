@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from snncc.compilation import Options
 from snncc.errors import CapacityError, ModelError, SnnccError
 from snncc.hw.spec import CoreSpec
 from snncc.ir import Add, Const, Family, Graph, Input, Linear, Neuron, Node, Output, Reshape, SumPool2d
-from snncc.lowering import Options
 from snncc.mapping.place import Need, place
 from snncc.model import Model
 from snncc_speck import SPECK2F

@@ -15,9 +15,9 @@ import pytest
 from forging import forge_json
 from snncc import publish, store
 from snncc.artifact import Artifact
+from snncc.compilation import Options
 from snncc.errors import SnnccError, fail
 from snncc.ir import Input
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc.store import read_artifact, write_artifact
 from snncc_speck import SPECK2F

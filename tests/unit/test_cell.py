@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cells import integer_neuron
+from snncc.compilation import Options
 from snncc.errors import CapacityError, ModelError
 from snncc.ir import (
     Const,
@@ -31,7 +32,6 @@ from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.nodes import Reset
 from snncc.ir.schedule import EXACT
-from snncc.lowering import Options
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model

@@ -10,9 +10,9 @@ import pytest
 
 from random_graphs import Builder, random_inputs
 from snncc import api
+from snncc.compilation import Options
 from snncc.ir import AvgPool2d, Concat, Graph, Linear, Neuron, Node, Output, OverTime, Reshape, Slice
 from snncc.ir.interp import run
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc_loihi.target import LOIHI2
 from snncc_sim import SIMULATOR
@@ -49,7 +49,7 @@ def test_every_source_keeps_its_weights_and_its_delay(
         return
     graph = dense_block(groups, steps, seed=groups + steps)
     x = random_inputs(graph, 4, 5)
-    lowered = target.lower(Model(graph), x, Options(graded=graded))
+    lowered = target.lower(Model(graph), x, Options("graded" if graded else "exact"))
     maps = x.reshape(len(x), -1, *lowered.mapped.input.shape)
     got = SIMULATOR.execute(lowered.mapped, lowered.tensors, maps)
     want, spikes = (run(g, x) for g in (lowered.integer_graph, lowered.spike_graph))

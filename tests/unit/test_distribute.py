@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from random_graphs import random_inputs
+from snncc.compilation import Options, Target
 from snncc.errors import SnnccError
 from snncc.ir import (
     Add,
@@ -29,11 +30,9 @@ from snncc.ir import (
 )
 from snncc.ir.batches import in_chunks
 from snncc.ir.interp import run
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc.passes.distribute import Distribute
-from snncc.plugins import Target
-from snncc_loihi.target import LOIHI1, LOIHI2, LoihiTarget
+from snncc_loihi.target import LOIHI1, LOIHI2, loihi_target
 from snncc_sim import SIMULATOR
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
@@ -73,12 +72,10 @@ def ms_resnet(blocks: int, neuron: Neuron = SFA, steps: int = 1) -> Graph:
     return Graph("shortcuts", Family.FLOAT, (*nodes, end), steps)
 
 
-def without_relays() -> LoihiTarget:
+def without_relays() -> Target:
     """Loihi 2 without graded events, which would carry the sums themselves where that is cheaper."""
-    target = LoihiTarget("loihi2")
-    abilities = target.chip.abilities.model_copy(update={"graded_events": False})
-    target.__dict__["chip"] = target.chip.model_copy(update={"abilities": abilities})
-    return target
+    abilities = LOIHI2.chip.abilities.model_copy(update={"graded_events": False})
+    return loihi_target(LOIHI2.chip.model_copy(update={"abilities": abilities}))
 
 
 def test_a_block_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:

@@ -68,7 +68,7 @@ CALIBRATION = (np.arange(3 * 2 * 6 * 4).reshape(3, 1, 2, 6, 4) * 7 % 17 / 2).ast
 def test_every_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     graph = network()
     golden("00-captured.snn", to_text(graph))
-    passes = (*to_integers(CALIBRATION, SPECK2F.chip), ExpandSFA())
+    passes = (*to_integers(CALIBRATION, SPECK2F.chip, copies=False), ExpandSFA())
     for i, one in enumerate(passes, 1):
         graph = one.run(graph)
         golden(f"{i:02}-{one.name}.snn", to_text(graph))
@@ -77,7 +77,7 @@ def test_every_pass_prints_what_it_printed(golden: Callable[[str, str], None]) -
 def test_free_schedule_prints_what_it_printed(golden: Callable[[str, str], None]) -> None:
     graph = network()
     for one in (
-        *to_integers(CALIBRATION, CLIPPING),
+        *to_integers(CALIBRATION, CLIPPING, copies=False),
         ExpandSFA(SPECK2F.schedules["free"], capped=False),
     ):
         graph = one.run(graph)

@@ -14,6 +14,7 @@ from random_graphs import Builder, random_inputs
 from relay_nets import blocks, lowered_by
 from simulator.simnets import Net, Way
 from snncc.analysis.ranges import extremes, type_extremes
+from snncc.compilation import Options
 from snncc.errors import ModelError
 from snncc.ir import (
     Add,
@@ -34,7 +35,6 @@ from snncc.ir import (
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.schedule import Engine
-from snncc.lowering import Options
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model

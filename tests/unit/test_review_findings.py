@@ -15,6 +15,7 @@ import snncc
 from cells import integer_neuron
 from forging import forge
 from snncc.analysis.claims import layer_sums
+from snncc.compilation import Options
 from snncc.data import Dataset, as_dataset
 from snncc.errors import SnnccError
 from snncc.ir import (
@@ -35,7 +36,6 @@ from snncc.ir import (
 )
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc.passes import fold_conv_bn
 from snncc.store import read_artifact, write_artifact

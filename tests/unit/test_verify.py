@@ -12,11 +12,11 @@ import pytest
 import snncc
 from cells import renumbered
 from snncc.artifact import Artifact
+from snncc.compilation import Options
 from snncc.data import Dataset
 from snncc.errors import InternalError, SnnccError
 from snncc.ir import Delay, Family, Graph, Input, Linear, Neuron, Output
 from snncc.ir.const import Const
-from snncc.lowering import Options
 from snncc.model import Model
 from snncc.store import write_artifact
 from snncc_speck import SPECK2F

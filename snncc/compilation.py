@@ -1,0 +1,275 @@
+"""From a captured model to a network on a chip: the steps of every target, and what a backend hands in.
+
+A target is a value made from a chip description. What differs between chips (passes of its own, how a
+network is fitted on cores, the chip's files) it holds as plain functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from snncc.analysis.certificate import Certificate, LayerRange
+from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.errors import ModelError, Problem, fail, raise_all
+from snncc.hw.spec import ChipSpec
+from snncc.ir.graph import Graph
+from snncc.ir.schedule import EXACT, Schedule
+from snncc.mapping.build import map_graph
+from snncc.mapping.mapped import Mapped
+from snncc.mapping.utilisation import Utilisation
+from snncc.model import Model
+from snncc.passes.base import Pass, Pipeline
+from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.pipelines import Words, quantized, to_integers
+from snncc.passes.recorder import Recorder
+from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose about a compilation.
+
+    Attributes:
+        schedule: name of one that the target offers.
+        verify_each: run every pass's input and output on the calibration inputs.
+    """
+
+    schedule: str = EXACT.name
+    verify_each: bool = False
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A network on its way to an artifact.
+
+    Attributes:
+        float_graph: as captured.
+        integer_graph: legalised for the target: what the spikes must compute.
+        spike_graph: the schedule made explicit.
+        mapped: pieces on cores.
+        certificate: what is proven, what is conditional, what is approximate.
+        chip: what it was lowered for.
+        tensors: arrays of ``mapped``, by digest.
+    """
+
+    float_graph: Graph
+    integer_graph: Graph
+    spike_graph: Graph
+    mapped: Mapped
+    certificate: Certificate
+    chip: ChipSpec
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Legalised:
+    """A model in the integer and spike families, and what was recorded on the way.
+
+    ``shortcuts``: both lowerings of membrane shortcuts, where there are any and the chip can choose.
+    """
+
+    integer: Graph
+    spikes: Graph
+    recorder: Recorder
+    shortcuts: Shortcuts | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A network as a backend gets it: pieces without cores.
+
+    Attributes:
+        chip: what it is to stand on.
+        float_graph: as captured.
+        legal: integer and spike graph.
+        mapped: pieces in topological order, one a neuron node.
+        tensors: arrays of ``mapped``, by digest.
+        sums: extreme input sums of each neuron layer.
+    """
+
+    chip: ChipSpec
+    float_graph: Graph
+    legal: Legalised
+    mapped: Mapped
+    tensors: Mapping[str, Array]
+    sums: tuple[LayerSums, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a backend made of a draft.
+
+    Attributes:
+        mapped: pieces on cores.
+        tensors: arrays of ``mapped``, by digest.
+        ranges: of membranes and accumulators, for the certificate.
+        notes: what a user should know, for the certificate.
+        problems: everything that stands against it; then ``mapped`` means nothing.
+    """
+
+    mapped: Mapped
+    tensors: Mapping[str, Array]
+    ranges: tuple[LayerRange, ...]
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Executor(Protocol):
+    """Runs the emitted program of an artifact outside of snncc."""
+
+    def __call__(self, folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
+        """Counts [N, T, C, H, W] of every piece (a readout's membranes).
+
+        Args:
+            folder: the artifact's ``target/``.
+            x: input counts [N, T, C, H, W].
+            python: interpreter of the environment it needs; None to look for one.
+
+        Raises:
+            ToolError: if that environment is missing or the run fails.
+        """
+        ...
+
+
+def _no_passes(schedule: Schedule) -> tuple[Pass, ...]:
+    return ()
+
+
+def _no_files(lowered: Lowered) -> Mapping[str, bytes]:
+    return {}
+
+
+def _nothing_split(mapped: Mapped, chip: ChipSpec) -> Utilisation | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip that networks are compiled for.
+
+    Attributes:
+        chip: its description.
+        schedules: what it offers, by the name that users give it.
+        fit: puts a network on its cores.
+        passes: the backend's own, on the integer graph, by schedule.
+        words: widths in units of a weight, where the membrane's word does not give them.
+        copies: whether the neurons that read a shared sum may each get a copy of the weights behind it.
+        emit: chip files of the artifact's ``target/`` folder, by name: of equal networks equal bytes.
+        utilisation: what each layer takes of its cores; None on chips without a mesh of cores.
+        executors: what else runs its artifacts, beside the simulator, by the name users give it.
+    """
+
+    chip: ChipSpec
+    schedules: Mapping[str, Schedule]
+    fit: Callable[[Draft], Fitted]
+    passes: Callable[[Schedule], tuple[Pass, ...]] = _no_passes
+    words: Words | None = None
+    copies: bool = True
+    emit: Callable[[Lowered], Mapping[str, bytes]] = _no_files
+    utilisation: Callable[[Mapped, ChipSpec], Utilisation | None] = _nothing_split
+    executors: Mapping[str, Executor] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As users say it."""
+        return self.chip.name
+
+    def schedule(self, name: str) -> Schedule:
+        """The schedule of that name.
+
+        Raises:
+            UsageError: SNNC-U005, with those that the target offers, if it is none of them.
+        """
+        if name not in self.schedules:
+            what, limit = f"{self.name} offers no such schedule", ", ".join(self.schedules)
+            raise fail("SNNC-U005", "--schedule", what, got=name, limit=limit)
+        return self.schedules[name]
+
+    def lower(self, model: Model, calibration: Array, options: Options) -> Lowered:
+        """Integer graph, spike graph and mapped network of a model.
+
+        Args:
+            model: a captured float graph, with labels of the calibration inputs if it has them.
+            calibration: inputs [N, T, *shape].
+            options: what the user chose.
+
+        Raises:
+            ModelError: where a pass finds no exact lowering.
+            CapacityError: with every limit that is broken.
+            UsageError: SNNC-U005 for a schedule that the target does not offer.
+        """
+        schedule = self.schedule(options.schedule)
+        legal = legalise(self, model, calibration, schedule, options.verify_each)
+        mapped, tensors = map_graph(
+            legal.spikes,
+            target=self.name,
+            schedule=schedule,
+            state_bits=self.chip.limits.state_bits,
+            poolings=self.chip.limits.poolings,
+        )
+        sums = tuple(layer_sums(legal.integer, calibration))
+        fitted = self.fit(Draft(self.chip, model.graph, legal, mapped, tensors, sums))
+        raise_all(fitted.problems)
+        return Lowered(
+            float_graph=model.graph,
+            integer_graph=legal.integer,
+            spike_graph=legal.spikes,
+            mapped=fitted.mapped,
+            certificate=_certificate(self, schedule, legal, fitted),
+            chip=self.chip,
+            tensors=fitted.tensors,
+        )
+
+
+def _certificate(target: Target, schedule: Schedule, legal: Legalised, fitted: Fitted) -> Certificate:
+    return Certificate(
+        target=target.name,
+        schedule=schedule.name,
+        claim=schedule.claim,
+        passes=tuple(legal.recorder.records),
+        approximations=tuple(legal.recorder.approximations),
+        ranges=fitted.ranges,
+        notes=fitted.notes,
+    )
+
+
+def legalise(
+    target: Target, model: Model, calibration: Array, schedule: Schedule, verify_each: bool = False
+) -> Legalised:
+    """Integer graph that a chip can compute and its spike graph under a schedule.
+
+    Raises:
+        ModelError: where a pass finds no exact lowering.
+    """
+    expand = ExpandSFA(schedule, capped=target.chip.abilities.clips_counts)
+    recorder = Recorder(calibration, model.labels, verify_each)
+    shortcuts = _shortcuts(target, model.graph, calibration, expand)
+    relay = shortcuts is not None and shortcuts.relayed
+    own = target.passes(schedule)
+    passes = to_integers(
+        calibration, target.chip, own, target.words, relay=relay, copies=target.copies
+    )
+    integer = recorder.pipeline(passes).run(model.graph)
+    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
+
+
+def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandSFA) -> Shortcuts | None:
+    """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
+    chip = target.chip
+    if not chip.abilities.graded_events or not expand.schedule.has_windows or not shared_sums(graph):
+        return None
+    try:
+        shared = Pipeline(quantized(calibration, chip, target.words, copies=False)).run(graph)
+    except ModelError:
+        # One scale for all blocks can be too coarse where one for each is not; what else is wrong
+        # shows when the copies are made.
+        return None
+    longest = chip.core["delay"].limit if "delay" in chip.core else None
+    return compare_shortcuts(shared, calibration, expand, longest)
