@@ -18,13 +18,14 @@ from snncc.equivalence.result import Verification
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import SnnccError, fail
 from snncc.graphfile import SUFFIX, read_graph_file
+from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
 from snncc.mapping.check import check_mapped
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
-from snncc.plugins import LoadOptions, find_target
+from snncc.plugins import LoadOptions, choose_target, target_of
 from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
@@ -129,17 +130,17 @@ def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[M
     return replace(model, calibration=found.x, labels=found.y), found
 
 
-def _chosen(name: str, schedule: str, graded: bool) -> tuple[Target, str]:
-    """The target of that name and which of its schedules is asked for; ``graded`` is a word for one."""
-    target = find_target(name)
+def _schedule_of(target: Target, schedule: str, graded: bool) -> str:
+    """Which of a target's schedules is asked for; ``graded`` is a word for one."""
     if not graded:
-        return target, target.schedule(schedule).name
+        return target.schedule(schedule).name
     if schedule not in (EXACT.name, _GRADED):
         what = f"stands for --schedule {_GRADED} and goes with no other"
         raise fail("SNNC-U005", "--graded", what, got=f"--schedule {schedule}")
     if _GRADED not in target.schedules:
-        raise fail("SNNC-U005", "--graded", "the chip's events carry no counts", got=name, hint="loihi2")
-    return target, _GRADED
+        what = "the chip's events carry no counts"
+        raise fail("SNNC-U005", "--graded", what, got=target.name, hint="loihi2")
+    return _GRADED
 
 
 def _lower(model: Model, calibration: Dataset, target: Target, options: Options) -> Lowered:
@@ -150,13 +151,14 @@ def _lower(model: Model, calibration: Dataset, target: Target, options: Options)
 
 def utilisation(made: Lowered | Artifact) -> Utilisation | None:
     """What each layer takes of its cores, counted by the backend; None without a mesh of cores."""
-    return find_target(made.mapped.target).utilisation(made.mapped, made.chip)
+    return target_of(made.chip).utilisation(made.mapped, made.chip)
 
 
 def compile(
     model: str | Path | Model,
     *,
-    target: str,
+    target: str | None = None,
+    chip: str | Path | ChipSpec | None = None,
     out: str | Path,
     schedule: str = "exact",
     graded: bool = False,
@@ -169,7 +171,8 @@ def compile(
 
     Args:
         model: a captured model, or its file.
-        target: name of the chip.
+        target: name of an installed chip.
+        chip: in its place, a chip description or its TOML file.
         out: folder to write.
         schedule: name of one that the target offers.
         graded: another word for ``schedule="graded"``: a count travels as one event that carries it.
@@ -182,7 +185,8 @@ def compile(
         SnnccError: with every problem found; nothing is written then.
     """
     refuse_existing(Path(out), force)  # before the work, not behind it
-    chosen, schedule = _chosen(target, schedule, graded)
+    chosen = choose_target(target, chip)
+    schedule = _schedule_of(chosen, schedule, graded)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
     lowered = _lower(captured, data, chosen, Options(schedule, verify_each))
@@ -193,14 +197,19 @@ def compile(
 def check(
     model: str | Path | Model,
     *,
-    target: str,
+    target: str | None = None,
+    chip: str | Path | ChipSpec | None = None,
     schedule: str = "exact",
     graded: bool = False,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
 ) -> CheckResult:
-    """Every problem that stands between a model and a target; writes nothing, raises nothing for them."""
-    chosen, schedule = _chosen(target, schedule, graded)
+    """Every problem that stands between a model and a target; writes nothing, raises nothing for them.
+
+    Arguments as those of :func:`compile`. A target that cannot be had is a usage error, whatever the model.
+    """
+    chosen = choose_target(target, chip)
+    schedule = _schedule_of(chosen, schedule, graded)
     notes: tuple[str, ...] = ()
     try:
         captured = model if isinstance(model, Model) else load_model(model, load)
@@ -260,7 +269,7 @@ class _Session:
     def run_elsewhere(self, executor: str, python: str | None) -> Activity:
         """The emitted program, run by another of the target's executors."""
         opened = self.artifact
-        known = find_target(opened.mapped.target).executors
+        known = target_of(opened.chip).executors
         if executor not in known:
             limit = ", ".join(["sim", *known])
             raise fail(
@@ -312,7 +321,7 @@ def verify(
         progress: called with the number of samples just finished.
     """
     if executor == "sim" and python is not None:
-        raise fail("SNNC-U005", "--lava-python", "goes with --executor lava", got="--executor sim")
+        raise fail("SNNC-U005", "--python", "goes with an executor that runs elsewhere", got="--executor sim")
     session = _session(artifact, data, workers, progress)
     if executor == "sim":
         return session.verification(session.execute())

@@ -1,4 +1,4 @@
-"""Plugins: frontends, targets and simulators, found by entry point.
+"""Plugins: frontends, targets, backends and simulators, found by entry point.
 
 Built-ins register as a third party's package would. A name that two distributions claim is an error.
 """
@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from snncc.compilation import Target
 from snncc.errors import fail
+from snncc.hw.spec import ChipSpec, load_chip
 from snncc.model import Model
 from snncc.simulation import Simulator
 from snncc.tools import Finding
@@ -62,6 +63,38 @@ def _points(group: str) -> dict[str, EntryPoint]:
             )
         found[point.name] = point
     return found
+
+
+Backend = Callable[[ChipSpec], Target]
+
+
+def target_of(chip: ChipSpec) -> Target:
+    """The target that a chip description makes, by the backend that it names.
+
+    Raises:
+        UsageError: SNNC-U009 if no such backend is installed, or if it cannot use the description.
+    """
+    points = _points("backends")
+    if chip.backend not in points:
+        where, hint = f"chip {chip.name}: backend", f"one of {', '.join(sorted(points))}"
+        raise fail("SNNC-U009", where, "no such backend is installed", got=chip.backend, hint=hint)
+    return cast(Backend, points[chip.backend].load())(chip)
+
+
+def choose_target(name: str | None, chip: str | Path | ChipSpec | None) -> Target:
+    """The target registered under ``name``, or that of a chip description; one of them must be given.
+
+    Raises:
+        UsageError: SNNC-U004, U005 or U009; U001 if there is no such file.
+    """
+    if name is not None and chip is not None:
+        raise fail("SNNC-U005", "--chip", "goes in place of --target", got=f"--target {name}")
+    if name is not None:
+        return find_target(name)
+    if chip is None:
+        hint = "--target NAME (`snncc targets` lists them), or --chip FILE.toml"
+        raise fail("SNNC-U005", "--target", "no chip given", hint=hint)
+    return target_of(chip if isinstance(chip, ChipSpec) else load_chip(Path(chip)))
 
 
 def tool_checks() -> tuple[Callable[[], Finding], ...]:

@@ -203,10 +203,12 @@ def _contradictions(artifact: Artifact) -> Iterator[Problem]:
     words = {
         "target": (manifest.target, mapped.target, certificate.target, artifact.chip.name),
         "schedule": (manifest.schedule, mapped.schedule.name, certificate.schedule),
+        "claim": (None, mapped.schedule.claim, certificate.claim),
     }
     for word, said in words.items():
-        if len(set(said)) > 1:
-            got = ", ".join(f"{value} in {file}" for value, file in zip(said, files, strict=False))
+        if len(set(said) - {None}) > 1:
+            parts = zip(said, files, strict=False)
+            got = ", ".join(f"{value} in {file}" for value, file in parts if value is not None)
             yield problem("SNNC-U006", str(artifact.path), f"its files name different {word}s", got=got)
 
 

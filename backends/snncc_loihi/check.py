@@ -23,7 +23,6 @@ from snncc.mapping.check_tiles import tile_violations
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
 
 Tensors = Mapping[str, NDArray[Any]]
-_WIDEST_MAP = 256
 
 
 def violations(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
@@ -46,20 +45,21 @@ def violations(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Pro
 
 def cautions(mapped: Mapped, chip: ChipSpec) -> tuple[str, ...]:
     """What a user should know of a network that keeps all rules."""
-    if chip.name != "loihi2":
+    widest = chip.limits.convolution_width
+    if widest is None:
         return ()
     return tuple(
         f"%{p.name}: a convolution over a map {c.address.source_shape[2]} wide; Intel's compiler warns that "
-        f"spikes of x = {_WIDEST_MAP}·n - 1 and its neighbours may be dropped"
+        f"spikes of x = {widest}·n - 1 and its neighbours may be dropped"
         for p in mapped.pieces
         for c in p.connections
-        if c.address.source_shape[2] > _WIDEST_MAP and not _whole(c.address)
+        if c.address.source_shape[2] > widest and not _whole(c.address)
     )
 
 
 def core_use(mapped: Mapped, chip: ChipSpec) -> dict[Tile, dict[str, int]]:
     """What each tile takes of its core, by resource of the chip's ``core`` table."""
-    count = {"loihi1": _use1, "loihi2": _use2}[chip.name]
+    count = {"loihi1": _use1, "loihi2": _use2}[chip.backend]
     tiles: dict[str, list[Tile]] = {}
     for t in mapped.tiles:
         tiles.setdefault(t.piece, []).append(t)

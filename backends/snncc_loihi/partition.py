@@ -36,7 +36,7 @@ _OUTGOING_HINT = "fewer neurons in the layers that read it"
 
 def core_limits(chip: ChipSpec) -> dict[str, int]:
     """Limit of each resource that the chip's model counts, in the order of the table."""
-    return {r: chip.core[r].limit for r in MODELS[chip.name].resources}
+    return {r: chip.core[r].limit for r in MODELS[chip.backend].resources}
 
 
 def partition(mapped: Mapped, chip: ChipSpec) -> dict[str, Grid]:
@@ -50,7 +50,7 @@ def partition(mapped: Mapped, chip: ChipSpec) -> dict[str, Grid]:
         CapacityError: SNNC-C013 for every layer of which not even one neuron fits a core, or
             SNNC-C014 if all blocks together are more than the system has cores.
     """
-    model, limits, readers = MODELS[chip.name], core_limits(chip), readers_of(mapped)
+    model, limits, readers = MODELS[chip.backend], core_limits(chip), readers_of(mapped)
     candidates = {p.name: _candidates(p, model, limits["neurons"]) for p in mapped.pieces}
     least = dict.fromkeys(candidates, 1)
     while True:
@@ -194,7 +194,7 @@ def tiles_of(mapped: Mapped, grids: Grids) -> tuple[Tile, ...]:
 def utilisation(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Utilisation:
     """Table of what each piece's blocks take of their cores."""
     assert chip.mesh is not None
-    model, readers = MODELS[chip.name], readers_of(mapped)
+    model, readers = MODELS[chip.backend], readers_of(mapped)
     rows = tuple(
         UtilisationRow(
             piece=p.name,

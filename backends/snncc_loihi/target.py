@@ -14,7 +14,7 @@ from snncc.analysis.claims import LayerSums, layer_range, left_ranges
 from snncc.analysis.ranges import held, type_extremes
 from snncc.compilation import Draft, Fitted, Legalised, Lowered, Target
 from snncc.errors import Problem, problem
-from snncc.hw.spec import ChipSpec, load_chip
+from snncc.hw.spec import ChipSpec, load_chip, required
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
@@ -26,6 +26,7 @@ from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
 from snncc_loihi.place import place_network
 from snncc_loihi.pooling import without_pooling
 from snncc_loihi.reference import run_reference
+from snncc_loihi.resources import MODELS
 from snncc_loihi.runner import run_lava
 from snncc_loihi.table import counted
 
@@ -52,7 +53,11 @@ def loihi_target(chip: ChipSpec) -> Target:
     """A chip of the Loihi family.
 
     ``free`` needs neurons with soft reset, which are programs; ``graded`` needs events that carry counts.
+
+    Raises:
+        UsageError: SNNC-U009 if the description lacks numbers.
     """
+    required(chip, "mesh", "limits.threshold_max", *(f"core.{r}" for r in _counted_on_a_core(chip)))
     abilities, limits = chip.abilities, chip.limits
     assert limits.threshold_max is not None
     neurons = LoihiNeurons(abilities.custom_neurons, limits.threshold_max)
@@ -69,6 +74,10 @@ def loihi_target(chip: ChipSpec) -> Target:
         utilisation=counted,
         executors={"lava": _in_lava, "reference": run_reference},
     )
+
+
+def _counted_on_a_core(chip: ChipSpec) -> tuple[str, ...]:
+    return (*MODELS[chip.backend].resources, "delay", "accumulator_bits")
 
 
 def fit(draft: Draft) -> Fitted:

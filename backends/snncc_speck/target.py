@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snncc.compilation import Draft, Fitted, Lowered, Target
 from snncc.errors import Problem
-from snncc.hw.spec import ChipSpec, load_chip
+from snncc.hw.spec import ChipSpec, load_chip, required
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Decode
 from snncc.ir.schedule import Engine, Release, Schedule
@@ -41,7 +41,11 @@ def speck_target(chip: ChipSpec) -> Target:
     ``exact`` is the gated schedule, ``free`` lets the chip run as it does by itself. Counts are
     never clipped on this chip, so drop-clip runs for both and what the spikes must compute are
     the unclipped integers. A core has one kernel and two destinations: no room for copies of shared sums.
+
+    Raises:
+        UsageError: SNNC-U009 if the description lacks numbers.
     """
+    required(chip, "cores", "limits.strides", "limits.poolings")
     return Target(
         chip, schedules={s.name: s for s in (GATED, FREE)}, fit=fit, copies=False, emit=_emitted
     )

@@ -46,7 +46,7 @@ def check(folder: Path, data: Path, python: Path | None) -> None:
     step("snncc", "verify", folder, "--data", data)
     if python is not None:
         few = ("--samples", str(LAVA_SAMPLES))
-        step("snncc", "verify", folder, "--data", data, *few, "--executor", "lava", "--lava-python", python)
+        step("snncc", "verify", folder, "--data", data, *few, "--executor", "lava", "--python", python)
 
 
 def compare(exact: Path, graded: Path, data: Path) -> None:

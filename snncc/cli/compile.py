@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 @command("check")
 @model_options
 @target_options
-def check(target: str, schedule: str, graded: bool, calib: Path | None, as_json: bool, **source: Any) -> int:
+def check(
+    target: str | None,
+    chip: Path | None,
+    schedule: str,
+    graded: bool,
+    calib: Path | None,
+    as_json: bool,
+    **source: Any,
+) -> int:
     """Say at once everything that stands between MODEL and a chip; nothing is written.
 
     Exit code 0 if it fits, else that of the most basic problem: 1 for the model, 2 for usage,
@@ -30,12 +38,15 @@ def check(target: str, schedule: str, graded: bool, calib: Path | None, as_json:
     from snncc.errors import error_of
 
     with busy(f"checking {path}"):
-        result = api.check(path, target=target, schedule=schedule, graded=graded, calib=calib, load=load)
+        result = api.check(
+            path, target=target, chip=chip, schedule=schedule, graded=graded, calib=calib, load=load
+        )
     error = error_of(result.problems) if result.problems else None
+    where = str(target or chip)
     if as_json:
-        print_json(_check_document(result, path, target, schedule))
+        print_json(_check_document(result, path, where, schedule))
     else:
-        _print_check(result, path, target)
+        _print_check(result, path, where)
     return 0 if error is None else error.exit_code
 
 
@@ -96,7 +107,8 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
 @click.option("--force", is_flag=True, help="Replace an artifact that stands there.")
 @click.option("--verify-each", is_flag=True, help="Run before and after each pass on the calibration inputs.")
 def compile_(
-    target: str,
+    target: str | None,
+    chip: Path | None,
     schedule: str,
     graded: bool,
     calib: Path | None,
@@ -114,6 +126,7 @@ def compile_(
         artifact = api.compile(
             path,
             target=target,
+            chip=chip,
             out=out,
             schedule=schedule,
             graded=graded,

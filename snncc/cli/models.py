@@ -56,7 +56,8 @@ _MODEL_OPTIONS = (
 )
 
 _TARGET_OPTIONS = (
-    click.option("--target", required=True, metavar="NAME", help="The chip; `snncc targets` lists them."),
+    click.option("--target", metavar="NAME", help="The chip; `snncc targets` lists them."),
+    click.option("--chip", type=FILE, metavar="FILE.TOML", help="In place of --target: a chip description."),
     click.option(
         "--schedule",
         default="exact",

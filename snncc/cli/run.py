@@ -69,14 +69,14 @@ def _open(path: Path, data: Path | None) -> tuple[Artifact, Dataset]:
     metavar="NAME",
     help="What runs the exported program: the simulator, for Loihi also `lava` or `reference`.",
 )
-@click.option("--lava-python", metavar="PATH", help="Python of the Lava environment (SNNCC_LAVA_PYTHON).")
+@click.option("--python", metavar="PATH", help="Interpreter of the environment that the executor needs.")
 def verify(
     artifact: Path,
     data: Path,
     workers: int,
     samples: int | None,
     executor: str,
-    lava_python: str | None,
+    python: str | None,
     as_json: bool,
 ) -> int:
     """Compare the spikes of the artifact DIR with the trained integers, neuron by neuron.
@@ -90,7 +90,7 @@ def verify(
 
     with progress("verify", len(inputs)) as advance:
         result = api.verify(
-            opened, inputs, executor=executor, python=lava_python, workers=workers, progress=advance
+            opened, inputs, executor=executor, python=python, workers=workers, progress=advance
         )
     if as_json:
         print_json(result.model_dump(mode="json") | {"artifact": str(artifact), "data": inputs.origin})

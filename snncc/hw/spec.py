@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,11 @@ from snncc.errors import problem, raise_all
 from snncc.hw.mesh import Bound, Mesh
 from snncc.hw.quantity import Quantity as Quantity
 from snncc.hw.timing import MeshCosts
+from snncc.safeio import Limits as FileLimits
+from snncc.safeio import read_bytes, shown
+
+_SMALL = FileLimits(file_bytes=1 << 20)
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 Bits = Annotated[int, Field(ge=1, le=64)]
 
@@ -45,7 +50,10 @@ class CoreKind(_Model):
 
 
 class Limits(_Model):
-    """What a layer may be; None or an empty tuple means the chip sets no limit. ``source`` covers all."""
+    """What a layer may be; None or an empty tuple means the chip sets no limit. ``source`` covers all.
+
+    ``convolution_width``: maps that are wider compile, with a caution.
+    """
 
     source: str
     weight_bits: Bits
@@ -60,6 +68,7 @@ class Limits(_Model):
     input_size_max: int | None = None
     output_size_max: int | None = None
     fan_out: int | None = None
+    convolution_width: int | None = None
     graded_bits: Bits | None = None
     power_of_two_memory: bool = False
 
@@ -95,8 +104,9 @@ class Costs(_Model):
 
 class _ChipFile(_Model):
     schema_version: Literal[1]
-    name: str
+    name: str = Field(pattern=NAME)
     description: str
+    backend: str
     limits: Limits
     abilities: Abilities
     costs: Costs
@@ -113,7 +123,8 @@ class ChipSpec(_Model):
     """A chip.
 
     Attributes:
-        name: as users say it.
+        name: as users say it; files are named by it.
+        backend: name of the installed backend that lowers networks to it.
         cores: one entry a core, by id; empty for an ideal chip without limits, and for a mesh.
         mesh: how the cores of a many-core chip hang together.
         core: limits of each core of a mesh by resource; the backend says which resources it counts.
@@ -123,8 +134,9 @@ class ChipSpec(_Model):
         references: abbreviations in sources, and the publications that they stand for.
     """
 
-    name: str
+    name: str = Field(pattern=NAME)
     description: str
+    backend: str
     limits: Limits
     abilities: Abilities
     costs: Costs
@@ -141,11 +153,13 @@ def load_chip(path: Path) -> ChipSpec:
     """Chip description of a TOML file.
 
     Raises:
-        UsageError: SNNC-U009, with every key that is missing, unknown or mistyped.
+        UsageError: SNNC-U009, with every key that is missing, unknown or mistyped; SNNC-U001 if there
+            is no such file.
+        UnsafeFileError: SNNC-S002 if it is too large.
     """
-    where = f"chip file {path.name}"
+    where = f"chip file {shown(path.name)}"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_bytes(path, _SMALL).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise_all([problem("SNNC-U009", where, f"no valid TOML ({error})")])
     try:
@@ -178,6 +192,7 @@ def load_chip(path: Path) -> ChipSpec:
     return ChipSpec(
         name=file.name,
         description=file.description,
+        backend=file.backend,
         limits=file.limits,
         abilities=file.abilities,
         costs=file.costs,
@@ -197,4 +212,25 @@ def _tuples(value: object) -> object:
         return tuple(_tuples(v) for v in value)
     if isinstance(value, dict):
         return {k: _tuples(v) for k, v in value.items()}
+    return value
+
+
+def required(chip: ChipSpec, *keys: str) -> None:
+    """Refuse a chip description without numbers that its backend needs; ``keys`` like ``limits.strides``.
+
+    Raises:
+        UsageError: SNNC-U009, one problem a key.
+    """
+    what = f"the backend {chip.backend} needs it"
+    raise_all(
+        problem("SNNC-U009", f"chip {chip.name}: {key}", what)
+        for key in keys
+        if _number(chip, key) in (None, (), {})
+    )
+
+
+def _number(chip: ChipSpec, key: str) -> object:
+    value: Any = chip
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part)
     return value

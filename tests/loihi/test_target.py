@@ -146,4 +146,4 @@ def test_an_interpreter_of_lava_without_lava_is_refused(tmp_path: Path) -> None:
     artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
     with pytest.raises(UsageError) as caught:
         api.verify(artifact, Dataset(X), python="python3.10")
-    assert str(caught.value) == "[SNNC-U005] --lava-python: goes with --executor lava, got --executor sim."
+    assert str(caught.value) == "[SNNC-U005] --python: goes with an executor that runs elsewhere, got --executor sim."

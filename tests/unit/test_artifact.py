@@ -372,6 +372,16 @@ def test_files_must_agree_on_words(tmp_path: Path, word: str, file: str, key: st
     )
 
 
+def test_the_certificate_claims_what_the_schedule_claims(tmp_path: Path) -> None:
+    write(tmp_path / "out")
+    forge_json(tmp_path / "out", "certificate.json", lambda document: document.update({"claim": "all is well"}))
+    claim = SPECK2F.schedules["exact"].claim
+    assert refusal(tmp_path / "out") == (
+        f"[SNNC-U006] {tmp_path / 'out'}: its files name different claims, got {claim} in mapped.json, "
+        "all is well in certificate.json."
+    )
+
+
 def test_the_ranges_beside_the_calibration_are_the_certificates(tmp_path: Path) -> None:
     write(tmp_path / "out")
     ranges = json.loads((tmp_path / "out" / "certificate.json").read_text())["ranges"]
