@@ -25,7 +25,7 @@ from snncc.mapping.mapped import Mapped
 Array = NDArray[Any]
 
 
-VERSION = 2  # of the folder: 1 held no chip and no sum of its manifest
+VERSION: Literal[2] = 2  # of the folder: 1 held no chip and no sum of its manifest
 
 
 class Manifest(BaseModel):

@@ -24,8 +24,9 @@ from snncc.ir import (
     to_text,
 )
 from snncc.ir.interp import run
+from snncc.ir.schedule import EXACT, Schedule
 from snncc.mapping.build import map_graph
-from snncc.mapping.mapped import Engine, Mapped, Schedule
+from snncc.mapping.mapped import Mapped
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc_loihi.emit import chip_files
 from snncc_loihi.target import LOIHI2
@@ -58,8 +59,8 @@ def skips_in_a_row(count: int, *, steps: int, levels: int = 2) -> Graph:
     return Graph("skips", Family.INTEGER, tuple(nodes), steps)
 
 
-def mapped(spikes: Graph, schedule: Schedule = Schedule.EXACT) -> tuple[Mapped, dict[str, np.ndarray]]:
-    return map_graph(spikes, target="loihi2", schedule=schedule, engine=Engine.CLOCKED, state_bits=24)
+def mapped(spikes: Graph, schedule: Schedule = EXACT) -> tuple[Mapped, dict[str, np.ndarray]]:
+    return map_graph(spikes, target="loihi2", schedule=schedule, state_bits=24)
 
 
 def every_input(graph: Graph) -> np.ndarray:
@@ -97,11 +98,12 @@ snn spike @skips {steps=3, micro_steps=3} {
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_skipping_spikes_wait_for_every_window_they_skip(count: int, steps: int, graded: bool) -> None:
     integer = skips_in_a_row(count, steps=steps)
-    spikes = ExpandSFA(graded=graded).run(integer)
+    schedule = LOIHI2.schedules["graded"] if graded else EXACT
+    spikes = ExpandSFA(schedule).run(integer)
     period = 2 if graded else 3
     phases = {n.name: n.phase for n in spikes.nodes if isinstance(n, WindowNeuron)}
     assert phases == {f"n{i}": (i + 1) * period for i in range(count + 1)} | {"z": (count + 2) * period}
-    program, tensors = mapped(spikes)
+    program, tensors = mapped(spikes, schedule)
     waits = {p.name: {c.source: c.delay for c in p.connections} for p in program.pieces}
     for i in range(1, count + 1):
         assert waits[f"n{i}"] == {f"n{j}": (i - 1 - j) * period for j in range(i)}
@@ -129,8 +131,8 @@ def inverters(count: int) -> Graph:
 
 def test_a_streaming_neuron_starts_when_the_first_spikes_can_arrive() -> None:
     """One micro-step a layer. Earlier, its bias alone would make it fire before what holds it back."""
-    spikes = ExpandSFA(schedule=Schedule.FREE, clocked=True).run(inverters(4))
-    program, tensors = mapped(spikes, Schedule.FREE)
+    spikes = ExpandSFA(LOIHI2.schedules["free"]).run(inverters(4))
+    program, tensors = mapped(spikes, LOIHI2.schedules["free"])
     assert [(p.name, p.phase, p.streams) for p in program.pieces] == [
         ("n1", 1, True),
         ("n2", 2, True),
