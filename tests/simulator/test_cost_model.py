@@ -30,6 +30,7 @@ def chip(**costs: Quantity) -> ChipSpec:
     abilities = dict.fromkeys((k for k in Abilities.model_fields if k != "source"), True)
     return ChipSpec(
         name="toy",
+        backend="sim",
         description="",
         limits=Limits(source="", weight_bits=8, state_bits=32),
         abilities=Abilities(source="", **abilities),
