@@ -15,14 +15,15 @@ text that claims another.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, fields
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import numpy as np
 
-from snncc.errors import SnnccError, fail
+from snncc.errors import fail
 from snncc.ir.cell import Cell
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
@@ -119,11 +120,13 @@ class _Parser:
         self.start = 0
         self.advance()
 
-    def fail(self, what: str, at: int | None = None) -> NoReturn:
+    def fail(
+        self, what: str, at: int | None = None, *, got: Any = None, limit: Any = None, hint: str | None = None
+    ) -> NoReturn:
         offset = self.start if at is None else at
         line = self.text.count("\n", 0, offset) + 1
         column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        raise fail("SNNC-M011", f"line {line}, column {column}", what)
+        raise fail("SNNC-M011", f"line {line}, column {column}", what, got=got, limit=limit, hint=hint)
 
     def advance(self) -> str:
         """Step to the next token and return the one that was current."""
@@ -135,7 +138,7 @@ class _Parser:
                 return old
             match = _TOKEN.match(self.text, self.position)
             if match is None:
-                self.fail(f"unexpected character {self.text[self.position]!r}")
+                self.fail("no word or number starts here", got=repr(self.text[self.position]))
             self.position = match.end()
             self.kind, self.token = match.lastgroup or "", match.group()
             if self.kind != "space":
@@ -143,7 +146,7 @@ class _Parser:
 
     def expect(self, kind: str, token: str | None = None) -> str:
         if self.kind != kind or (token is not None and self.token != token):
-            self.fail(f"expected {token or kind}, found {self.token or 'end of text'!r}")
+            self.fail(f"expected {token or kind}", got=self.token or "end of text")
         return self.advance()
 
     def accept(self, token: str) -> bool:
@@ -157,7 +160,7 @@ class _Parser:
         at = self.start
         family = self.expect("word")
         if family not in set(Family):
-            self.fail(f"unknown family {family!r}", at)
+            self.fail("unknown family", at, got=family, limit=", ".join(Family))
         name = self.expect("symbol")[1:]
         head = self.attributes({"steps": int, "micro_steps": int})
         self.expect("mark", "{")
@@ -168,7 +171,7 @@ class _Parser:
         graph = Graph(name, Family(family), tuple(nodes), **head)
         for node, (claimed, offset) in zip(nodes, types, strict=True):
             if claimed != str(graph.types[node.name]):
-                self.fail(f"%{node.name} has type {graph.types[node.name]}, the text says {claimed}", offset)
+                self.fail(f"%{node.name} has another type", offset, got=claimed, limit=graph.types[node.name])
         return graph
 
     def node(self, types: list[tuple[str, int]]) -> Node:
@@ -178,7 +181,7 @@ class _Parser:
         kind_at = self.start
         kind = self.expect("word")
         if kind not in KINDS:
-            self.fail(f"unknown node kind {kind!r}", kind_at)
+            self.fail("unknown node kind", kind_at, got=kind, hint=_like(kind, KINDS))
         reads: list[str] = []
         while self.kind == "value":
             reads.append(self.advance()[1:])
@@ -190,7 +193,7 @@ class _Parser:
             values["body"] = self.graph()
         missing = [f.name for f in _fields(KINDS[kind]) if f.default is MISSING and f.name not in values]
         if missing:
-            self.fail(f"{kind} needs {', '.join(missing)}", at)
+            self.fail(f"{kind} lacks {', '.join(missing)}", at, hint=f"{missing[0]}=…")
         if any(f.name == "cell" for f in fields(KINDS[kind])):
             own = {key: value for key, value in values.items() if key not in _OF_CELL}
             values = own | {"cell": Cell(**{k: v for k, v in values.items() if k in _OF_CELL})}
@@ -203,14 +206,14 @@ class _Parser:
             at = self.start
             key = self.expect("word")
             if key not in hints:
-                self.fail(f"unknown attribute {key!r}", at)
+                self.fail("unknown attribute", at, got=key, hint=_like(key, hints))
             if key in found:
-                self.fail(f"attribute {key!r} given twice", at)
+                self.fail("an attribute stands twice", at, got=key)
             self.expect("mark", "=")
             at = self.start
             value = self.literal(hints[key])
             if not _fits(value, hints[key]):
-                self.fail(f"{key} cannot be {value!r}", at)
+                self.fail(f"{key} cannot be this", at, got=value)
             found[key] = value
             if self.token != "}":
                 self.expect("mark", ",")
@@ -238,18 +241,23 @@ class _Parser:
             (t for t in (hint, *get_args(hint)) if isinstance(t, type) and issubclass(t, StrEnum)), None
         )
         if enum is None or word not in set(enum):
-            self.fail(f"unexpected word {word!r}", self.start)
+            self.fail("unexpected word", self.start, got=word, limit=enum and ", ".join(enum))
         return enum(word)
 
     def constant(self) -> Const:
         at = self.start
         digest = self.advance()[1:]
         if digest not in self.constants:
-            self.fail(f"no array with digest #{digest}", at)
+            self.fail("no array has this digest", at, got=f"#{digest}")
         const = Const(self.constants[digest])
         if const.digest != digest:
-            self.fail(f"the array filed under #{digest} has digest #{const.digest}", at)
+            self.fail("the array has another digest", at, got=f"#{const.digest}", limit=f"#{digest}")
         return const
+
+
+def _like(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` may be meant to be."""
+    return next(iter(get_close_matches(word, list(known), n=1)), None)
 
 
 def _field_types(cls: type[Node]) -> dict[str, Any]:
@@ -284,9 +292,7 @@ def parse(text: str, constants: Mapping[str, np.ndarray[Any, Any]]) -> Graph:
     try:
         graph = parser.graph()
     except RecursionError:
-        raise fail("SNNC-M011", "text", "nested too deep") from None
-    except SnnccError:
-        raise
+        raise fail("SNNC-M011", "text", "host regions stand too deep inside each other", hint="one level") from None
     if parser.kind != "end":
-        parser.fail(f"unexpected {parser.token!r} behind the graph")
+        parser.fail("something stands behind the graph", got=parser.token)
     return graph

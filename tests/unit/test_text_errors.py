@@ -31,16 +31,16 @@ def test_the_good_text_parses() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("linear %x", "linaer %x", "[SNNC-M011] line 3, column 9: unknown node kind 'linaer'."),
-        ("max_spikes=2", "max_spikes=two", "[SNNC-M011] line 4, column 34: unexpected word 'two'."),
-        ("max_spikes=2", "max_spikes=true", "[SNNC-M011] line 4, column 31: max_spikes cannot be True."),
-        ("max_spikes=2", "spikes_max=2", "[SNNC-M011] line 4, column 20: unknown attribute 'spikes_max'."),
-        ("levels=4}", "levels=4, levels=4}", "[SNNC-M011] line 2, column 36: attribute 'levels' given twice."),
-        ("shape=[2], ", "", "[SNNC-M011] line 2, column 3: input needs shape."),
-        ("spikes<3, 2>\n  %o", "spikes<3, 9>\n  %o", "[SNNC-M011] line 4, column 34: %n has type spikes<3, 2>, the text says spikes<3, 9>."),
-        ("snn float", "snn floot", "[SNNC-M011] line 1, column 5: unknown family 'floot'."),
-        ("%o = output %n", "%o = output $n", "[SNNC-M011] line 5, column 15: unexpected character '$'."),
-        ("}\n", "", "[SNNC-M011] line 6, column 1: expected value, found 'end of text'."),
+        ("linear %x", "linaer %x", "[SNNC-M011] line 3, column 9: unknown node kind, got linaer. Try linear."),
+        ("max_spikes=2", "max_spikes=two", "[SNNC-M011] line 4, column 34: unexpected word, got two."),
+        ("max_spikes=2", "max_spikes=true", "[SNNC-M011] line 4, column 31: max_spikes cannot be this, got True."),
+        ("max_spikes=2", "spikes_max=2", "[SNNC-M011] line 4, column 20: unknown attribute, got spikes_max. Try max_spikes."),
+        ("levels=4}", "levels=4, levels=4}", "[SNNC-M011] line 2, column 36: an attribute stands twice, got levels."),
+        ("shape=[2], ", "", "[SNNC-M011] line 2, column 3: input lacks shape. Try shape=…."),
+        ("spikes<3, 2>\n  %o", "spikes<3, 9>\n  %o", "[SNNC-M011] line 4, column 34: %n has another type, got spikes<3, 9>, limit spikes<3, 2>."),
+        ("snn float", "snn floot", "[SNNC-M011] line 1, column 5: unknown family, got floot, limit float, integer, spike."),
+        ("%o = output %n", "%o = output $n", "[SNNC-M011] line 5, column 15: no word or number starts here, got '$'."),
+        ("}\n", "", "[SNNC-M011] line 6, column 1: expected value, got end of text."),
         ("output %n", "output %m", "[SNNC-M010] %o: reads a value that is not defined before it, got %m."),
     ],
 )  # fmt: skip
@@ -52,13 +52,13 @@ def test_errors_name_line_and_column(old: str, new: str, message: str) -> None:
 def test_a_missing_array_is_named() -> None:
     with pytest.raises(ModelError) as error:
         parse(GOOD, {})
-    assert str(error.value) == f"[SNNC-M011] line 3, column 27: no array with digest #{W.digest}."
+    assert str(error.value) == f"[SNNC-M011] line 3, column 27: no array has this digest, got #{W.digest}."
 
 
 def test_an_array_filed_under_a_wrong_digest_is_refused() -> None:
-    with pytest.raises(ModelError, match="has digest"):
+    with pytest.raises(ModelError, match="the array has another digest, got #"):
         parse(GOOD, {W.digest: W.array + 1})
 
 
 def test_text_behind_the_graph_is_refused() -> None:
-    assert refusal(GOOD + "snn") == "[SNNC-M011] line 7, column 1: unexpected 'snn' behind the graph."
+    assert refusal(GOOD + "snn") == "[SNNC-M011] line 7, column 1: something stands behind the graph, got snn."
