@@ -138,9 +138,12 @@ def _node_problems(node: Node) -> list[Problem]:
         return _number_problems(node.body)
     found = []
     for name, value in numbers(node).items():
-        array = value.array if isinstance(value, Const) else value
-        if isinstance(value, Const | float) and not np.all(np.isfinite(array)):
-            found.append(problem("SNNC-M007", f"%{node.name}", f"{name} is NaN or infinite"))
+        if not isinstance(value, Const | float):
+            continue
+        bad = ~np.isfinite(value.array if isinstance(value, Const) else value)
+        if bad.any():
+            got = f"{int(bad.sum())} of {bad.size} numbers"
+            found.append(problem("SNNC-M007", f"%{node.name}", f"{name} is NaN or infinite", got=got))
     return found
 
 
@@ -157,7 +160,7 @@ def _about(text: str, where: str) -> tuple[Comparison | None, tuple[str, ...], s
     numbers = () if comparison is None else asdict(comparison).values()
     ok = isinstance(notes, list) and all(isinstance(n, str) for n in notes) and isinstance(origin, str)
     if not ok or not all(type(n) in (int, float) for n in numbers):
-        raise fail("SNNC-M001", where, "has damaged metadata")
+        raise fail("SNNC-M001", where, "has damaged metadata", hint="writing it again with snncc.export")
     return comparison, tuple(notes), origin
 
 
@@ -175,8 +178,9 @@ def _calibration(
                 got=list(x.shape[1:]),
                 limit=list(shape),
             )
-        if not np.all(np.isfinite(x)):
-            raise fail("SNNC-M007", where, "has calibration inputs that are NaN or infinite")
+        if bad := int((~np.isfinite(x)).sum()):
+            got = f"{bad} of {x.size} numbers"
+            raise fail("SNNC-M007", where, "has calibration inputs that are NaN or infinite", got=got)
         if levels and (np.any(x != np.rint(x)) or x.min(initial=0) < 0 or x.max(initial=0) > levels):
             raise fail(
                 "SNNC-M001", where, "has calibration inputs outside the input's levels", limit=f"0..{levels}"
@@ -185,5 +189,6 @@ def _calibration(
     if y is not None and (
         y.ndim != 1 or not np.issubdtype(y.dtype, np.integer) or x is None or len(y) != len(x)
     ):
-        raise fail("SNNC-M001", where, "has labels that do not fit its calibration inputs")
+        got, limit = f"{y.dtype}{list(y.shape)}", f"integers [{0 if x is None else len(x)}]"
+        raise fail("SNNC-M001", where, "has labels that do not fit its inputs", got=got, limit=limit)
     return x, None if y is None else y.astype(np.int64)

@@ -63,7 +63,7 @@ def regular_file(path: Path, limits: Limits = LIMITS) -> int:
     except (OSError, ValueError):
         raise fail("SNNC-U001", shown(str(path)), "no such file") from None
     if not stat.S_ISREG(status.st_mode):
-        raise fail("SNNC-U001", shown(str(path)), "is no regular file")
+        raise fail("SNNC-U001", shown(str(path)), "is no regular file", hint="the path of a file")
     if status.st_size > limits.file_bytes:
         raise fail(
             "SNNC-S002",
@@ -253,7 +253,7 @@ def parse_tensors(
     header, start = _tensor_header(data, where, limits)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise fail("SNNC-M001", where, "has metadata that are no text")
+        raise fail("SNNC-M001", where, "has metadata that are no text", got=type(metadata).__name__)
     body = memoryview(data)[start:]
     arrays = {key: _tensor(key, entry, body, where) for key, entry in header.items()}
     _check_layout(header, len(body), where)
@@ -273,7 +273,7 @@ def _tensor_header(data: bytes, where: str, limits: Limits) -> tuple[dict[str, A
     except (ValueError, RecursionError) as error:
         raise fail("SNNC-M001", where, "has a header that is no JSON", got=shown(str(error))) from None
     if not isinstance(header, dict) or len(header) > limits.members:
-        raise fail("SNNC-M001", where, "has a header that is no list of tensors")
+        raise fail("SNNC-M001", where, "has no list of tensors, or too long a one", limit=limits.members)
     return header, 8 + length
 
 
@@ -297,7 +297,7 @@ def _tensor(name: str, entry: Any, body: memoryview, where: str) -> NDArray[Any]
         or not _counts(entry["data_offsets"])
         or len(entry["data_offsets"]) != 2
     ):
-        raise fail("SNNC-M001", where, f"{tensor} is ill-described")
+        raise fail("SNNC-M001", where, f"{tensor} is ill-described", hint="dtype, shape and data_offsets")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
         raise fail("SNNC-M001", where, f"{tensor} has an unknown dtype", got=shown(str(entry["dtype"])))
     dtype = np.dtype(_DTYPES[entry["dtype"]])

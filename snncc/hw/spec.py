@@ -161,7 +161,7 @@ def load_chip(path: Path) -> ChipSpec:
     try:
         data = tomllib.loads(read_bytes(path, _SMALL).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise_all([problem("SNNC-U009", where, f"no valid TOML ({error})")])
+        raise_all([problem("SNNC-U009", where, "no valid TOML", got=error)])
     try:
         file = _ChipFile.model_validate(_tuples(data))
     except ValidationError as error:

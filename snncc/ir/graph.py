@@ -207,7 +207,7 @@ def _integer_problems(
         and node.has(Trait.WEIGHTED)
         and getattr(node, "bias", None) is not None
     ):
-        yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases")
+        yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases", hint="bias=none")
     for name, value in numbers(node).items():
         if isinstance(value, float) or (isinstance(value, Const) and not value.is_integer):
             yield problem("SNNC-M010", where, f"{name} must be an integer here", got=value)

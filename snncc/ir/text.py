@@ -292,7 +292,7 @@ def parse(text: str, constants: Mapping[str, np.ndarray[Any, Any]]) -> Graph:
     try:
         graph = parser.graph()
     except RecursionError:
-        raise fail("SNNC-M011", "text", "host regions stand too deep inside each other", hint="one level") from None
+        raise fail("SNNC-M011", "text", "host regions stand too deep", hint="one inside none") from None
     if parser.kind != "end":
         parser.fail("something stands behind the graph", got=parser.token)
     return graph
