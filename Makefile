@@ -42,6 +42,7 @@ oracles: .venv-oracles/ready
 	$(PYTHON) -m venv .venv-oracles
 	$(ORACLE_PIP) install -c constraints.txt torch
 	$(ORACLE_PIP) install --no-deps sinabs==3.1.3 spikingjelly==2.0.0 nir==1.0.8 nirtorch==2.6
+	$(ORACLE_PIP) install --no-deps --target .venv-oracles/clock_driven spikingjelly==0.0.0.0.14
 	$(ORACLE_PIP) install -c constraints.txt pbr h5py scipy matplotlib loguru tqdm pytest
 	$(ORACLE_PIP) install -c constraints.txt -e .
 	touch $@

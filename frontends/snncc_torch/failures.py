@@ -183,7 +183,9 @@ def _state(module: nn.Module) -> dict[str, Tensor | float]:
 
 def _same(held: Tensor | float, at_rest: Tensor | float | None) -> bool:
     """Whether a module is at rest; libraries have 0 or an empty tensor before they know the shape."""
-    if not isinstance(held, Tensor) or at_rest is None:
+    if not isinstance(held, Tensor):
+        return not isinstance(at_rest, float) or held == at_rest or held != held
+    if at_rest is None:
         return True
     if isinstance(at_rest, Tensor):
         if at_rest.shape != held.shape and at_rest.numel():

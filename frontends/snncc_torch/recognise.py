@@ -87,6 +87,7 @@ def reset_state(root: nn.Module) -> None:
         if isinstance(values, dict) and isinstance(memories, dict):
             memories.update(copy.deepcopy(values))
         sinabs_neurons.rest(module)
+        spikingjelly_neurons.rest(module)
         reset = getattr(module, "reset", None)
         if qualified_name(module) in REGISTERED and callable(reset):
             reset()

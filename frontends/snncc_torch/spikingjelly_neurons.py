@@ -103,18 +103,38 @@ def _from_zero(recogniser: Recogniser) -> Recogniser:
     return lambda module: replace(recogniser(module), v_init=0.0)
 
 
+def rest(module: Any) -> None:
+    """Put a copy of a neuron of an old release at rest and let it run on a CPU.
+
+    Up to 0.0.0.0.4 nothing but ``reset`` knows what rest is.
+    """
+    if not type(module).__module__.startswith(OLD):
+        return
+    if getattr(module, "backend", None) == "cupy":  # the same equations, on a GPU alone
+        module.backend = "torch"
+    reset = getattr(module, "reset", None)
+    if callable(reset):
+        reset()
+
+
+def _set(module: Any, name: str, value: float) -> None:
+    """Set an attribute for good: releases from 0.0.0.0.10 count parameters among what a reset restores."""
+    setattr(module, name, value)
+    resting = getattr(module, "_memories_rv", {})
+    if name in resting:
+        resting[name] = value
+
+
 def dyadic(module: Any) -> None:
     """Give a copy of a neuron parameters in which float arithmetic is exact, so that ties are real."""
-    module.v_threshold = 1.0
+    _set(module, "v_threshold", 1.0)
     if isinstance(getattr(module, "tau", None), float):
-        module.tau = 2.0
+        _set(module, "tau", 2.0)
     if isinstance(getattr(module, "w", None), torch.nn.Parameter):
         module.w = torch.nn.Parameter(torch.zeros_like(module.w))
     if module.v_reset is not None:
-        module.v_reset = 0.25
-    rest = getattr(module, "_memories_rv", None)
-    if isinstance(rest, dict) and "v" in rest:
-        rest["v"] = 0.0 if module.v_reset is None else module.v_reset
+        _set(module, "v_reset", 0.25)
+    _set(module, "v", 0.0 if module.v_reset is None else module.v_reset)
 
 
 _FILES: dict[str, dict[str, Recogniser]] = {
@@ -206,6 +226,6 @@ REFUSED |= {
     for name, reason in {
         "QIFNode": _QUADRATIC, "EIFNode": _QUADRATIC, "MultiStepEIFNode": _QUADRATIC,
         "LIAFNode": _REASONS["lif_variants"]["LIAFNode"],
-        "GeneralNode": "its equations are Python code of yours",
+        **dict.fromkeys(("GeneralNode", "MultiStepGeneralNode"), "its equations are Python code of yours"),
     }.items()
 }  # fmt: skip

@@ -29,11 +29,14 @@ class FakeNode(nn.Module):
         start = 0.0 if v_reset is None else v_reset
         self._memories, self._memories_rv = {"v": start}, {"v": start}
 
-    def step(self, x):
-        v = self.charge(self._memories["v"] + torch.zeros_like(x), x)
+    def fire(self, v, x):
+        v = self.charge(v + torch.zeros_like(x), x)
         spike = (v - self.v_threshold >= 0).to(x)
         soft = self.v_reset is None
-        self._memories["v"] = v - spike * self.v_threshold if soft else (1 - spike) * v + spike * self.v_reset
+        return spike, v - spike * self.v_threshold if soft else (1 - spike) * v + spike * self.v_reset
+
+    def step(self, x):
+        spike, self._memories["v"] = self.fire(self._memories["v"], x)
         return spike
 
     def forward(self, x):
@@ -66,6 +69,51 @@ class FakePLIF(FakeNode):
         return v + (x - (v - rest)) * k if self.decay_input else v - (v - rest) * k + x
 
 
+class Restored(FakeNode):
+    """As releases 0.0.0.0.10 to .14 of `clock_driven`: parameters are memories too, which a reset restores."""
+
+    backend = "torch"
+
+    def __init__(self, v_threshold=1.0, v_reset=0.0, step_mode="m"):
+        super().__init__(v_threshold, v_reset, step_mode)
+        for name in ("v_threshold", "v_reset"):
+            self._memories[name] = self._memories_rv[name] = self.__dict__.pop(name)
+
+    def __getattr__(self, name):
+        memories = self.__dict__.get("_memories", {})
+        return memories[name] if name in memories else super().__getattr__(name)
+
+    def __setattr__(self, name, value):
+        memories = self.__dict__.get("_memories", {})
+        if name in memories:
+            memories[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def step(self, x):
+        assert self.backend == "torch", "no GPU here"
+        return super().step(x)
+
+    def reset(self):
+        self._memories.update(self._memories_rv)
+
+
+class Remembered(FakeNode):
+    """As release 0.0.0.0.4 of `clock_driven`: the membrane is a plain attribute, which `reset` sets."""
+
+    def __init__(self, v_threshold=1.0, v_reset=0.0, step_mode="m"):
+        super().__init__(v_threshold, v_reset, step_mode)
+        del self._memories, self._memories_rv
+        self.reset()
+
+    def step(self, x):
+        spike, self.v = self.fire(self.v, x)
+        return spike
+
+    def reset(self):
+        self.v = 0.0 if self.v_reset is None else self.v_reset
+
+
 NEURON = "spikingjelly.activation_based.neuron"
 
 
@@ -77,6 +125,15 @@ def bear(cls, module, name):
 IFNode = bear(FakeIF, f"{NEURON}.integrate_and_fire", "IFNode")
 LIFNode = bear(FakeLIF, f"{NEURON}.lif", "LIFNode")
 ParametricLIFNode = bear(FakePLIF, f"{NEURON}.plif", "ParametricLIFNode")
+
+
+OLD = "spikingjelly.clock_driven.neuron"
+
+
+def old(kept, charge, prefix=""):
+    """A class of an old release, whose state is ``kept`` in that release's way."""
+    name = prefix + charge.__name__.replace("Fake", "").replace("PLIF", "ParametricLIF") + "Node"
+    return bear(type(name, (charge, kept), {}), OLD, name)
 
 
 def only(module) -> Neuron:
@@ -174,6 +231,59 @@ def test_every_known_neuron_passes_verification(make, v_reset, step_mode):
 def test_lif_leaks_towards_its_reset_potential():
     neuron = only(LIFNode(tau=4.0, v_reset=-0.5))
     assert (neuron.decay, neuron.gain, neuron.bias, neuron.v_init) == (0.75, 0.25, -0.125, -0.5)
+
+
+@pytest.mark.parametrize("prefix", ["", "MultiStep"])
+@pytest.mark.parametrize("v_reset", [None, 0.0, -0.3, 0.25])
+@pytest.mark.parametrize("charge", [FakeIF, FakeLIF, FakePLIF])
+@pytest.mark.parametrize("kept", [Restored, Remembered])
+def test_neurons_whose_reset_restores_more_than_the_membrane_pass_verification(kept, charge, v_reset, prefix):
+    """The copy with exact parameters, which they are checked with too, keeps those through a reset."""
+    make = old(kept, charge, prefix)
+    for threshold, tau in ((1.0, 2.0), (0.7, 1.7)):
+        leak = {} if charge is FakeIF else {"tau": tau}
+        mode = "m" if prefix else "s"
+        neuron = only(make(v_threshold=threshold, v_reset=v_reset, step_mode=mode, **leak))
+        assert neuron.threshold == threshold
+        assert neuron.v_init == (v_reset or 0.0)
+
+
+def test_a_tie_is_seen_in_a_neuron_whose_reset_restores_its_threshold():
+    """At τ = 1.7 no drive lands on the threshold: only the copy with exact parameters shows ``>``."""
+
+    class Strict(FakeLIF):
+        def fire(self, v, x):
+            v = self.charge(v + torch.zeros_like(x), x)
+            spike = (v - self.v_threshold > 0).to(x)
+            return spike, v - spike * self.v_threshold
+
+    node = bear(type("LIFNode", (Strict, Restored), {}), OLD, "MultiStepLIFNode")(tau=1.7, v_reset=None)
+    (problem,) = find_neurons(node.eval()).problems
+    assert problem.what == "MultiStepLIFNode behaves differently from the neuron whose name it bears"
+
+
+@pytest.mark.parametrize("kept", [Restored, Remembered])
+def test_an_old_neuron_is_captured_as_at_rest_after_a_run_and_on_a_cpu(kept):
+    torch.manual_seed(0)
+    node = old(kept, FakeLIF, "MultiStep")(tau=3.0, v_reset=-0.5)
+    model = nn.Sequential(snn.PerStep(nn.Linear(3, 5)), node).eval()
+    rested = snncc_torch.capture(model, torch.zeros(4, 1, 3))
+    model(torch.randn(4, 2, 3))
+    node.backend = "cupy"
+    captured = snncc_torch.capture(model, torch.zeros(4, 1, 3))
+    assert captured.graph == rested.graph
+    note = "1: holds state of an earlier run (v); captured as at rest"
+    assert [n for n in captured.notes if n not in rested.notes] == [note]
+    assert node.backend == "cupy"
+
+
+def test_a_threshold_that_the_next_reset_undoes_is_noted():
+    node = old(Restored, FakeIF, "MultiStep")(v_threshold=1.0)
+    model = nn.Sequential(snn.PerStep(nn.Linear(3, 5)), node).eval()
+    node.v_threshold = 0.5
+    captured = snncc_torch.capture(model, torch.zeros(4, 1, 3))
+    assert captured.graph.neurons[0].threshold == 1.0
+    assert "1: holds state of an earlier run (v_threshold); captured as at rest" in captured.notes
 
 
 def strict(self, x):

@@ -59,6 +59,8 @@ NOTES = """
 sinabs' `MultiSpike` knows no largest count. A graph needs one: 127 spikes a timestep are assumed, and
 the report says so; `spike_fn=MaxSpike(n)` states it. More spikes than the bound are an error where
 capture sees them. A squeezed sinabs model is captured for one sample: [T, ...].
+The `clock_driven` neurons of spikingjelly's older releases (0.0.0.0.4 to .14: IF, LIF and ParametricLIF,
+for one timestep and for several) are recognised too; a test runs them in release 0.0.0.0.14.
 A single-step stateful neuron that gets [T, B, ...] takes time for a batch. It is refused, unless what
 is registered says that one call is all it sees (`sfa_neurons.q_ifnode`).
 """
