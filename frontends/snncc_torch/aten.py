@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from snncc.errors import ModelError, Problem, problem
 from snncc.ir import Const, Current, Neuron, Node, ValueType
-from snncc_torch.layout import Unsupported, Value, full_shape, labels
+from snncc_torch.layout import Unsupported, Value, full_shape, labels, time_hint
 
 # A module that leaves these behind in the graph fires, rounds or compares: it is a neuron that
 # nobody recognised. They are named as one problem a module, not one an operation.
@@ -176,7 +176,8 @@ class Call:
 def settled(value: Value) -> Value:
     """``value``, unless a feature axis stands before batch or time."""
     if "f" in value.lead:
-        raise Unsupported("a feature axis stands before batch or time", got=[*labels(value)])
+        what = "a feature axis stands before batch or time"
+        raise Unsupported(what, got=[*labels(value)], hint=time_hint(value))
     return value
 
 
@@ -324,8 +325,8 @@ def _stand_in(call: Call) -> Value | None:
     first = next((a for a in values if isinstance(a, Value)), None)
     if first is None:
         return None
-    depth = min(len(first.lead), len(call.out))
-    lead = tuple("1" if label == "f" else label for label in first.lead[:depth])
+    depth = max(0, min(len(first.lead), len(call.out) - len(first.shape)))
+    lead = tuple("1" if label == "f" else label for label in first.lead[len(first.lead) - depth :])
     name = call.imp.name("refused", call.op, False)
     call.imp.types[name] = Current(call.out[depth:])
     return Value(name, lead, call.out[depth:], first.reduced)

@@ -37,6 +37,8 @@ def batch_note(module: nn.Module, samples: Sequence[Tensor], alone: Sequence[Arr
             together = working_copy(module)(torch.cat(list(samples), axis)).cpu().numpy()
     except Exception:  # user code with batch 1 written into it: nothing to compare
         return "the module does not run at batch 2; captured at batch 1"
+    if together.size != 2 * alone[0].size:
+        return "two samples of a batch have one result in the module; captured at batch 1"
     difference = mixed(together, alone)
     if not difference:
         return None
@@ -47,7 +49,7 @@ def batch_note(module: nn.Module, samples: Sequence[Tensor], alone: Sequence[Arr
 
 
 def mixed(together: Array, alone: Sequence[Array | None]) -> float:
-    """How far a batch of two is from its samples, over its scale; 0 where that is noise.
+    """How far a batch is from its samples, over its scale; 0 where that is noise.
 
     Args:
         together: what the module made of the batch.
@@ -55,8 +57,8 @@ def mixed(together: Array, alone: Sequence[Array | None]) -> float:
     """
     known = next(a for a in alone if a is not None)
     for axis, (n, m) in enumerate(zip(together.shape, known.shape, strict=False)):
-        if n == 2 * m:
-            parts = zip(np.split(together, 2, axis), alone, strict=True)
+        if n == len(alone) * m:
+            parts = zip(np.split(together, len(alone), axis), alone, strict=True)
             scale = float(np.abs(together).max()) + float(np.finfo(np.float32).tiny)
             worst = max(float(np.abs(p - a).max()) for p, a in parts if a is not None) / scale
             return 0.0 if worst <= NOISE else worst

@@ -51,10 +51,12 @@ def capture(
         module: in evaluation mode.
         example_input: as the module takes it: [B, *shape], or [T, B, *shape] where the module
             takes time, or sinabs' [B, T, *shape] and [T, *shape] (one sample). With ``timesteps``
-            T > 1 and another first size than T it is one [B, *shape] that the module itself
-            repeats over time.
-        timesteps: T; None finds it: in the example of a module that takes time, else by what the
-            neurons of a module that repeats its input over time are given in a run.
+            T > 1 it may be [B, T, *shape] for neurons without state too; else, with another first
+            size than T, it is one [B, *shape] that the module itself repeats over time. At the end
+            the module runs on it as it is, and the graph must agree.
+        timesteps: T; None finds it: in the example of a module that takes time, as its neurons
+            or the size of its result say, else by what the neurons of a module that repeats its
+            input over time are given in a run.
         input_levels: largest spike count of the input; 0 for real values.
 
     Raises:
@@ -94,7 +96,8 @@ def trace(
     first = Input(name="input", shape=form.shape, levels=input_levels)
     imp = Importer(form.steps, found.sites, types={first.name: first.infer(())})
     imp.problems.extend(found.problems)
-    program = traced_program(pristine, found.modules, form, imp.notes)
+    given = example_input.detach().to("cpu", torch.float32)
+    program = traced_program(pristine, found.modules, form, given, imp.notes)
     raise_all(varying_shapes(program))
     env, result = placeholders(program, form)
     raise_all(_size_problems(program))
@@ -109,7 +112,9 @@ def trace(
         *_form_notes(form),
     )
     repeated = repeated_paths(program.graph)
-    return Traced(graph, module, pristine, found.sites, tuple(imp.calls), repeated, form, input_levels, notes)
+    return Traced(
+        graph, module, pristine, found.sites, tuple(imp.calls), repeated, form, input_levels, notes, given
+    )
 
 
 # ---- problems -----------------------------------------------------------------------------------
@@ -222,6 +227,8 @@ def _reachable(nodes: tuple[Node, ...], result: str) -> tuple[Node, ...]:
 def _form_notes(form: Form) -> Iterator[str]:
     if form.steps > 1 and form.lead == ("B",):
         yield f"the module repeats a static input over {form.steps} timesteps: feed the same input at each"
+    if form.note:
+        yield form.note
 
 
 def _host_notes(graph: Graph) -> Iterator[str]:

@@ -6,6 +6,8 @@ error of one layer is found in that layer, and a flipped spike does not grow thr
 Results of submodules that are one node each (a convolution, a normalisation) are compared as well: on
 the first input the graph goes on with its own, which makes a run from end to end while no spike
 flips, and on the second with the module's. No more is kept than what the graph has still to read.
+At last both run on the user's own example as it was given, which shows whether time and batch stand
+in it where capture took them to be.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -24,12 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snncc.analysis.magnitude import magnitude
-from snncc.errors import Problem, problem, raise_all
+from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
 from snncc.model import Comparison
 from snncc_torch.aten import SiteCall, SiteInfo
 from snncc_torch.batching import batch_note, mixed
+from snncc_torch.failures import first_line
 from snncc_torch.following import RELATIVE, Followed, follow
 from snncc_torch.forms import Form
 from snncc_torch.neuroncheck import neuron_problems
@@ -52,6 +55,7 @@ class Traced:
         form: how it takes its input.
         levels: largest spike count of the input; 0 for real values.
         notes: for people, from tracing.
+        example: the user's, as it was given.
     """
 
     graph: Graph
@@ -63,6 +67,7 @@ class Traced:
     form: Form
     levels: int = 0
     notes: tuple[str, ...] = ()
+    example: Tensor | None = None
 
 
 @dataclass
@@ -85,10 +90,11 @@ def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
         traced: the module.
 
     Returns:
-        The comparison, and notes for people.
+        The comparison, on the random inputs, and notes for people.
 
     Raises:
-        ModelError: SNNC-M006 naming every layer that differs, SNNC-M005 for a module that keeps state.
+        ModelError: SNNC-M006 naming every layer that differs, SNNC-M005 for a module that keeps state,
+            SNNC-M013 for one that fails on its own example.
     """
     problems = list(neuron_problems(graph, traced.module, traced.calls, traced.sites))
     given = random_inputs(traced.form, traced.levels)
@@ -97,6 +103,7 @@ def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
     second, notes = _second(graph, traced, given, result)
     raise_all(overwritten(traced.original, traced.module))
     problems += [*first.problems, *second.problems]
+    problems = problems or _example_problems(graph, traced, mixes=bool(notes))
     raise_all({p.where: p for p in reversed(problems)}.values())
     end_to_end = first.end_to_end
     if not first.alone:
@@ -133,6 +140,44 @@ def _second(
     results = (result, _run_both(traced, alone, given[1]))
     note = batch_note(traced.module, given, results, axis)
     return alone, () if note is None else (note,)
+
+
+def _example_problems(graph: Graph, traced: Traced, mixes: bool) -> list[Problem]:
+    """What differs on the example as it was given.
+
+    Its last sample is compared, alone and in the batch, where it may see all others.
+
+    Args:
+        graph: that agrees with the module on random inputs of batch 1.
+        traced: the module.
+        mixes: whether the user is told that the batch is none of independent samples.
+    """
+    form, x = traced.form, traced.example
+    if x is None or not x.numel():
+        return []
+    if "B" not in form.lead:
+        x = x[: form.steps]
+    axis = form.lead.index("B") if "B" in form.lead else 0
+    samples = x.shape[axis] if "B" in form.lead else 1
+    if samples == 1 and bool((x == x.flatten()[0]).all()):
+        return []  # no numbers that random ones are not better than
+    timeless = form.steps == 1 and all(site.time != "multi" for site in traced.sites)
+    one = x.narrow(axis, samples - 1, 1) if samples > 1 else x
+    try:
+        first = _Lockstep(graph, traced)
+        alone = _run_both(traced, first, one)
+        if first.problems or samples == 1 or (mixes and not timeless):
+            return [replace(p, what=f"{p.what} on the example") for p in first.problems]
+        whole = _Lockstep(graph, traced, samples=samples, sample=samples - 1)
+        together = _run_both(traced, whole, x)
+    except SnnccError:
+        raise
+    except Exception as error:  # user code
+        return [problem("SNNC-M013", "example_input", "the module fails on it", got=first_line(error))]
+    if together.size == samples * alone.size and not mixed(together, [None] * (samples - 1) + [alone]):
+        return []  # whatever order of time and batch it has inside
+    hint = f"timesteps={x.shape[0]}, if the first axis of the example is time" if timeless else None
+    return [replace(p, what=f"{p.what} on the example", hint=hint) for p in whole.problems]
 
 
 def _parents(path: str) -> Iterable[str]:
@@ -176,8 +221,9 @@ class _Lockstep:
     """Evaluates a graph while its module runs, as far as the module has come.
 
     Attributes:
-        x: the first sample of the input, [T, *shape], or [1, *shape] where the module repeats it.
-        samples: in the batch that the module gets; the graph gets the first.
+        x: the graph's sample of the input, [T, *shape], or [1, *shape] where the module repeats it.
+        samples: in the batch that the module gets.
+        sample: which of them the graph gets.
         alone: whether the graph goes on with its own results where they agree with the module's, as
             if no module were there; else with the module's, so that each layer is judged alone.
         end_to_end: largest |difference| of the results, if it ran ``alone`` up to there.
@@ -191,8 +237,10 @@ class _Lockstep:
         sizes: their magnitudes.
     """
 
-    def __init__(self, graph: Graph, traced: Traced, *, samples: int = 1, alone: bool = False) -> None:
-        self.graph, self.samples, self.alone = graph, samples, alone
+    def __init__(
+        self, graph: Graph, traced: Traced, *, samples: int = 1, sample: int = 0, alone: bool = False
+    ) -> None:
+        self.graph, self.samples, self.sample, self.alone = graph, samples, sample, alone
         self.batch_major = traced.form.lead == ("B", "T")
         self.tally = _Tally()
         self.end_to_end = 0.0
@@ -218,11 +266,11 @@ class _Lockstep:
         self.x = np.array(self._own(given.numpy(), self.graph.input.shape))
 
     def _own(self, x: Array, shape: tuple[int, ...]) -> Array:
-        """The first sample's part of what the module computed, [T, *shape] or [1, *shape]."""
+        """The sample's part of what the module computed, [T, *shape] or [1, *shape]."""
         one = math.prod(shape)
         batched = x.size in (self.samples * one, self.samples * one * self.graph.steps)
-        n = self.samples if batched else 1
-        return x.reshape(n, -1, *shape)[0] if self.batch_major else x.reshape(-1, n, *shape)[:, 0]
+        n, i = (self.samples, self.sample) if batched else (1, 0)
+        return x.reshape(n, -1, *shape)[i] if self.batch_major else x.reshape(-1, n, *shape)[:, i]
 
     def neuron_ran(self, path: str) -> Any:
         """Forward hook of a neuron."""
@@ -332,16 +380,15 @@ class _Lockstep:
 
     def _take_result(self, node: Output, result: Array) -> None:
         name, steps = node.inputs[0], self.graph.steps
-        if self.samples > 1:
-            result = self._own(result, self.graph.types[name].shape)
         mine, size = (decode(node, _at_each(kept[name], steps)[None]) for kept in (self.values, self.sizes))
-        if mine.size != result.size:
-            made = problem(
-                "SNNC-M006", "result", "has another shape", got=list(mine.shape), limit=list(result.shape)
-            )
+        if mine.size * self.samples != result.size:
+            got = [self.samples, *mine.shape[1:]]
+            made = problem("SNNC-M006", "result", "has another shape", got=got, limit=list(result.shape))
             self.problems.append(made)
             self.alone = False
             return
+        if self.samples > 1:
+            result = self._own(result, self.graph.types[name].shape)
         theirs = result.reshape(mine.shape)
         self.alone &= not self._differs("result", "value", theirs, mine, np.abs(size))
         self.end_to_end = float(np.abs(mine - theirs).max(initial=0.0))

@@ -55,7 +55,7 @@ def quiet() -> Iterator[None]:
 
 
 def export_failure(
-    module: nn.Module, opaque: Callable[[], nn.Module], example: Tensor, error: Exception
+    module: nn.Module, opaque: Callable[[], nn.Module], example: Tensor, given: Tensor, error: Exception
 ) -> SnnccError:
     """SNNC-M013 that names the module which cannot be traced, and the user's line where there is one.
 
@@ -63,6 +63,7 @@ def export_failure(
         module: in evaluation mode; only a copy of it runs.
         opaque: makes what was traced: the module as the child ``model`` of another.
         example: what it was traced on.
+        given: the user's example.
         error: what the tracer raised.
     """
     fresh = copy.deepcopy(module)
@@ -70,7 +71,11 @@ def export_failure(
     where, own = _running(fresh, lambda: fresh(example))
     if own is not None:
         what = f"the module fails on an input of shape {list(example.shape)}"
-        return fail("SNNC-M013", where, what, got=first_line(own))
+        fresh = copy.deepcopy(module)
+        reset_state(fresh)
+        taken = _running(fresh, lambda: fresh(given))[1] is None
+        hint = "a module that takes one sample, or timesteps=T if an axis of the example is time"
+        return fail("SNNC-M013", where, what, got=first_line(own), hint=hint if taken else None)
     root = opaque()
     where, again = _running(root, lambda: torch.export.export(root, (example,), strict=False), "model")
     if type(again) is not type(error):  # another way to trace failed, or the rewriting behind it

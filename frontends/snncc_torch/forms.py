@@ -22,11 +22,13 @@ class Form:
         steps: timesteps T.
         lead: labels of the input's leading axes.
         shape: features of one sample at one timestep.
+        note: what the user should know where it may be another.
     """
 
     steps: int
     lead: tuple[str, ...]
     shape: tuple[int, ...]
+    note: str = ""
 
     @property
     def example(self) -> Tensor:
@@ -57,14 +59,88 @@ def form_of(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor, tim
     made = _made_inside(module, sites, example) if multi and timesteps in (None, 1) else None
     if made is not None and timesteps in (None, made):
         return Form(made, ("B",), _features(example, 1))
-    steps = timesteps if timesteps is not None else (int(example.shape[0]) if multi else 1)
+    note = ""
+    if multi:
+        axis = 0 if timesteps in (None, int(example.shape[0])) else None
+    elif timesteps is None:
+        axis, note = _guessed(module, example, layouts)
+    else:
+        axis = _axis_of_size(module, example, timesteps)
+    steps = timesteps if timesteps is not None else 1 if axis is None else int(example.shape[axis])
     if steps < 1:
         raise fail("SNNC-U005", "timesteps", "must be at least 1", got=steps)
-    timed = example.shape[0] == steps and (steps > 1 or multi)
-    if timed and example.dim() < 3:
+    if axis is not None and example.dim() < 3:
         raise fail("SNNC-U005", "example_input", "must be [T, B, ...]", got=list(example.shape))
-    lead = ("T", "B") if timed else ("B",)
-    return Form(steps, lead, _features(example, len(lead)))
+    lead = _LEADS[axis]
+    return Form(steps, lead, _features(example, len(lead)), note)
+
+
+# ---- modules none of whose neurons says which axis is time ------------------------------------------
+# Neurons without state take any axis, and a Python loop gives others one timestep at a call.
+
+# By the axis of the example that is time.
+_LEADS = {None: ("B",), 0: ("T", "B"), 1: ("B", "T")}
+
+
+def _guessed(module: nn.Module, example: Tensor, layouts: set[str]) -> tuple[int | None, str]:
+    """Axis that is time where nobody says so, None if none is, and what to tell where both may be."""
+    if _folds(module, example, 0):
+        return 0, ""
+    if example.dim() < 3 or example.shape[0] < 2:
+        return None, ""
+    one, two = _result_sizes(module, example[:1], 1)
+    if "single" not in layouts and example.shape[1] == 1 and one is not None and two == 2 * one:
+        return 0, "the first axis of the example is taken for time: timesteps=1, if it is the batch"
+    if example.dim() in (3, 5) and one is not None:
+        return None, "the first axis of the example is taken for the batch: timesteps=T, if it is time"
+    return None, ""
+
+
+def _axis_of_size(module: nn.Module, example: Tensor, timesteps: int) -> int | None:
+    """Axis (0 or 1) of the example that is time, of which somebody said how many there are."""
+    first = example.shape[0] == timesteps > 1
+    if example.dim() < 3 or not example.shape[1] == timesteps > 1:
+        return 0 if first else None
+    if first:
+        return 1 if _folds(module, example, 1) and not _folds(module, example, 0) else 0
+    # Channels may be as many as timesteps, but one of them alone will not do.
+    return None if _result_sizes(module, example, 1)[0] is None else 1
+
+
+def _folds(module: nn.Module, example: Tensor, axis: int) -> bool:
+    """Whether ``axis`` (0 or 1) is time, as far as sizes tell.
+
+    Two samples have two results, timesteps that are averaged or counted have one; a module may also
+    take no other number of them. The other axis is the batch then, of which one sample alone will do.
+    """
+    if example.dim() < 3:
+        return False
+    one, two = _result_sizes(module, example, axis)
+    if one is not None and two in (None, 2 * one):
+        return False
+    return _result_sizes(module, example, 1 - axis)[0] is not None
+
+
+def _result_sizes(module: nn.Module, example: Tensor, axis: int) -> tuple[int | None, int | None]:
+    """Elements of the results on zeros like the example, with size 1 and with size 2 of one axis."""
+    sizes = (_with(example, axis, n) for n in (1, 2))
+    one, two = (_result_size(module, x) for x in sizes)
+    return one, two
+
+
+def _with(example: Tensor, axis: int, size: int) -> Tensor:
+    """Zeros like the example, but for the size of one axis."""
+    return torch.zeros(*example.shape[:axis], size, *example.shape[axis + 1 :])
+
+
+def _result_size(module: nn.Module, x: Tensor) -> int | None:
+    """Elements of what a copy of ``module`` makes of ``x``; None if that is no tensor, or fails."""
+    try:
+        with quiet(), torch.no_grad():
+            result = working_copy(module)(x)
+    except Exception:  # user code, on an input of a shape that it may not take: it tells nothing
+        return None
+    return result.numel() if isinstance(result, Tensor) else None
 
 
 def _features(example: Tensor, depth: int) -> tuple[int, ...]:
@@ -92,10 +168,12 @@ def _made_inside(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor
     paths = {site.path for site in sites if site.time == "multi"}
     one = example[:1].detach().cpu()
     seen = _leading_sizes(module, paths, one)
-    if seen == {1}:
-        seen = _leading_sizes(module, paths, torch.cat([one, one]))
-        return 1 if seen == {1} else None
-    return seen.pop() if len(seen) == 1 else None
+    if len(seen) != 1:
+        return None
+    (steps,) = seen
+    again = _leading_sizes(module, paths, torch.cat([one, one]))
+    # A module with batch 1 written into it has no second size, but makes more than it was given.
+    return steps if again == seen or (not again and steps > 1) else None
 
 
 def _leading_sizes(module: nn.Module, paths: Iterable[str], x: Tensor) -> set[int]:

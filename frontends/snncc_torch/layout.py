@@ -74,6 +74,12 @@ class Frame:
     border: NDArray[np.float32]
 
 
+def time_hint(value: Value) -> str | None:
+    """What may help where nothing is known of time."""
+    known = {"T", "TB"} & set(value.lead)
+    return None if known else "timesteps=T, if one of the first two axes of the example is time"
+
+
 def labels(value: Value) -> tuple[str, ...]:
     """One label for every axis of the traced tensor; ``f`` for features."""
     ahead = sum(label == "f" for label in value.lead)
@@ -143,7 +149,7 @@ def reshape(value: Value, out: Shape, steps: int) -> tuple[tuple[str, ...], Shap
     timed = steps > 1 and bool({"T", "TB"} & set(value.lead))
     start = next((i for i, n in enumerate(out) if n != 1), len(out)) if timed else 0
     if start >= len(out) or out[start] != (steps if timed else 1):
-        raise Unsupported("mixes batch or time with the features", got=list(out))
+        raise Unsupported("mixes batch or time with the features", got=list(out), hint=time_hint(value))
     ones = next((i for i, n in enumerate(out[start + 1 :]) if n != 1), len(out) - start - 1)
     fits = range(start + 1, start + 2 + ones)
     depth = _leading_axes(value, out, fits)

@@ -17,6 +17,7 @@ from snncc_torch.aten import Call, Handler, settled
 from snncc_torch.layout import Frame, Unsupported, Value, feature_axis, labels, lead_of
 
 LOOP_HINT = "multi-step neurons that take [T, B, ...] in place of a Python loop over time"
+LAST_HINT = "a mean or a sum over time in place of its last step"
 
 
 def _dim(call: Call, x: Value, key: str = "dim") -> int:
@@ -213,7 +214,8 @@ def _select(call: Call) -> Value:
     dim = _dim(call, x)
     size, label = layout.full_shape(x, call.imp.steps)[dim], labels(x)[dim]
     if label in ("B", "TB") or (label == "T" and call.imp.steps > 1):
-        raise Unsupported("takes one element of an axis", got=f"axis {dim}", hint=LOOP_HINT)
+        hint = LAST_HINT if label == "T" and call.args["index"] == -1 else LOOP_HINT
+        raise Unsupported("takes one element of an axis", got=f"axis {dim}", hint=hint)
     index = int(plain(call, "index")) % size
     return _without(call, _part(call, x, dim, index, index + 1), dim)
 

@@ -17,13 +17,16 @@ from snncc_torch.ops import swap
 from snncc_torch.working import working_copy
 
 
-def traced_program(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form, notes: list[str]) -> Any:
+def traced_program(
+    module: nn.Module, neurons: tuple[nn.Module, ...], form: Form, given: Tensor, notes: list[str]
+) -> Any:
     """The exported program of a copy of ``module``, functional: nothing in it writes in place.
 
     Args:
         module: at rest.
         neurons: modules that become opaque, by the number of their site.
         form: of the input.
+        given: the user's example.
         notes: receives one if it was traced the second way.
 
     Raises:
@@ -42,7 +45,7 @@ def traced_program(module: nn.Module, neurons: tuple[nn.Module, ...], form: Form
             if any(_mutates(node) for node in program.graph.nodes):
                 program = program.run_decompositions({})
     except Exception as error:  # whatever user code or the tracer raises, the user gets one sentence
-        raise export_failure(module, opaque, form.example, error) from None
+        raise export_failure(module, opaque, form.example, given, error) from None
     return program
 
 

@@ -93,6 +93,36 @@ def test_where_a_batch_is_not_two_samples_the_second_runs_alone(
     assert [n for n in model.notes if n.startswith(note)]
 
 
+class FirstOnly(nn.Module):
+    """Delivers the first sample's result alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif = PerStep(nn.Linear(3, 4)), LIF(v_threshold=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, 3] → [1, 4]."""
+        y: Tensor = self.lif(self.fc(x))[:, :1].mean(0)
+        return y
+
+
+@pytest.mark.parametrize(
+    ("module", "note"),
+    [
+        (ThroughBatch, "samples of a batch influence each other in the module"),
+        (FirstOnly, "two samples of a batch have one result in the module; captured at batch 1"),
+    ],
+)
+def test_where_time_is_known_a_batch_that_mixes_is_told_whatever_the_example(
+    module: type[nn.Module], note: str
+) -> None:
+    torch.manual_seed(0)
+    for batch in (1, 3):
+        model = snncc_torch.capture(module().eval(), torch.rand(5, batch, 3))
+        assert model.graph.steps == 5
+        assert [n for n in model.notes if n.startswith(note)]
+
+
 def planted(graph: Graph, name: str, bias: np.ndarray) -> Graph:
     """``graph`` with ``bias`` in place of that of the layer ``name``."""
 
