@@ -9,6 +9,8 @@ from snncc.errors import fail
 from snncc.ir import Current, Graph, HostRegion, Input, Neuron, Node, Output
 from snncc.passes.base import Semantics, describe
 
+_SPIKES_HINT = "a neuron in front of the first weights, or input_levels where the inputs are spikes already"
+
 
 @dataclass(frozen=True)
 class SplitHost:
@@ -36,6 +38,13 @@ class SplitHost:
         inside = {n.name for n in stem} | {encoder.name}
         nodes: list[Node] = [graph.input, host]
         nodes += [n for n in graph.nodes if n.name not in inside and not isinstance(n, Input)]
+        if not any(isinstance(n, Neuron) for n in nodes):
+            raise fail(
+                "SNNC-M012",
+                describe(encoder),
+                "the host computes the whole network: its only neurons make spikes of real values",
+                hint=_SPIKES_HINT,
+            )
         return replace(graph, nodes=tuple(nodes))
 
 
@@ -53,6 +62,7 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
                 "SNNC-M012",
                 describe(node),
                 "the whole network is analog: no neuron stands between input and output",
+                hint=_SPIKES_HINT,
             )
         if len(touched) < len(node.inputs):
             raise fail(
@@ -81,5 +91,6 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
             "SNNC-M012",
             describe(encoders[0]),
             "the whole network is analog: no neuron stands between input and output",
+            hint=_SPIKES_HINT,
         )
     return stem, encoders[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+import snncc
 from cells import integer_neuron
 from snncc.analysis.operations import host_macs
 from snncc.errors import ModelError
@@ -27,10 +29,12 @@ from snncc.ir import (
     Output,
     OverTime,
     Reset,
+    Reshape,
     Scale,
     SumPool2d,
 )
 from snncc.ir.interp import run
+from snncc.model import Model
 from snncc.passes.base import Pipeline
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
@@ -137,17 +141,20 @@ def test_the_analog_stem_moves_to_the_host_and_counts_as_macs() -> None:
     assert host_macs(g) == 4 * 5 * 6 * 2 * 3 * 3
 
 
+SPIKES = "Try a neuron in front of the first weights, or input_levels where the inputs are spikes already."
+
+
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ((Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))),), "[SNNC-M012] %o: the whole network is analog: no neuron stands between input and output."),
+        ((Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))),), f"[SNNC-M012] %o: the whole network is analog: no neuron stands between input and output. {SPIKES}"),
         (
             (Neuron(name="n", inputs=("x",)), Neuron(name="m", inputs=("x",)), Add(name="a", inputs=("n", "m")), Linear(name="l", inputs=("a",), weight=Const(np.ones((2, 3), np.float32)))),
             "[SNNC-M012] %x: the analog stem ends in several neurons, got %n, %m, limit 1. Try one neuron layer behind the stem.",
         ),
         (
             (Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))), Neuron(name="r", inputs=("l",), source="net.r", max_spikes=0)),
-            "[SNNC-M012] %r (net.r): the whole network is analog: no neuron stands between input and output.",
+            f"[SNNC-M012] %r (net.r): the whole network is analog: no neuron stands between input and output. {SPIKES}",
         ),
         (
             (Neuron(name="n", inputs=("x",)), Linear(name="l", inputs=("n",), weight=Const(np.eye(3, dtype=np.float32))), Add(name="a", inputs=("x", "l")), Neuron(name="m", inputs=("a",))),
@@ -169,7 +176,8 @@ def test_a_network_without_neurons_is_refused_at_the_readout_that_lowering_gives
     with pytest.raises(ModelError) as error:
         Pipeline((LowerReadout(), SplitHost())).run(graph(*layers, shape=(3,)))
     assert str(error.value) == (
-        "[SNNC-M012] %b.readout (net.b): the whole network is analog: no neuron stands between input and output."
+        "[SNNC-M012] %b.readout (net.b): the whole network is analog: no neuron stands between input and output. "
+        f"{SPIKES}"
     )
 
 
@@ -177,6 +185,50 @@ def test_spikes_at_the_input_leave_nothing_to_the_host() -> None:
     layer = Linear(name="l", inputs=("x",), weight=Const(np.eye(3, dtype=np.float32)))
     g = graph(layer, Neuron(name="n", inputs=("l",)), shape=(3,), levels=1)
     assert SplitHost().run(g) is g
+
+
+def last_neuron(reads: str, **fields: object) -> tuple[Node, ...]:
+    """One layer with the network's last neuron behind it, and a view."""
+    weight = Const(np.eye(12, dtype=np.float32)[:5])
+    return (
+        Reshape(name="flat", inputs=(reads,), shape=(12,)),
+        Linear(name="l", inputs=("flat",), weight=weight),
+        Neuron(name="n", inputs=("l",), source="net.n", max_spikes=4, **fields),  # type: ignore[arg-type]
+        Reshape(name="view", inputs=("n",), shape=(5, 1, 1)),
+    )
+
+
+WINDOWS = {"steps": 3, "over_time": OverTime.MEAN}
+
+
+@pytest.mark.parametrize("more", [{}, WINDOWS], ids=["one step", "three"])
+@pytest.mark.parametrize("layers", [0, 3, 4])
+def test_a_network_whose_only_neuron_stands_behind_real_values_leaves_nothing_for_a_chip(
+    layers: int, more: dict[str, Any]
+) -> None:
+    """Directly behind the input as well as behind weights and views."""
+    nodes = last_neuron("x")[:layers] or (Neuron(name="n", inputs=("x",), source="net.n"),)
+    with pytest.raises(ModelError) as error:
+        SplitHost().run(graph(*nodes, shape=(1, 3, 4), **more))
+    assert str(error.value) == (
+        "[SNNC-M012] %n (net.n): the host computes the whole network: its only neurons make spikes of real "
+        f"values. {SPIKES}"
+    )
+
+
+@pytest.mark.parametrize("target", ["sim", "loihi2", "speck2f"])
+def test_the_ways_out_of_that_work(target: str) -> None:
+    encoder = Neuron(name="e", inputs=("x",), max_spikes=2)
+    refused, coded, spikes = (
+        graph(*nodes, shape=(1, 3, 4), levels=levels)
+        for nodes, levels in ((last_neuron("x"), 0), ((encoder, *last_neuron("e")), 0), (last_neuron("x"), 2))
+    )
+    inputs = np.ones((2, 1, 1, 3, 4))
+    found = [
+        snncc.check(Model(g, calibration=inputs.astype(np.int64 if g is spikes else np.float32)), target=target)
+        for g in (refused, coded, spikes)
+    ]
+    assert [[p.code for p in result.problems] for result in found] == [["SNNC-M012"], [], []]
 
 
 def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_in() -> None:
