@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from snncc.model import Model
 from snncc_torch.capturing import modelled, trace
-from snncc_torch.comparing import Traced
+from snncc_torch.comparing.lockstep import Traced
 from snncc_torch.zoo import reduced
 
 

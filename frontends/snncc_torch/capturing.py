@@ -26,15 +26,16 @@ from snncc.ir import (
     Spikes,
 )
 from snncc.model import Comparison, Model
-from snncc_torch.aten import Importer, SiteInfo, import_nodes, repeated_paths
-from snncc_torch.comparing import Traced, compare
-from snncc_torch.failures import leftover_notes, timeless, varying_shapes
-from snncc_torch.forms import Form, form_of
-from snncc_torch.handlers import HANDLERS
-from snncc_torch.layout import Value
-from snncc_torch.recognise import find_neurons, qualified_name, unrecognised
-from snncc_torch.tracing import placeholders, traced_program
-from snncc_torch.working import Watch, private_copy, working_copy
+from snncc_torch.comparing.lockstep import Traced, compare
+from snncc_torch.neurons.recognise import find_neurons, qualified_name, unrecognised
+from snncc_torch.neurons.sites import SiteInfo
+from snncc_torch.operations.aten import Importer, import_nodes, repeated_paths
+from snncc_torch.operations.handlers import HANDLERS
+from snncc_torch.operations.layout import Value
+from snncc_torch.tracing.failures import leftover_notes, timeless, varying_shapes
+from snncc_torch.tracing.forms import Form, form_of
+from snncc_torch.tracing.program import placeholders, traced_program
+from snncc_torch.tracing.working import Watch, private_copy, working_copy
 
 # No intermediate tensor of one sample may have more elements than this (1 GiB of float32).
 MAX_ELEMENTS = 2**28
@@ -69,7 +70,7 @@ def modelled(traced: Traced) -> Model:
     """The model of a traced module, if its graph computes what the module does.
 
     Raises:
-        ModelError: SNNC-M005 to M007, see :func:`snncc_torch.comparing.compare`.
+        ModelError: SNNC-M005 to M007, see :func:`snncc_torch.comparing.lockstep.compare`.
     """
     comparison, notes = compare(traced.graph, traced)
     notes = (*traced.notes, *notes, *_bitwise(comparison))

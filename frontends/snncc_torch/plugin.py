@@ -16,10 +16,10 @@ class TorchFrontend:
     suffixes: tuple[str, ...] = (".pt", ".pth", ".pt2")
 
     def load(self, path: Path, options: LoadOptions) -> Model:
-        """Model of such a file; see :func:`snncc_torch.ptfile.load_model`."""
+        """Model of such a file; see :func:`snncc_torch.files.ptfile.load_model`."""
         if importlib.util.find_spec("torch") is None:
             raise fail("SNNC-M015", str(path), "needs PyTorch", hint="pip install 'snncc[torch]'")
-        from snncc_torch.ptfile import load_model
+        from snncc_torch.files.ptfile import load_model
 
         return load_model(path, options)
 

@@ -15,7 +15,7 @@ import snncc_torch
 from snncc.errors import ModelError, SnnccError
 from snncc.ir import AvgPool2d, Conv2d, Decode, Mean, Neuron, OverTime, Scale, to_text
 from snncc.ir.interp import run
-from snncc_torch import comparing
+from snncc_torch.comparing import lockstep
 from snncc_torch.nn import IF, LIF, SFA, PerStep, Residual
 from snncc_torch.nn import OverTime as ReduceTime
 
@@ -495,7 +495,7 @@ def _replace(node, **fields):
 @pytest.mark.parametrize("mutate", [flipped, less_padding, other_eps, fewer_spikes, lower_threshold])
 def test_a_planted_error_is_refused_and_named(mutate, monkeypatch):
     """The comparison gets a wrong graph; a lost padding column changes the type and fails earlier."""
-    real = comparing.compare
+    real = lockstep.compare
 
     def planted(graph, traced):
         return real(graph.rewrite(mutate), traced)

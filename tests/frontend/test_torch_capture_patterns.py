@@ -33,7 +33,7 @@ from snncc.ir import (
     to_text,
 )
 from snncc.ir.interp import run
-from snncc_torch import comparing
+from snncc_torch.comparing import lockstep
 from snncc_torch.nn import IF, LIF, SFA, PerStep
 
 T = 3
@@ -792,7 +792,7 @@ def scaled(const):
     ],
 )  # fmt: skip
 def test_a_planted_error_in_each_kind_is_refused(mutate, monkeypatch):
-    real = comparing.compare
+    real = lockstep.compare
     changes = []
 
     def planted(graph, traced):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import snncc_torch
 from snncc.errors import ModelError
 from snncc.ir import Const, Graph, Linear
-from snncc_torch import comparing
 from snncc_torch.capturing import trace
+from snncc_torch.comparing import lockstep
 from snncc_torch.nn import LIF, SFA, OverTime, PerStep
 
 
@@ -27,13 +27,13 @@ def network(inputs: int = 3) -> nn.Sequential:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the inputs that the module is run on beside the graph."""
     seen: list[tuple[int, ...]] = []
-    real = comparing._run_both
+    real = lockstep._run_both
 
-    def counted(traced: comparing.Traced, lockstep: comparing._Lockstep, given: Tensor) -> object:
+    def counted(traced: lockstep.Traced, lockstep: lockstep._Lockstep, given: Tensor) -> object:
         seen.append(tuple(given.shape))
         return real(traced, lockstep, given)
 
-    monkeypatch.setattr(comparing, "_run_both", counted)
+    monkeypatch.setattr(lockstep, "_run_both", counted)
     return seen
 
 
@@ -143,9 +143,9 @@ def test_a_spike_may_flip_at_the_threshold_and_its_effect_is_told() -> None:
     above = np.nextafter(np.float32([0.5, 2.5, 1.0, 0.25]), np.float32(9))
     above[3] = 0.5
     graph = planted(found.graph, "0", above)
-    made, _ = comparing.compare(graph, found)
+    made, _ = lockstep.compare(graph, found)
     assert (made.flips, made.end_to_end) == (2, 6.0)
-    straight, _ = comparing.compare(found.graph, found)
+    straight, _ = lockstep.compare(found.graph, found)
     assert (straight.flips, straight.end_to_end) == (0, 0.0)
 
 
@@ -156,5 +156,5 @@ def test_only_the_layer_that_is_wrong_is_named(name: str) -> None:
     bias = dict(found.module.named_parameters())[f"{name}.bias"].detach().numpy()
     wrong = bias + np.float32([0.001, *(0 for _ in bias[1:])])
     with pytest.raises(ModelError) as caught:
-        comparing.compare(planted(found.graph, name, wrong), found)
+        lockstep.compare(planted(found.graph, name, wrong), found)
     assert [(p.code, p.where) for p in caught.value.problems] == [("SNNC-M006", name)]

@@ -17,7 +17,7 @@ import snncc_torch
 from snncc.errors import ModelError
 from snncc.ir import Neuron, Reset, Rounding
 from snncc_torch import nn as snn
-from snncc_torch.recognise import find_neurons
+from snncc_torch.neurons.recognise import find_neurons
 
 
 class FakeNode(nn.Module):

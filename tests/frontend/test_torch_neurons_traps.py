@@ -18,7 +18,7 @@ from frontend.test_torch_neurons import FakeIF, FakeLIF, FakeNode, FakePLIF, bea
 from snncc.errors import ModelError, UsageError
 from snncc.ir import Neuron, Reset, Rounding, SynapseOrder
 from snncc_torch import NeuronSpec, sfa_neurons
-from snncc_torch.recognise import find_neurons
+from snncc_torch.neurons.recognise import find_neurons
 from snncc_torch.registry import REGISTERED
 
 ACTIVATION, CLOCK = "spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron"

@@ -20,7 +20,7 @@ import snncc_torch
 from snncc.errors import SnnccError
 from snncc.ir import to_text
 from snncc.plugins import LoadOptions
-from snncc_torch import ptfile
+from snncc_torch.files import ptfile
 from snncc_torch.nn import IF, LIF, SFA, OverTime, PerStep, Residual
 from snncc_torch.plugin import FRONTEND
 

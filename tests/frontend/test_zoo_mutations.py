@@ -10,7 +10,7 @@ import pytest
 from captured_zoo import traced
 from snncc.errors import ModelError
 from snncc.ir import Neuron, Reset, Rounding
-from snncc_torch.comparing import compare
+from snncc_torch.comparing.lockstep import compare
 from snncc_torch.zoo import REDUCED
 
 

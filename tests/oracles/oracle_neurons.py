@@ -12,7 +12,7 @@ import torch
 from spikingjelly.activation_based import neuron, surrogate
 from torch import nn
 
-from snncc_torch.recognise import RECOGNISERS, REFUSED
+from snncc_torch.neurons.recognise import RECOGNISERS, REFUSED
 
 RESETS, THRESHOLDS, DECAYS = (None, 0.0, -0.3), (1.0, 0.7), (True, False)
 

@@ -6,7 +6,7 @@ import oracle_neurons
 import pytest
 import torch
 
-from snncc_torch.recognise import _verify, find_neurons, qualified_name, recogniser_of
+from snncc_torch.neurons.recognise import _verify, find_neurons, qualified_name, recogniser_of
 
 VARIANTS = {
     **{f"sj.{k}": v for k, v in oracle_neurons.spikingjelly_variants().items()},

@@ -16,7 +16,7 @@ import torch
 
 from snncc.errors import ModelError
 from snncc_torch import capture, sfa_neurons
-from snncc_torch.recognise import REFUSED, find_neurons
+from snncc_torch.neurons.recognise import REFUSED, find_neurons
 
 PAGE = Path(__file__).parents[2] / "docs" / "support.md"
 

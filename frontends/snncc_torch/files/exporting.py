@@ -14,7 +14,7 @@ from snncc.errors import fail
 from snncc.graphfile import SUFFIX, write_graph_file
 from snncc.model import Model
 from snncc_torch.capturing import capture
-from snncc_torch.description import ATTRIBUTE, stored_inputs, stored_labels
+from snncc_torch.files.description import ATTRIBUTE, stored_inputs, stored_labels
 
 
 def export(

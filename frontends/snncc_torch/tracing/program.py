@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from snncc.errors import fail
-from snncc_torch import fallback, sinabs_neurons
-from snncc_torch.failures import export_failure, first_line, quiet
-from snncc_torch.forms import Form
-from snncc_torch.layout import Value
+from snncc_torch.neurons import sinabs
+from snncc_torch.operations.layout import Value
 from snncc_torch.ops import swap
-from snncc_torch.working import working_copy
+from snncc_torch.tracing import fallback
+from snncc_torch.tracing.failures import export_failure, first_line, quiet
+from snncc_torch.tracing.forms import Form
+from snncc_torch.tracing.working import working_copy
 
 
 def traced_program(
@@ -36,7 +37,7 @@ def traced_program(
     def opaque() -> nn.Module:
         memo: dict[int, Any] = {}
         fresh = working_copy(module, memo)
-        sinabs_neurons.simplify(fresh)
+        sinabs.simplify(fresh)
         return _Root(swap(fresh, {id(memo[id(n)]): i for i, n in enumerate(neurons)}))
 
     try:

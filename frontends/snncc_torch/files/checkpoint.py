@@ -2,7 +2,7 @@
 
 torch is not asked to load the file: its ``weights_only`` refuses the settings that training scripts
 store beside the weights, and here they are of no interest. A file's pickle was read as data before
-(:mod:`snncc_torch.pickletree`); its tensors are put together from the bytes that lie beside it.
+(:mod:`snncc_torch.files.pickletree`); its tensors are put together from the bytes that lie beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from snncc.errors import SnnccError, fail
 from snncc.safeio import shown
-from snncc_torch.pickletree import Obj, TensorRef
-from snncc_torch.schema import is_state_dict
+from snncc_torch.files.pickletree import Obj, TensorRef
+from snncc_torch.files.schema import is_state_dict
 
 # Where training scripts keep the weights inside a checkpoint.
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "net")

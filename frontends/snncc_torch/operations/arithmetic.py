@@ -24,9 +24,9 @@ from snncc.ir import (
     Spikes,
     Sum,
 )
-from snncc_torch.aten import Call, Handler, float_const, settled
-from snncc_torch.layers import affine, linear_in_time, reshaped
-from snncc_torch.layout import Unsupported, Value, labels, relabelled
+from snncc_torch.operations.aten import Call, Handler, float_const, settled
+from snncc_torch.operations.layers import affine, linear_in_time, reshaped
+from snncc_torch.operations.layout import Unsupported, Value, labels, relabelled
 
 # ---- a value and a constant ---------------------------------------------------------------------
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import Problem, fail, raise_all
-from snncc_torch.failures import first_line, quiet
-from snncc_torch.recognise import refusals, reset_state, unrecognised
+from snncc_torch.neurons.recognise import refusals, reset_state, unrecognised
+from snncc_torch.tracing.failures import first_line, quiet
 
 
 def private_copy(module: nn.Module) -> nn.Module:

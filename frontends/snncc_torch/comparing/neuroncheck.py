@@ -2,7 +2,7 @@
 
 Random inputs of a network never hit a threshold exactly, so a run of the network cannot tell ``≥``
 from ``>``, nor one rounding of ties from another. What the recogniser says of a module is verified
-on such drives (:func:`snncc_torch.recognise.verify`); a node that says anything else is driven here.
+on such drives (:func:`snncc_torch.neurons.recognise.verify`); a node that says anything else is driven here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import nn
 
 from snncc.errors import Problem, problem
 from snncc.ir import Graph, Neuron
-from snncc_torch.aten import SiteCall, SiteInfo
-from snncc_torch.following import follow
-from snncc_torch.recognise import answers, spec_of, twin_of
+from snncc_torch.neurons.following import follow
+from snncc_torch.neurons.recognise import answers, spec_of, twin_of
+from snncc_torch.neurons.sites import SiteCall, SiteInfo
 
 
 def neuron_problems(

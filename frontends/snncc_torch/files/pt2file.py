@@ -3,7 +3,7 @@
 ``torch.export.load`` runs code twice over: it falls back to a full unpickling of the sample inputs,
 and it executes the strings of ``guards_code``. Here an archive is a zip of JSON and raw bytes: the
 pickled sample inputs, the guards and every symbolic expression are left unread, and a tensor that
-lies there as a pickle is refused. What the graph may call stands in :mod:`snncc_torch.pt2graph`.
+lies there as a pickle is refused. What the graph may call stands in :mod:`snncc_torch.files.pt2graph`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
 from snncc.safeio import shown
-from snncc_torch.checkpoint import tensor_over
-from snncc_torch.pickletree import beyond_storage
+from snncc_torch.files.checkpoint import tensor_over
+from snncc_torch.files.pickletree import beyond_storage
 
 # The schema of torch 2.13; torch promises that a minor version only adds.
 SCHEMA_MAJOR = 8

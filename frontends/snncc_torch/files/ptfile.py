@@ -26,13 +26,13 @@ from snncc.model import Model
 from snncc.plugins import LoadOptions
 from snncc.safeio import read_zip, regular_file, shown
 from snncc_torch.capturing import capture
-from snncc_torch.checkpoint import EXPORT_HINT, no_module, tensors, unwrapped, weights_in
-from snncc_torch.description import ATTRIBUTE
-from snncc_torch.exporting import with_calibration
-from snncc_torch.pickletree import MAX_PICKLE, Obj, read_tree
-from snncc_torch.pt2file import is_pt2, read_pt2
-from snncc_torch.pt2neurons import load_program
-from snncc_torch.schema import CLASSES, module_problems
+from snncc_torch.files.checkpoint import EXPORT_HINT, no_module, tensors, unwrapped, weights_in
+from snncc_torch.files.description import ATTRIBUTE
+from snncc_torch.files.exporting import with_calibration
+from snncc_torch.files.pickletree import MAX_PICKLE, Obj, read_tree
+from snncc_torch.files.pt2file import is_pt2, read_pt2
+from snncc_torch.files.pt2neurons import load_program
+from snncc_torch.files.schema import CLASSES, module_problems
 
 # How the files of torch before 1.6 begin: a pickled number, or the name of a tar archive's first member.
 _LEGACY_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

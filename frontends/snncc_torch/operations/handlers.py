@@ -1,7 +1,6 @@
 """What each ATen operation becomes in the IR: the table of handlers, and the neuron's own.
 
-The others stand by theme in :mod:`snncc_torch.layers`, :mod:`snncc_torch.arithmetic` and
-:mod:`snncc_torch.moves`; one small function each.
+The others stand by theme in :mod:`.layers`, :mod:`.arithmetic` and :mod:`.moves`; one small function each.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from snncc.ir import OverTime
-from snncc_torch.arithmetic import ARITHMETIC
-from snncc_torch.aten import Call, Handler, SiteCall
-from snncc_torch.layers import LAYERS
-from snncc_torch.layout import Unsupported, Value
-from snncc_torch.moves import LOOP_HINT, MOVES
+from snncc_torch.neurons.sites import SiteCall
+from snncc_torch.operations.arithmetic import ARITHMETIC
+from snncc_torch.operations.aten import Call, Handler
+from snncc_torch.operations.layers import LAYERS
+from snncc_torch.operations.layout import Unsupported, Value
+from snncc_torch.operations.moves import LOOP_HINT, MOVES
 
 
 def _neuron(call: Call) -> Value:

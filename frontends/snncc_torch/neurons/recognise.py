@@ -20,25 +20,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from snncc.errors import Problem, problem
-from snncc_torch import own_neurons, sfa_neurons, sinabs_neurons, spikingjelly_neurons
-from snncc_torch.aten import SiteInfo
-from snncc_torch.following import follow
+from snncc_torch import sfa_neurons
+from snncc_torch.neurons import own, sinabs, spikingjelly
+from snncc_torch.neurons.following import follow
+from snncc_torch.neurons.sites import SiteInfo
 from snncc_torch.registry import REGISTERED, NeuronSpec, Recogniser, Refused
 
 # By full class name.
 RECOGNISERS: dict[str, Recogniser] = {
-    **own_neurons.NEURONS,
-    **spikingjelly_neurons.NEURONS,
-    **sinabs_neurons.NEURONS,
+    **own.NEURONS,
+    **spikingjelly.NEURONS,
+    **sinabs.NEURONS,
 }
-REFUSED: dict[str, str] = {**spikingjelly_neurons.REFUSED, **sinabs_neurons.REFUSED}
+REFUSED: dict[str, str] = {**spikingjelly.REFUSED, **sinabs.REFUSED}
 # Refused ones whose result has another shape than their input.
-RESHAPING = spikingjelly_neurons.RESHAPING | sinabs_neurons.RESHAPING
+RESHAPING = spikingjelly.RESHAPING | sinabs.RESHAPING
 # What gives a copy of a module parameters in which float arithmetic is exact.
 TWINS: dict[str, Callable[[Any], None]] = {
-    **own_neurons.TWINS,
-    **spikingjelly_neurons.TWINS,
-    **sinabs_neurons.TWINS,
+    **own.TWINS,
+    **spikingjelly.TWINS,
+    **sinabs.TWINS,
 }
 
 REGISTER_HINT = "snncc.register_neuron (docs/support.md)"
@@ -86,8 +87,8 @@ def reset_state(root: nn.Module) -> None:
         memories: object = getattr(module, "_memories", None)
         if isinstance(values, dict) and isinstance(memories, dict):
             memories.update(copy.deepcopy(values))
-        sinabs_neurons.rest(module)
-        spikingjelly_neurons.rest(module)
+        sinabs.rest(module)
+        spikingjelly.rest(module)
         reset = getattr(module, "reset", None)
         if qualified_name(module) in REGISTERED and callable(reset):
             reset()
@@ -135,7 +136,7 @@ def _refusal(path: str, module: nn.Module) -> Problem:
 
 
 def _stand_in_layout(module: nn.Module) -> str:
-    if not type(module).__module__.startswith(sinabs_neurons.LAYERS):
+    if not type(module).__module__.startswith(sinabs.LAYERS):
         return "none"
     return "squeezed" if hasattr(module, "num_timesteps") else "batch_first"
 
@@ -295,7 +296,7 @@ def _respond(module: nn.Module, drive: NDArray[np.float32], layout: str) -> NDAr
     """Outputs [T, K] of a copy at rest for inputs [T, K], given as its layout wants them."""
     fresh = copy.deepcopy(module)
     reset_state(fresh)
-    sinabs_neurons.any_steps(fresh)
+    sinabs.any_steps(fresh)
     x = torch.from_numpy(drive)
     with torch.no_grad():
         match layout:

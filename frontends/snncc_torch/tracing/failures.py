@@ -22,20 +22,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
 
-import snncc_torch
 from snncc.errors import Problem, SnnccError, fail, problem
 from snncc.ir import OverTime
-from snncc_torch.aten import module_of, op_name
-from snncc_torch.layout import Value
-from snncc_torch.recognise import reset_state
+from snncc_torch.neurons.recognise import reset_state
+from snncc_torch.operations.aten import module_of, op_name
+from snncc_torch.operations.layout import Value
 
 # What tracing meets where Python wants a number that only the data have.
 DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException)
 
 # Code in these folders is not the user's.
-LIBRARIES = tuple(
-    str(Path(package.__file__).parent) + os.sep for package in (torch, snncc_torch) if package.__file__
-)
+LIBRARIES = tuple(str(folder) + os.sep for folder in (*torch.__path__, Path(__file__).parents[1]))
 
 
 @contextlib.contextmanager

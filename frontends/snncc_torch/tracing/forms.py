@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from snncc.errors import fail
-from snncc_torch.aten import SiteInfo
-from snncc_torch.failures import quiet
-from snncc_torch.working import working_copy
+from snncc_torch.neurons.sites import SiteInfo
+from snncc_torch.tracing.failures import quiet
+from snncc_torch.tracing.working import working_copy
 
 
 @dataclass(frozen=True)

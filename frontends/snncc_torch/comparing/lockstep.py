@@ -30,13 +30,13 @@ from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
 from snncc.model import Comparison
-from snncc_torch.aten import SiteCall, SiteInfo
-from snncc_torch.batching import batch_note, mixed
-from snncc_torch.failures import first_line
-from snncc_torch.following import RELATIVE, Followed, follow
-from snncc_torch.forms import Form
-from snncc_torch.neuroncheck import neuron_problems
-from snncc_torch.working import Watch, overwritten, working_copy
+from snncc_torch.comparing.batching import batch_note, mixed
+from snncc_torch.comparing.neuroncheck import neuron_problems
+from snncc_torch.neurons.following import RELATIVE, Followed, follow
+from snncc_torch.neurons.sites import SiteCall, SiteInfo
+from snncc_torch.tracing.failures import first_line
+from snncc_torch.tracing.forms import Form
+from snncc_torch.tracing.working import Watch, overwritten, working_copy
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ def compare(graph: Graph, traced: Traced) -> tuple[Comparison, tuple[str, ...]]:
     """Compare ``graph`` with the module of ``traced``, on two random inputs.
 
     Every neuron of the graph that is not the one verified for its module is driven against it as
-    well, on ties (:mod:`snncc_torch.neuroncheck`).
+    well, on ties (:mod:`snncc_torch.comparing.neuroncheck`).
 
     Args:
         graph: ``traced.graph``, or one with nodes of the same names in its place.

@@ -21,10 +21,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.safeio import shown
-from snncc_torch.aten import DISCONTINUOUS, module_of
 from snncc_torch.capturing import MAX_ELEMENTS
-from snncc_torch.handlers import HANDLERS
-from snncc_torch.pt2file import DTYPES, Archive, Damaged, damaged, field, records, whole_number
+from snncc_torch.files.pt2file import DTYPES, Archive, Damaged, damaged, field, records, whole_number
+from snncc_torch.operations.aten import DISCONTINUOUS, module_of
+from snncc_torch.operations.handlers import HANDLERS
 
 MAX_NODES = 50_000
 ROUNDING = frozenset({"round", "floor"})

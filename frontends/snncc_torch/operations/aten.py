@@ -1,6 +1,6 @@
 """Importer of an exported ATen graph: walks its nodes and emits nodes of the IR.
 
-Which operations there are stands in :data:`snncc_torch.handlers.HANDLERS`; here are names,
+Which operations there are stands in :data:`snncc_torch.operations.handlers.HANDLERS`; here are names,
 sources, constants, the call of a handler and the collection of every problem.
 """
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, fx
 
 from snncc.errors import ModelError, Problem, problem
-from snncc.ir import Const, Current, Neuron, Node, ValueType
-from snncc_torch.layout import Unsupported, Value, full_shape, labels, time_hint
+from snncc.ir import Const, Current, Node, ValueType
+from snncc_torch.neurons.sites import SiteCall, SiteInfo
+from snncc_torch.operations.layout import Unsupported, Value, full_shape, labels, time_hint
 
 # A module that leaves these behind in the graph fires, rounds or compares: it is a neuron that
 # nobody recognised. They are named as one problem a module, not one an operation.
@@ -33,37 +34,6 @@ CHECKS = frozenset({"_assert_tensor_metadata", "sym_size", "_assert_scalar", "sy
 
 # Modules of these make one node each, which bears the module's path without more.
 LIBRARIES = ("torch.nn.modules.", "snncc_torch.ops.", "spikingjelly.activation_based.layer.")
-
-
-@dataclass(frozen=True)
-class SiteInfo:
-    """A recognised neuron.
-
-    Attributes:
-        path: of the module.
-        neuron: canonical fields; name, inputs and source are filled in at each call.
-        time: ``none`` stateless, ``multi`` takes [T, B, ...], ``batch_first`` [B, T, ...],
-            ``squeezed`` [B·T, ...], ``single`` one timestep from rest.
-        note: what a user should know.
-    """
-
-    path: str
-    neuron: Neuron
-    time: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class SiteCall:
-    """One call of a recognised neuron, in the order of execution.
-
-    Attributes:
-        path: of the module.
-        node: name of the IR node.
-    """
-
-    path: str
-    node: str
 
 
 # A list for an operation of several results; a constant where the result does not depend on the input.

@@ -21,8 +21,8 @@ from snncc.ir import (
     Reshape,
     Upsample,
 )
-from snncc_torch.aten import Call, Handler, float_const
-from snncc_torch.layout import Unsupported, Value, relabelled
+from snncc_torch.operations.aten import Call, Handler, float_const
+from snncc_torch.operations.layout import Unsupported, Value, relabelled
 
 Pair = tuple[int, int]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from snncc.errors import Problem, problem
 from snncc.safeio import shown
-from snncc_torch.pickletree import Obj, Ordered, TensorRef
+from snncc_torch.files.pickletree import Obj, Ordered, TensorRef
 
 Check = Callable[[Any], bool]
 

@@ -21,12 +21,12 @@ from snncc.errors import Problem, fail, problem, raise_all
 from snncc.model import Model
 from snncc.plugins import LoadOptions
 from snncc.safeio import shown
-from snncc_torch.aten import module_of, op_name
 from snncc_torch.capturing import capture
-from snncc_torch.handlers import HANDLERS
-from snncc_torch.pt2file import Archive
-from snncc_torch.pt2graph import CLAMPS, MODEL, ROUNDING, STACK, Program, build, exploded, export_hint
-from snncc_torch.recognise import verify
+from snncc_torch.files.pt2file import Archive
+from snncc_torch.files.pt2graph import CLAMPS, MODEL, ROUNDING, STACK, Program, build, exploded, export_hint
+from snncc_torch.neurons.recognise import verify
+from snncc_torch.operations.aten import module_of, op_name
+from snncc_torch.operations.handlers import HANDLERS
 from snncc_torch.registry import NeuronSpec, register_neuron
 
 MAX_LEVELS = 2**16

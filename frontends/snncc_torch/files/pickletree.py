@@ -2,7 +2,7 @@
 
 Only what ``torch.save`` writes for tensors, containers and modules has a meaning here. Whatever
 else the stream would do is a problem: a call (SNNC-S001) or a class that snncc does not know
-(SNNC-M002). A module tree is checked further in :mod:`snncc_torch.schema` before torch sees the file.
+(SNNC-M002). A module tree is checked further in :mod:`snncc_torch.files.schema` before torch sees the file.
 
 A checkpoint, whose root is a dict, is never given to torch: its weights are taken out as bytes. So the
 settings, dates and numpy numbers that training scripts put beside them do no harm and are passed over;

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from snncc_torch.working import working_copy
+from snncc_torch.tracing.working import working_copy
 
 Array = NDArray[Any]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snncc.ir import AddConst, Concat, Const, Number, Pad, Permute, Reshape, Slice
-from snncc_torch import layout
-from snncc_torch.arithmetic import feature_constant, plain
-from snncc_torch.aten import Call, Handler, settled
-from snncc_torch.layout import Frame, Unsupported, Value, feature_axis, labels, lead_of
+from snncc_torch.operations import layout
+from snncc_torch.operations.arithmetic import feature_constant, plain
+from snncc_torch.operations.aten import Call, Handler, settled
+from snncc_torch.operations.layout import Frame, Unsupported, Value, feature_axis, labels, lead_of
 
 LOOP_HINT = "multi-step neurons that take [T, B, ...] in place of a Python loop over time"
 LAST_HINT = "a mean or a sum over time in place of its last step"
