@@ -14,7 +14,7 @@ from snncc.analysis.claims import LayerSums, layer_range, left_ranges
 from snncc.analysis.ranges import held, type_extremes
 from snncc.compilation import Draft, Fitted, Legalised, Lowered, Target
 from snncc.errors import Problem, problem
-from snncc.hw.spec import ChipSpec, load_chip, required
+from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
@@ -55,9 +55,10 @@ def loihi_target(chip: ChipSpec) -> Target:
     ``free`` needs neurons with soft reset, which are programs; ``graded`` needs events that carry counts.
 
     Raises:
-        UsageError: SNNC-U009 if the description lacks numbers.
+        UsageError: SNNC-U009 if the description lacks numbers, or has limits that are not checked here.
     """
-    required(chip, "mesh", "limits.threshold_max", *(f"core.{r}" for r in _counted_on_a_core(chip)))
+    needed = ("mesh", "limits.threshold_max", *(f"core.{r}" for r in _counted_on_a_core(chip)))
+    expect(chip, needed, ("limits.graded_bits", "limits.convolution_width"))
     abilities, limits = chip.abilities, chip.limits
     assert limits.threshold_max is not None
     neurons = LoihiNeurons(abilities.custom_neurons, limits.threshold_max)
@@ -89,7 +90,11 @@ def fit(draft: Draft) -> Fitted:
     """
     chip, legal = draft.chip, draft.legal
     ranges = tuple(_ranges(draft))
-    problems = (*_too_late(draft.mapped, chip.core["delay"].limit), *left_ranges(ranges))
+    problems = (
+        *_too_late(draft.mapped, chip.core["delay"].limit),
+        *_too_wide(draft.mapped, chip.limits.graded_bits),
+        *left_ranges(ranges),
+    )
     if problems:
         return Fitted(draft.mapped, draft.tensors, ranges, problems=problems)
     logical, tensors = without_pooling(draft.mapped, draft.tensors)
@@ -161,6 +166,15 @@ def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
             if mapped.micro_steps > 2:
                 hint = f"{hint}, or --schedule graded where the chip offers it (2 micro-steps a layer)"
             yield problem("SNNC-C012", f"%{piece.name}", what, got=longest, limit=limit, hint=hint)
+
+
+def _too_wide(mapped: Mapped, limit: int | None) -> Iterator[Problem]:
+    """Counts that leave the word of a graded event."""
+    for piece in mapped.pieces:
+        bits = piece.cell.max_spikes.bit_length() + piece.cell.signed
+        if piece.graded and limit is not None and bits > limit:
+            what, hint = "a graded event leaves its word", "fewer levels"
+            yield problem("SNNC-C009", f"%{piece.name}", what, got=f"{bits} bits", limit=limit, hint=hint)
 
 
 def _admitting(mapped: Mapped, ranges: tuple[LayerRange, ...]) -> Mapped:

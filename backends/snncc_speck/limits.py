@@ -11,6 +11,18 @@ from snncc.mapping.mapped import INPUT, Mapped, Piece
 from snncc.mapping.place import Need
 from snncc_speck.shapes import connection_key
 
+CHECKED = (
+    "limits.threshold_max",
+    "limits.kernel_max",
+    "limits.square_kernel",
+    "limits.padding_max",
+    "limits.features_max",
+    "limits.input_size_max",
+    "limits.output_size_max",
+    "limits.fan_out",
+    "limits.power_of_two_memory",
+)
+
 
 def _bits(count: int) -> int:
     """Address bits of ``count`` things: ⌈log2 count⌉."""
@@ -81,8 +93,10 @@ def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Prob
 
 
 def threshold_limit(chip: ChipSpec) -> int:
-    """Largest threshold over which one control event (at most 127) still fits the membrane."""
-    return int(2 ** (chip.limits.state_bits - 1) - 2 ** (chip.limits.weight_bits - 1))
+    """Largest threshold that can be set, and over which one control event (at most 127) fits the membrane."""
+    limits = chip.limits
+    fits = int(2 ** (limits.state_bits - 1) - 2 ** (limits.weight_bits - 1))
+    return fits if limits.threshold_max is None else min(fits, limits.threshold_max)
 
 
 def _geometry(piece: Piece, chip: ChipSpec, gated: bool, where: str) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snncc.compilation import Draft, Fitted, Lowered, Target
 from snncc.errors import Problem
-from snncc.hw.spec import ChipSpec, load_chip, required
+from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Decode
 from snncc.ir.schedule import Engine, Release, Schedule
@@ -15,7 +15,7 @@ from snncc.mapping.mapped import Mapped
 from snncc.mapping.place import place
 from snncc_speck.emit import chip_files
 from snncc_speck.gate import gate_network, ungated
-from snncc_speck.limits import limit_problems, needs
+from snncc_speck.limits import CHECKED, limit_problems, needs
 from snncc_speck.shapes import speck_shapes
 
 GATED = Schedule(
@@ -43,9 +43,9 @@ def speck_target(chip: ChipSpec) -> Target:
     the unclipped integers. A core has one kernel and two destinations: no room for copies of shared sums.
 
     Raises:
-        UsageError: SNNC-U009 if the description lacks numbers.
+        UsageError: SNNC-U009 if the description lacks numbers, or has limits that are not checked here.
     """
-    required(chip, "cores", "limits.strides", "limits.poolings")
+    expect(chip, ("cores", "limits.strides", "limits.poolings"), CHECKED)
     return Target(
         chip, schedules={s.name: s for s in (GATED, FREE)}, fit=fit, copies=False, emit=_emitted
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snncc.analysis.claims import layer_range, left_ranges
 from snncc.compilation import Draft, Fitted, Target
-from snncc.hw.spec import ChipSpec, load_chip
+from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir.schedule import EXACT, Engine, Release, Schedule
 
 FREE = Schedule(
@@ -22,7 +22,11 @@ def sim_target(chip: ChipSpec) -> Target:
     """Windows of micro-steps (``exact``) or free-running events (``free``), on a chip that sets no limits.
 
     It has no files of its own: ``mapped.json`` is its program.
+
+    Raises:
+        UsageError: SNNC-U009 if the description has limits other than the widths: nothing checks them.
     """
+    expect(chip, ())
     return Target(chip, schedules={s.name: s for s in (EXACT, FREE)}, fit=fit)
 
 

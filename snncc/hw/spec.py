@@ -7,6 +7,7 @@ grade and a band; unknown or missing keys are errors, all reported at once.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,8 +57,8 @@ class Limits(_Model):
     """
 
     source: str
-    weight_bits: Bits
-    state_bits: Bits
+    weight_bits: Annotated[int, Field(ge=2, le=8)]
+    state_bits: Annotated[int, Field(ge=2, le=32)]
     threshold_max: int | None = None
     kernel_max: int | None = None
     square_kernel: bool = False
@@ -215,17 +216,36 @@ def _tuples(value: object) -> object:
     return value
 
 
-def required(chip: ChipSpec, *keys: str) -> None:
-    """Refuse a chip description without numbers that its backend needs; ``keys`` like ``limits.strides``.
+def expect(chip: ChipSpec, needed: Sequence[str], checked: Sequence[str] = ()) -> None:
+    """Refuse a chip description that its backend cannot keep.
+
+    Args:
+        chip: the description.
+        needed: keys without which the backend cannot do, like ``limits.strides``.
+        checked: further limits that the backend checks where they are set. Whatever else is set in
+            ``limits`` would be a promise that nobody keeps. The widths are always checked.
 
     Raises:
         UsageError: SNNC-U009, one problem a key.
     """
-    what = f"the backend {chip.backend} needs it"
+    who, where = f"the backend {chip.backend}", f"chip {chip.name}"
+    known = {*needed, *checked, "limits.source", "limits.weight_bits", "limits.state_bits"}
+    missing = [key for key in needed if _number(chip, key) in (None, (), {})]
+    unread = [k for k, n in chip.limits if n not in (None, (), False) and f"limits.{k}" not in known]
     raise_all(
-        problem("SNNC-U009", f"chip {chip.name}: {key}", what)
-        for key in keys
-        if _number(chip, key) in (None, (), {})
+        (
+            *(problem("SNNC-U009", f"{where}: {key}", f"{who} needs it") for key in missing),
+            *(
+                problem(
+                    "SNNC-U009",
+                    f"{where}: limits.{key}",
+                    f"{who} does not check this limit",
+                    got=getattr(chip.limits, key),
+                    hint="leaving it out, if the network may exceed it",
+                )
+                for key in unread
+            ),
+        )
     )
 
 

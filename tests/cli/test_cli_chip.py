@@ -132,6 +132,34 @@ def test_numbers_that_a_backend_needs_are_named(tmp_path: Path) -> None:
     ]
 
 
+def test_limits_that_a_backend_does_not_check_are_refused(tmp_path: Path) -> None:
+    chip = edited(tmp_path / "mine.toml", "speck2f", backend='"sim"', strides="[]", poolings="[]")
+    with pytest.raises(UsageError) as caught:
+        api.check(tmp_path / "no.pt", chip=chip)
+    found = {p.where.removeprefix("chip mine: limits."): str(p) for p in caught.value.problems}
+    assert found["fan_out"] == (
+        "chip mine: limits.fan_out: the backend sim does not check this limit, got 2. "
+        "Try leaving it out, if the network may exceed it."
+    )
+    assert sorted(found) == [
+        "fan_out", "features_max", "input_size_max", "kernel_max", "output_size_max", "padding_max",
+        "power_of_two_memory", "square_kernel", "threshold_max",
+    ]  # fmt: skip
+
+
+def test_words_of_a_files_own_widths(model: Path, tmp_path: Path, run: Run) -> None:
+    narrow = edited(tmp_path / "narrow.toml", "loihi2", graded_bits="2")
+    result = run("check", model, "--chip", narrow, "--schedule", "graded")
+    assert result.exit_code == 3
+    assert "%s2: a graded event leaves its word, got 3 bits, limit 2. Try fewer levels." in result.stderr
+    assert run("check", model, "--chip", narrow).exit_code == 0
+    low = edited(tmp_path / "low.toml", "speck2f", threshold_max="20")
+    result = run("check", model, "--chip", low)
+    assert result.exit_code == 3
+    assert "threshold leaves its range" in result.stderr
+    assert "limit 20" in result.stderr
+
+
 def test_a_verb_with_a_chip_of_a_missing_backend_says_so(
     model: Path, folder: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
