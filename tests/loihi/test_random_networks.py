@@ -76,6 +76,17 @@ def test_leaky_neurons_step_by_step(graph: Graph, seed: int, target: Target) -> 
 
 
 @RELAXED
+@given(lif_graphs(), st.integers(0, 2**16))
+def test_leaky_neurons_whose_counts_travel_are_programs(graph: Graph, seed: int) -> None:
+    """The chip's own neuron updates once a timestep; a timestep of `graded` has two micro-steps."""
+    x = random_inputs(graph, 5, seed)
+    lowered = lowered_for(LOIHI2, graph, x, schedule="graded")
+    assert lowered.mapped.micro_steps == 2
+    assert {p.cell.gain for p in lowered.mapped.pieces} == {2}
+    agree(lowered, x)
+
+
+@RELAXED
 @given(sfa_graphs(), st.integers(0, 2**16))
 def test_free_is_the_streaming_spike_graph(graph: Graph, seed: int) -> None:
     x = random_inputs(graph, 4, seed)
