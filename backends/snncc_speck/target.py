@@ -90,4 +90,6 @@ def _emitted(lowered: Lowered) -> Mapping[str, bytes]:
     return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
 
 
-SPECK2F = speck_target(load_chip(Path(__file__).with_name("speck2f.toml")))
+SPECK2E, SPECK2F = (
+    speck_target(load_chip(Path(__file__).with_name(f"{name}.toml"))) for name in ("speck2e", "speck2f")
+)

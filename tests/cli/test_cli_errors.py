@@ -153,7 +153,7 @@ def test_unknown_target(tmp_path: Path, run: Run) -> None:
         assert (result.exit_code, result.stdout) == (2, "")
         assert (
             result.stderr
-            == "error[SNNC-U004] --target: no such target, got brainchip. Try one of loihi, loihi1, loihi2, sim, speck, speck2f, tianjic.\n"
+            == "error[SNNC-U004] --target: no such target, got brainchip. Try one of loihi, loihi1, loihi2, sim, speck, speck2e, speck2f, tianjic.\n"
         )
     assert not (tmp_path / "out").exists()
 

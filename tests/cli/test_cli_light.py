@@ -215,5 +215,5 @@ def test_unknown_target(run: Run) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert (
         result.stderr
-        == "error[SNNC-U004] --target: no such target, got loihi9. Try one of loihi, loihi1, loihi2, sim, speck, speck2f, tianjic.\n"
+        == "error[SNNC-U004] --target: no such target, got loihi9. Try one of loihi, loihi1, loihi2, sim, speck, speck2e, speck2f, tianjic.\n"
     )

@@ -84,7 +84,7 @@ def test_unknown_target_lists_the_known_ones() -> None:
         plugins.find_target("loihi9")
     assert (
         str(error.value)
-        == "[SNNC-U004] --target: no such target, got loihi9. Try one of loihi, loihi1, loihi2, sim, speck, speck2f, tianjic."
+        == "[SNNC-U004] --target: no such target, got loihi9. Try one of loihi, loihi1, loihi2, sim, speck, speck2e, speck2f, tianjic."
     )
 
 
