@@ -166,7 +166,7 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-U006": CodeInfo(UsageError, "not an artifact", "The folder is not what `snncc compile` writes: its manifest is missing, of another schema, or a file differs from its recorded hash."),
     "SNNC-U007": CodeInfo(UsageError, "unknown error code", "`snncc explain` without a code lists all of them."),
     "SNNC-U008": CodeInfo(UsageError, "duplicate plugin name", "Two installed packages register the same name. Uninstall one."),
-    "SNNC-U009": CodeInfo(UsageError, "chip description invalid", "A chip's TOML file has a missing, unknown or mistyped key."),
+    "SNNC-U009": CodeInfo(UsageError, "chip description invalid", "A chip's TOML file has a missing, unknown or mistyped key, or names a backend that is not installed, or its backend cannot keep it: it lacks a number that the backend needs, or sets a limit that the backend does not check and a network could therefore exceed. `snncc targets show NAME` shows the values of a chip that works."),
     "SNNC-U010": CodeInfo(UsageError, "factory cannot be used", "`--model pkg.mod:factory` must name a callable that returns a torch.nn.Module."),
     # capacity
     "SNNC-C001": CodeInfo(CapacityError, "kernel memory", "The layer needs more kernel words than any core has. Speck pads to powers of two: words = channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉); the gate of the exact schedule adds one input channel."),
