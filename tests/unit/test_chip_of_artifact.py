@@ -25,7 +25,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def edited(chip: ChipSpec) -> ChipSpec:
     """The chip with other limits, abilities, costs and words."""
     document = json.loads(chip.model_dump_json())
-    document["limits"] |= {"state_bits": chip.limits.state_bits + 1, "weight_bits": 3, "threshold_max": 1}
+    document["limits"] |= {"state_bits": chip.limits.state_bits - 1, "weight_bits": 3, "threshold_max": 1}
     document["abilities"]["clips_counts"] ^= True
     document |= {"description": "another chip", "errata": ["smells"], "not_modelled": []}
     for costs in (document["costs"], document["mesh_costs"] or {}):
