@@ -335,6 +335,14 @@ def test_an_artifact_of_another_version_is_refused_and_can_be_replaced(tmp_path:
     assert write(out, force=True).manifest.version == 2
 
 
+def test_an_artifact_that_snncc_wrote_before_version_2_is_refused_by_its_version() -> None:
+    folder = Path(__file__).parents[1] / "golden" / "artifact-v1"
+    assert refusal(folder) == (
+        f"[SNNC-U006] {folder}: is an artifact of another version, got version 1, limit version 2. "
+        "Try compiling the model again with this snncc."
+    )
+
+
 WORDS = {
     "target": "speck2f in manifest.json, speck2f in mapped.json, speck2f in certificate.json, speck2f in chip.json",
     "schedule": "exact in manifest.json, exact in mapped.json, exact in certificate.json",
