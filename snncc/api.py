@@ -14,9 +14,11 @@ from snncc import plugins
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered, Options, Target
 from snncc.data import Dataset, as_dataset, load_dataset
+from snncc.equivalence.chipfiles import chip_file_problems
+from snncc.equivalence.parts import certificate_problems, part_problems, schedule_problems
 from snncc.equivalence.result import Verification
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
-from snncc.errors import SnnccError, fail
+from snncc.errors import Problem, SnnccError, ToolError, UsageError, fail, problem, raise_all
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
@@ -279,11 +281,17 @@ class _Session:
         found = known[executor](opened.path / "target", counts, python)
         return observed(opened.mapped, opened.tensors, found)
 
+    @cached_property
+    def contradictions(self) -> tuple[Problem, ...]:
+        """Parts of the artifact that disagree."""
+        return part_problems(self.artifact) or _schedule_problems(self.artifact)
+
     def verification(self, spikes: Activity, executor: str = "sim") -> Verification:
         # Within a micro-step of a clocked chip, or of a window, there is no order that could matter.
         ordered = self.artifact.mapped.schedule.release is Release.FREE
         other = self.execute(SHUFFLE_SEED) if ordered and executor == "sim" else None
-        return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other)
+        wrong = self.contradictions or _behind_the_parts(self.artifact)
+        return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other, wrong)
 
     def simulation(self, spikes: Activity) -> Simulation:
         opened = self.artifact
@@ -291,6 +299,26 @@ class _Session:
             opened.mapped, spikes, opened.chip, opened.host_macs, opened.tensors
         )
         return Simulation(opened, spikes, cost)
+
+
+def _schedule_problems(artifact: Artifact) -> tuple[Problem, ...]:
+    try:
+        offered = target_of(artifact.chip).schedules
+    except UsageError:
+        return ()  # what is not installed is told of the chip files
+    return tuple(schedule_problems(artifact, offered))
+
+
+def _behind_the_parts(artifact: Artifact) -> tuple[Problem, ...]:
+    """What stands against the certificate and the chip files of an artifact whose parts agree."""
+    found = tuple(certificate_problems(artifact))
+    try:
+        emitted = target_of(artifact.chip).emit(artifact.lowered)
+    except (UsageError, ToolError) as error:
+        why, where = error.problems[0], f"{artifact.path}/target"
+        got = f"{why.where}: {why.what}"
+        return (*found, problem("SNNC-Q005", where, "could not be checked", got=got, hint=why.hint))
+    return (*found, *chip_file_problems(artifact, emitted))
 
 
 def _session(
@@ -319,13 +347,19 @@ def verify(
         python: interpreter of the environment that the executor needs.
         workers: threads of the simulator.
         progress: called with the number of samples just finished.
+
+    Raises:
+        EquivalenceError: SNNC-Q004 if parts of the artifact disagree so that it cannot run.
     """
     if executor == "sim" and python is not None:
         raise fail("SNNC-U005", "--python", "goes with an executor that runs elsewhere", got="--executor sim")
     session = _session(artifact, data, workers, progress)
-    if executor == "sim":
-        return session.verification(session.execute())
-    return session.verification(session.run_elsewhere(executor, python), executor)
+    try:
+        spikes = session.execute() if executor == "sim" else session.run_elsewhere(executor, python)
+        return session.verification(spikes, executor)
+    except Exception:
+        raise_all(session.contradictions)  # what contradicts itself need not run
+        raise
 
 
 def simulate(
@@ -335,8 +369,13 @@ def simulate(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Simulation:
-    """Run the mapped network and cost what it did."""
+    """Run the mapped network and cost what it did.
+
+    Raises:
+        EquivalenceError: SNNC-Q004 if parts of the artifact disagree.
+    """
     session = _session(artifact, data, workers, progress)
+    raise_all(session.contradictions)
     return session.simulation(session.execute())
 
 
@@ -352,11 +391,16 @@ def report(
     """Write one self-contained HTML page: network, chip, equivalence, energy, latency.
 
     Without ``data`` it runs on the artifact's calibration inputs and says so.
+
+    Raises:
+        EquivalenceError: SNNC-Q004 if parts of the artifact disagree.
+        UsageError: SNNC-U002 if ``html`` exists, SNNC-U003 if it cannot be written.
     """
     from snncc.reporting.html import write_report
 
     opened = open_artifact(artifact)
     session = _session(opened, opened.calibration if data is None else data, workers, progress)
+    raise_all(session.contradictions)
     spikes = session.execute()
     simulation, verification = session.simulation(spikes), session.verification(spikes)
     used = utilisation(opened)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from snncc.analysis.certificate import Certificate
 from snncc.analysis.operations import host_macs
+from snncc.compilation import Lowered
 from snncc.data import Dataset
 from snncc.hw.spec import ChipSpec
 from snncc.ir.batches import CHUNK
@@ -64,6 +65,12 @@ class Artifact:
     tensors: Mapping[str, Array]
     certificate: Certificate
     calibration: Dataset
+
+    @property
+    def lowered(self) -> Lowered:
+        """What a backend emits chip files of."""
+        graphs = (self.float_graph, self.integer_graph, self.spike_graph)
+        return Lowered(*graphs, self.mapped, self.certificate, self.chip, self.tensors)
 
     @cached_property
     def host_macs(self) -> int:

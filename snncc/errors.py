@@ -186,6 +186,9 @@ CODES: dict[str, CodeInfo] = {
     # equivalence
     "SNNC-Q001": CodeInfo(EquivalenceError, "spikes differ from integers", "The spike counts of the exported network are not the integers of the legalised integer graph. `first_divergence` gives sample, layer and neuron."),
     "SNNC-Q002": CodeInfo(EquivalenceError, "calibrated range left", "The certificate of some layer holds on the calibration inputs only, and a sample left the range for which the schedule was made. Compile again with calibration inputs that cover the data."),
+    "SNNC-Q003": CodeInfo(EquivalenceError, "chip files differ from what was verified", "`snncc verify` emits the chip files anew from the mapped network that it compared with the integers. A file in `target/` differs from that, is missing, or stands there without being emitted, so that nothing is known of what the chip would compute. Compile again; if the artifact was written by another version of snncc, only that version can verify it."),
+    "SNNC-Q004": CodeInfo(EquivalenceError, "parts of the artifact disagree", "Each part of an artifact follows from the one before it: the spike graph from the integer graph, the mapped network from the spike graph, the certificate from all of them and the calibration inputs. Two parts contradict each other, so that the artifact describes no one network. Compile again."),
+    "SNNC-Q005": CodeInfo(EquivalenceError, "chip files not checked", "The chip files can be compared with the verified network only where the backend that emitted them is installed, with all that it needs. Install it and verify again; until then nothing is claimed of the files."),
     # unsafe
     "SNNC-S001": CodeInfo(UnsafeFileError, "pickle that runs code", "The file's pickle stream calls something else than torch's tensor rebuilders. It was not loaded."),
     "SNNC-S002": CodeInfo(UnsafeFileError, "file exceeds a limit", "Sizes are bounded before anything is allocated; the file declares more than that."),
@@ -197,6 +200,7 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-T004": CodeInfo(ToolError, "Lava run out of time", "The run did not end within its time limit and was given up. Lava simulates slowly (its convolution computes every pair of channels by itself), and it hangs where one of its processes waits for another."),
     "SNNC-T005": CodeInfo(ToolError, "Lava run without a result", "The run ended as if all were well, but left no results file."),
     "SNNC-T006": CodeInfo(ToolError, "network refused", "The Lava folder contradicts itself (a population that no connection reaches, arrays that are missing or of another shape), or the inputs do not fit it. Lava itself would run such a network and deliver zeros. Compile again."),
+    "SNNC-T007": CodeInfo(ToolError, "package for chip files missing", "Writing the files of this chip needs an optional Python package. The message names it and the extra of snncc that installs it."),
     # ours
     "SNNC-X001": CodeInfo(InternalError, "internal error", "This is a bug of snncc. Please report it with the command and the message."),
 }  # fmt: skip

@@ -23,6 +23,7 @@ from snncc.compilation import Lowered
 from snncc.data import Dataset
 from snncc.errors import ModelError, Problem, SnnccError, fail, problem, raise_all
 from snncc.hw.spec import ChipSpec
+from snncc.ir.const import Const
 from snncc.ir.text import parse, to_text
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped
@@ -183,7 +184,7 @@ def read_artifact(path: Path) -> Artifact:
     try:
         artifact = _assemble(path, manifest, files)
         broken = next(violations(artifact.mapped, artifact.tensors, artifact.chip), None)
-    except (ValidationError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except (ValidationError, ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
     except ModelError as error:
@@ -191,7 +192,7 @@ def read_artifact(path: Path) -> Artifact:
             "SNNC-U006", str(path), "a file does not have the expected content", got=str(error)
         ) from None
     if broken is not None:
-        raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken))
+        raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken).rstrip("."))
     raise_all(_contradictions(artifact))
     return artifact
 
@@ -215,6 +216,9 @@ def _contradictions(artifact: Artifact) -> Iterator[Problem]:
 def _assemble(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Artifact:
     tensors = parse_tensors(files["tensors.safetensors"], f"{path}/tensors.safetensors")[1]
     calibration = parse_tensors(files["calibration.safetensors"], f"{path}/calibration.safetensors")[1]
+    for name, array in tensors.items():
+        if Const(array, copy=False).digest != name:
+            raise ValueError(f"the array filed under {name} in tensors.safetensors is another")
     certificate = Certificate.model_validate_json(files["certificate.json"])
     for key, ranges in _range_arrays(certificate).items():
         if not np.array_equal(calibration[key], ranges):

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snncc.errors import fail
+
 Array = NDArray[Any]
 _Layer = dict[str, Any]
 
@@ -23,6 +25,9 @@ def network_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> tu
     Args:
         document: content of ``network.json``.
         arrays: what it names.
+
+    Raises:
+        ToolError: SNNC-T007 without h5py: the same network gives the same files everywhere, or none.
     """
     why = reason_against(document)
     if why is not None:
@@ -30,7 +35,8 @@ def network_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> tu
     try:
         import h5py
     except ImportError:
-        return None, "h5py is not installed"
+        hint = "pip install 'snncc[loihi]'"
+        raise fail("SNNC-T007", "network.net", "writing it needs h5py, which is missing", hint=hint) from None
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", track_order=False) as file:
         for i, layer in enumerate(layers(document, arrays)):

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from snncc.errors import Problem
+
 Share = float | None
 
 
@@ -29,6 +31,13 @@ class LayerMatch(_Model):
     layer: str
     quantity: Literal["spike count", "membrane potential"]
     neurons: int
+    compared: int
+    mismatches: int
+
+
+class ResultMatch(_Model):
+    """Decoded results of the exported network against those of the integers."""
+
     compared: int
     mismatches: int
 
@@ -93,15 +102,19 @@ class Verification(_Model):
     """Integers against exported spikes.
 
     Attributes:
-        equivalent: every compared value equal and no excursion, under a schedule that promises it.
+        equivalent: every compared value and every result equal, no excursion, no disagreement, under a
+            schedule that promises it.
         schedule: its name; ``promises``: whether it claims that counts equal the integers.
         pair: the two executors that were compared.
         order: order in which input events were played.
         agreement: share of samples in which spikes and integers decide alike.
         not_compared: host regions: their float arithmetic runs once, in the reference interpreter, and
             its spikes feed both sides.
+        results: decoded values compared and how many of them differ.
+        disagreements: parts of the artifact, the chip files among them, that contradict each other or could
+            not be checked.
         proven: whether the certificate holds for all inputs (else for the calibrated ranges,
-            which were checked on every sample here).
+            which were checked on every sample here), and nothing disagrees with it.
     """
 
     equivalent: bool
@@ -113,6 +126,7 @@ class Verification(_Model):
     layers: tuple[LayerMatch, ...]
     accuracy: Accuracy
     agreement: float
+    results: ResultMatch
     first_divergence: Divergence | None
     excursions: tuple[Excursion, ...]
     proven: bool
@@ -120,6 +134,7 @@ class Verification(_Model):
     not_compared: tuple[str, ...] = ()
     shuffled: OtherOrder | None = None
     bounds: tuple[LayerBounds, ...] = ()
+    disagreements: tuple[Problem, ...] = ()
 
     def _repr_html_(self) -> str:
         from snncc.reporting.notebook import verification_html

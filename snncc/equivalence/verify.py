@@ -16,9 +16,10 @@ from snncc.equivalence.result import (
     LayerBounds,
     LayerMatch,
     OtherOrder,
+    ResultMatch,
     Verification,
 )
-from snncc.errors import fail
+from snncc.errors import Problem, fail
 from snncc.ir.batches import CHUNK, accuracy, decisions, in_chunks
 from snncc.ir.interp import Run
 from snncc.mapping.mapped import Mapped
@@ -40,10 +41,11 @@ def verify_artifact(
     executor: str,
     spikes: Activity,
     other_order: Activity | None,
+    disagreements: tuple[Problem, ...] = (),
 ) -> Verification:
     """Compare the integer graph with what the mapped network of the artifact did.
 
-    The reference is :mod:`snncc.ir.interp` on ``integer.snn``. Counts are compared bit for bit.
+    The reference is :mod:`snncc.ir.interp` on ``integer.snn``. Counts and results are compared bit for bit.
 
     Args:
         artifact: the compiled network.
@@ -52,17 +54,24 @@ def verify_artifact(
         executor: name of what executed ``mapped.json``.
         spikes: its activity on ``data``.
         other_order: the same with shuffled input events, where their order matters.
+        disagreements: of the artifact's parts and chip files.
+
+    Raises:
+        InternalError: SNNC-X001 if a sample left a range that is proven, and no part disagrees.
     """
     mapped, graph = artifact.mapped, artifact.integer_graph
     integer = in_chunks(graph, data.x, host=host)
     real = in_chunks(artifact.float_graph, data.x, keep=())
     layers = tuple(_match(mapped, integer, spikes))
     excursions = tuple(_excursions(spikes))
-    _keep_the_proof(artifact, excursions)
+    if not disagreements:
+        _keep_the_proof(artifact, excursions)
     promises = mapped.schedule.promises
     equal = all(layer.mismatches == 0 for layer in layers)
+    results = _results(integer.result, spikes.result)
+    good = equal and results.mismatches == 0 and not excursions and not disagreements
     return Verification(
-        equivalent=promises and equal and not excursions,
+        equivalent=promises and good,
         schedule=mapped.schedule.name,
         promises=promises,
         target=mapped.target,
@@ -75,14 +84,22 @@ def verify_artifact(
             spikes=accuracy(graph, spikes.result, data.y),
         ),
         agreement=float((decisions(graph, integer.result) == decisions(graph, spikes.result)).mean()),
+        results=results,
         first_divergence=None if equal else _first(mapped, integer, spikes),
         excursions=excursions,
-        proven=promises and artifact.certificate.proven,
+        proven=promises and artifact.certificate.proven and not disagreements,
         order=mapped.order,
         not_compared=artifact.host_names,
         bounds=() if promises else tuple(_bounds(artifact, data, spikes)),
         shuffled=None if other_order is None else _shuffled(artifact, data, integer, other_order),
+        disagreements=disagreements,
     )
+
+
+def _results(want: Array, got: Array) -> ResultMatch:
+    """Results [N, ...], bit for bit; of another shape they differ altogether."""
+    differ = want != got if want.shape == got.shape else np.ones_like(want, bool)
+    return ResultMatch(compared=int(want.size), mismatches=int(differ.sum()))
 
 
 def _values(mapped: Mapped, integer: Run, spikes: Activity) -> list[tuple[Any, Array, Array]]:

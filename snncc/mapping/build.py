@@ -83,27 +83,28 @@ def map_graph(
         except SnnccError as error:
             problems.extend(error.problems)
             continue
-        pieces.append(_piece(graph, neuron, connections, state_bits, tensors))
+        pieces.append(piece_of(graph, neuron, connections, state_bits, tensors))
     raise_all(problems)
     mapped = Mapped(
         target=target,
         schedule=schedule,
         steps=graph.steps,
         micro_steps=graph.micro_steps,
-        input=_input_port(graph),
+        input=input_port(graph),
         pieces=tuple(pieces),
-        output=_output_port(graph, tensors),
+        output=output_port(graph, tensors),
     )
     return mapped, tensors
 
 
-def _piece(
+def piece_of(
     graph: Graph,
     node: WindowNeuron,
     connections: tuple[Connection, ...],
     state_bits: int,
     tensors: dict[str, Array],
 ) -> Piece:
+    """The piece of a neuron that reads through ``connections``; arrays that it names go to ``tensors``."""
     tensors |= {const.digest: const.array for const in node.cell.constants()}
     return Piece(
         name=node.name,
@@ -137,7 +138,8 @@ def _where(node: Node) -> str:
     return f"%{node.name}" + (f" ({node.source})" if node.source else "")
 
 
-def _input_port(graph: Graph) -> InputPort:
+def input_port(graph: Graph) -> InputPort:
+    """What comes into a spike graph."""
     encode = next(n for n in graph.nodes if isinstance(n, Encode))
     kind = graph.types[encode.inputs[0]]
     assert isinstance(kind, Spikes)
@@ -145,7 +147,8 @@ def _input_port(graph: Graph) -> InputPort:
     return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels, graded=encode.graded)
 
 
-def _output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
+def output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
+    """How the result of a spike graph is read; an order other than the map's goes to ``tensors``."""
     output, views = graph.output, list[_Step]()
     last = graph.by_name[output.inputs[0]]
     while not isinstance(last, WindowNeuron):

@@ -37,15 +37,23 @@ def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSp
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
-    if chip.mesh is not None and mapped.tiles:
+    if mapped.tiles:
         yield from tile_violations(mapped, chip)
     if chip.cores:
         yield from _core_problems(mapped, chip)
         yield from _route_problems(mapped)
+    else:
+        yield from _unlisted_problems(mapped)
 
 
 def _bad(where: str, what: str, got: object = None, limit: object = None) -> Problem:
     return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
+
+
+def _unlisted_problems(mapped: Mapped) -> Iterator[Problem]:
+    for piece in mapped.pieces:
+        if piece.core is not None:
+            yield _bad(piece.name, "stands on a core, and the chip lists none", got=piece.core)
 
 
 def _connection_problems(

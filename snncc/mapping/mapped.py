@@ -162,7 +162,7 @@ class Mapped(_Model):
     pieces: tuple[Piece, ...]
     output: OutputPort
     tiles: tuple[Tile, ...] = ()
-    order: str = "micro-step, y, x, channel"
+    order: Literal["micro-step, y, x, channel"] = "micro-step, y, x, channel"
 
     @property
     def engine(self) -> Engine:

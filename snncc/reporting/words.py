@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snncc.equivalence.result import Divergence, Verification
 from snncc.errors import Problem, problem
 from snncc.reporting.numbers import count, percent, plural, ratio
+
+UNCHECKED = "SNNC-Q005"
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,20 @@ def _headline(result: Verification) -> str:
     samples = plural(result.samples, "sample")
     compared = sum(layer.compared for layer in result.layers)
     wrong = sum(layer.mismatches for layer in result.layers)
+    if any(p.code != UNCHECKED for p in result.disagreements):
+        return "Not equivalent: parts of the artifact disagree, so that nothing is certified."
+    if result.disagreements and not wrong:
+        return "Not certified: the chip files could not be checked."
     if result.equivalent:
         layers = plural(len(result.layers), "layer")
         return f"Equivalent on {samples}: all {count(compared)} compared values of all {layers} agree."
     if wrong or not result.promises:
         differ = f"{count(wrong)} of {count(compared)} compared values differ ({ratio(wrong, compared)})"
         return f"Not equivalent: {differ} on {samples}."
+    decoded = result.results
+    if decoded.mismatches:
+        differ = f"{count(decoded.mismatches)} of {count(decoded.compared)} values of the result"
+        return f"Not equivalent: {differ} differ on {samples}, though no spike count does."
     layers = plural(len(result.excursions), "layer")
     return f"Not equivalent: samples left the calibrated range in {layers}, though no compared value differs."
 
@@ -46,6 +57,7 @@ def _headline(result: Verification) -> str:
 def _details(result: Verification, origin: str) -> list[str]:
     details = [f"Compared: {result.pair[0]} with {result.pair[1]}."]
     details += [f"Data: {origin}."] if origin else []
+    details += [str(problem) for problem in result.disagreements]
     if result.not_compared:
         names = ", ".join(f"%{name}" for name in result.not_compared)
         details.append(f"Not compared: the host's part {names}; it is computed once and feeds both sides.")
@@ -64,7 +76,7 @@ def _details(result: Verification, origin: str) -> list[str]:
             details.append(f"Input events were played in the order {result.order}, and {again}.")
     elif result.proven:
         details.append("The certificate holds for every input that the types allow.")
-    else:
+    elif not result.disagreements:
         left = sum(x.samples for x in result.excursions)
         checked = (
             f"checked on every sample here, {plural(left, 'time')} left"
@@ -90,35 +102,29 @@ def _divergence(at: Divergence) -> str:
 
 def verification_problems(result: Verification, where: str) -> list[Problem]:
     """The problems for which ``verify`` exits with 4; none if the artifact is equivalent."""
-    found = []
+    return [*_value_problems(result, where), *_excursion_problems(result, where), *result.disagreements]
+
+
+def _value_problems(result: Verification, where: str) -> Iterator[Problem]:
     compared = sum(layer.compared for layer in result.layers)
     wrong = sum(layer.mismatches for layer in result.layers)
-    if wrong or not result.promises:
-        hint = (
-            f"compiling without `--schedule {result.schedule}`"
-            if not result.promises
-            else "`snncc verify --json` for the first divergence, and report it"
-        )
-        got = f"{count(wrong)} of {count(compared)} values different"
-        found.append(
-            problem(
-                "SNNC-Q001",
-                where,
-                f"not equivalent under the schedule `{result.schedule}`",
-                got=got,
-                hint=hint,
-            )
-        )
+    if not wrong and result.results.mismatches:
+        compared, wrong = result.results.compared, result.results.mismatches
+    if not wrong and result.promises:
+        return
+    hint = (
+        f"compiling without `--schedule {result.schedule}`"
+        if not result.promises
+        else "`snncc verify --json` for the first divergence, and report it"
+    )
+    what = f"not equivalent under the schedule `{result.schedule}`"
+    got = f"{count(wrong)} of {count(compared)} values different"
+    yield problem("SNNC-Q001", where, what, got=got, hint=hint)
+
+
+def _excursion_problems(result: Verification, where: str) -> Iterator[Problem]:
     for x in result.excursions:
         what = "samples left the range for which the schedule was made"
         hint = "compiling with calibration inputs that cover the data"
-        found.append(
-            problem(
-                "SNNC-Q002",
-                f"{where}: {x.layer}",
-                what,
-                got=f"{count(x.samples)}, the first is {x.first_sample}",
-                hint=hint,
-            )
-        )
-    return found
+        got = f"{count(x.samples)}, the first is {x.first_sample}"
+        yield problem("SNNC-Q002", f"{where}: {x.layer}", what, got=got, hint=hint)

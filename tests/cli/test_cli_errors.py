@@ -197,6 +197,72 @@ def test_of_several_compilations_into_one_place_one_wins(tmp_path: Path, force: 
     assert api.open_artifact(out).mapped.target == "speck2f"
 
 
+# ---- 4: not equivalent --------------------------------------------------------------------------------
+
+
+def _negated(config: Any) -> None:
+    for layer in config["cnn_layers"].values():
+        weights = layer["weights"][0][0][0]
+        weights[0] = -weights[0] or 1
+
+
+def _started_later(config: Any) -> None:
+    for layer in config["cnn_layers"].values():
+        layer["neurons_initial_value"][0][0][0] += 1
+
+
+FORGERIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a weight": ("target/speck2f.json", _negated),
+    "a threshold": (
+        "target/speck2f.json",
+        lambda c: next(iter(c["cnn_layers"].values())).update(threshold_high=9999),
+    ),
+    "a destination": (
+        "target/speck2f.json",
+        lambda c: next(iter(c["cnn_layers"].values())).update(destinations=[]),
+    ),
+    "rounds": ("target/schedule.json", lambda s: s["steps"][-2].update(rounds=1)),
+    "a scale": ("mapped.json", lambda m: m["output"].update(scale=-1.0)),
+    "the result": ("mapped.json", lambda m: m["output"].update(piece="s1")),
+    "an order": ("mapped.json", lambda m: m["output"].update(order=m["pieces"][0]["connections"][0]["weight"])),
+    "a start": ("target/speck2f.json", _started_later),
+    "a depth": ("mapped.json", lambda m: m["pieces"][1].update(phase=1)),
+}
+
+
+@pytest.mark.parametrize("what", sorted(FORGERIES))
+def test_an_artifact_whose_parts_disagree(
+    folder: Path, tmp_path: Path, run: Run, run_json: RunJson, what: str
+) -> None:
+    """The hashes are right: a forger, or a bug, wrote them."""
+    file, change = FORGERIES[what]
+    out = tmp_path / "bad"
+    shutil.copytree(folder / "exact", out)
+    forge_json(out, file, change)
+    code = "SNNC-Q003" if file.startswith("target/") else "SNNC-Q004"
+    result = run("verify", out, "--data", folder / "x.npz")
+    assert result.exit_code == 4
+    assert f"error[{code}] {out}/{file}: " in result.stderr
+    assert "Equivalent" not in result.stdout
+    exit_code, found = run_json("verify", out, "--data", folder / "x.npz")
+    assert exit_code == 4
+    problems = found["error"]["problems"] if "error" in found else found["disagreements"]
+    assert [p["code"] for p in problems] == [code]
+    assert found.get("equivalent") is not True
+
+
+def test_the_page_says_so_too(folder: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "bad"
+    shutil.copytree(folder / "exact", out)
+    forge_json(out, "target/speck2f.json", _negated)
+    assert run("report", out, "--html", tmp_path / "r.html").exit_code == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "Not equivalent: parts of the artifact disagree, so that nothing is certified." in page
+    assert "target/speck2f.json: differs from what mapped.json gives at cnn_layers." in page
+    assert "Equivalent on" not in page
+    assert "holds for every input" not in page
+
+
 # ---- 5: unsafe --------------------------------------------------------------------------------------
 
 

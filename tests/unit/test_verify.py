@@ -14,11 +14,15 @@ from cells import renumbered
 from snncc.artifact import Artifact
 from snncc.compilation import Options
 from snncc.data import Dataset
+from snncc.equivalence.result import Verification
+from snncc.equivalence.verify import verify_artifact
 from snncc.errors import InternalError, SnnccError
 from snncc.ir import Delay, Family, Graph, Input, Linear, Neuron, Output
 from snncc.ir.const import Const
 from snncc.model import Model
+from snncc.reporting.words import verdict, verification_problems
 from snncc.store import write_artifact
+from snncc_sim import SIMULATOR
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 
@@ -102,6 +106,26 @@ def test_a_planted_error_is_found_where_it_is(tmp_path: Path, what: str) -> None
     assert first.integer != first.spikes
 
 
+def test_results_are_compared_beside_the_counts(tmp_path: Path) -> None:
+    """What decodes the counts of the last layer can be wrong where every count is right."""
+    good, data = artifact(tmp_path), Dataset(inputs(1, 16))
+    counts = SIMULATOR.execute(good.mapped, good.tensors, data.x.reshape(16, 1, *SHAPE))
+    for result, wrong in ((counts.result, 0), (-counts.result, int((counts.result != 0).sum()))):
+        found = verify_artifact(good, data, {}, "sim", replace(counts, result=result), None)
+        assert (found.equivalent, found.results.compared, found.results.mismatches) == (not wrong, 1920, wrong)
+        assert sum(layer.mismatches for layer in found.layers) == 0
+    assert verdict(found, "x").headline == (
+        f"Not equivalent: {wrong:,} of 1,920 values of the result differ on 16 samples, "
+        "though no spike count does."
+    )
+    assert [str(p) for p in verification_problems(found, "out")] == [
+        f"out: not equivalent under the schedule `exact`, got {wrong:,} of 1,920 values different. "
+        "Try `snncc verify --json` for the first divergence, and report it."
+    ]
+    flat = replace(counts, result=counts.result.reshape(16, -1))
+    assert verify_artifact(good, data, {}, "sim", flat, None).results.mismatches == 1920
+
+
 def test_a_sample_outside_the_calibrated_range_is_no_success(tmp_path: Path) -> None:
     """Calibrated on quiet inputs, loud ones may still count right, but nothing vouches for it."""
     quiet = inputs(1, 4, top=1)
@@ -122,6 +146,12 @@ def proven(made: Artifact, *layers: str) -> Artifact:
     return replace(made, certificate=made.certificate.model_copy(update={"ranges": ranges}))
 
 
+def compared(made: Artifact, data: Dataset) -> Verification:
+    """Values alone: a certificate that says what no graph does would be a disagreement before it is a bug."""
+    spikes = SIMULATOR.execute(made.mapped, made.tensors, data.x)
+    return verify_artifact(made, data, {}, "sim", spikes, None)
+
+
 def test_a_sample_that_leaves_a_proven_range_is_our_bug(tmp_path: Path) -> None:
     """Only where every range of the layer is called proven; a conditional one is the sample's fault."""
     made = artifact(tmp_path, calibration=inputs(1, 4, top=1))
@@ -131,14 +161,14 @@ def test_a_sample_that_leaves_a_proven_range_is_our_bug(tmp_path: Path) -> None:
     assert left == {"n1": 2, "n2": 2}
     for layer in ("n1", "n2"):
         with pytest.raises(InternalError) as error:
-            snncc.verify(proven(made, layer), loud)
+            compared(proven(made, layer), loud)
         text = f"[SNNC-X001] %{layer}: a sample left a range that was called proven, got 2."
         assert str(error.value) == text
     both = proven(made, "n1")
     second = both.certificate.ranges[0].model_copy(update={"quantity": "input", "proven": False})
     certificate = both.certificate.model_copy(update={"ranges": (*both.certificate.ranges, second)})
-    assert not snncc.verify(replace(both, certificate=certificate), loud).equivalent
-    assert snncc.verify(proven(made, "n1", "n2"), Dataset(inputs(1, 4, top=1))).equivalent
+    assert not compared(replace(both, certificate=certificate), loud).equivalent
+    assert compared(proven(made, "n1", "n2"), Dataset(inputs(1, 4, top=1))).equivalent
 
 
 def test_free_is_never_equivalent_and_carries_another_order(tmp_path: Path) -> None:

@@ -1,0 +1,258 @@
+"""Whether every part of an artifact is what the part before it says: integers, spikes, mapping, certificate.
+
+On data a network is compared neuron by neuron; what no sample shows is compared here. The spike graph
+must be the spike form of the integer graph. A piece must have its neuron's numbers and hear what the neuron
+hears: both are linear in the spikes of their sources, so random counts from every source, delayed as the
+synapses say, tell them apart. The certificate is computed anew. What a backend chose freely within that
+(cores, gates, tiles) is checked by the rules of :mod:`snncc.mapping.check` and enters the chip files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snncc.analysis.certificate import LayerRange
+from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.artifact import Artifact
+from snncc.equivalence.difference import first_difference
+from snncc.errors import Problem, SnnccError, problem
+from snncc.ir.const import Const
+from snncc.ir.evaluation import evaluate
+from snncc.ir.graph import Graph
+from snncc.ir.nodes import Conv2d, Delay, Encode, WindowNeuron
+from snncc.ir.schedule import Schedule
+from snncc.ir.text import to_text
+from snncc.mapping.build import input_port, output_port, piece_of
+from snncc.mapping.check import violations
+from snncc.mapping.check_tiles import tile_violations
+from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.passes.expand_sfa import ExpandSFA
+
+Array = NDArray[Any]
+
+_MOST = 1 << 16  # random counts are 1.._MOST: no weight of its own passes unseen
+
+
+def part_problems(artifact: Artifact) -> tuple[Problem, ...]:
+    """The first two parts that disagree (SNNC-Q004), with every problem between them; none if all agree.
+
+    A part that contradicts the one before it says nothing about those behind it.
+    """
+    try:
+        return next((found for step in _STEPS if (found := tuple(step(artifact)))), ())
+    except SnnccError as error:
+        what = "its parts cannot be compared"
+        return (problem("SNNC-Q004", str(artifact.path), what, got=error.problems[0]),)
+
+
+def _bad(artifact: Artifact, where: str, what: str, got: Any, limit: Any) -> Problem:
+    return problem("SNNC-Q004", f"{artifact.path}/{where}", what, got=got, limit=limit)
+
+
+def _form_problems(artifact: Artifact) -> Iterator[Problem]:
+    """Rules of every placed network, without which the comparisons below mean nothing."""
+    mapped, chip = artifact.mapped, artifact.chip
+    rules = (violations(mapped, artifact.tensors, chip), tile_violations(mapped, chip))
+    for broken in dict.fromkeys(chain(*rules)):
+        yield _bad(artifact, "mapped.json", f"{broken.where}: {broken.what}", broken.got, broken.limit)
+
+
+# ---- integer.snn and spike.snn ----------------------------------------------------------------------
+
+
+def _spike_problems(artifact: Artifact) -> Iterator[Problem]:
+    expand = ExpandSFA(artifact.mapped.schedule, capped=artifact.chip.abilities.clips_counts)
+    expected = to_text(expand.run(artifact.integer_graph)).splitlines()
+    found = first_difference(to_text(artifact.spike_graph).splitlines(), expected)
+    if found is not None:
+        what = f"differs from the spike form of integer.snn in line {int(found.path) + 1}"
+        yield _bad(artifact, "spike.snn", what, found.got, found.limit)
+
+
+# ---- spike.snn and mapped.json ----------------------------------------------------------------------
+
+
+def _mapping_problems(artifact: Artifact) -> Iterator[Problem]:
+    """Numbers of the neurons, their places in the schedule, what comes in and what goes out."""
+    expected = _as_mapped(artifact)
+    found = first_difference(artifact.mapped.model_dump(mode="json"), expected.model_dump(mode="json"))
+    if found is not None:
+        what = f"differs from what spike.snn says at {found.path}"
+        yield _bad(artifact, "mapped.json", what, found.got, found.limit)
+
+
+def _as_mapped(artifact: Artifact) -> Mapped:
+    """The mapped network with everything that the spike graph and the chip leave no choice in."""
+    graph, mapped, chip = artifact.spike_graph, artifact.mapped, artifact.chip
+    own = {piece.name: piece for piece in mapped.pieces}
+    pieces = []
+    for node in (n for n in graph.nodes if isinstance(n, WindowNeuron)):
+        mine = own.get(node.name)
+        piece = piece_of(graph, node, mine.connections if mine else (), chip.limits.state_bits, {})
+        if mine is not None:
+            chosen = {"core": mine.core, "gate": mine.gate, "admitted": mine.admitted}
+            piece = piece.model_copy(update=chosen)
+        pieces.append(piece)
+    changes = {
+        "steps": graph.steps,
+        "micro_steps": graph.micro_steps,
+        "input": input_port(graph),
+        "pieces": tuple(pieces),
+        "output": output_port(graph, {}),
+    }
+    return mapped.model_copy(update=changes)
+
+
+def schedule_problems(artifact: Artifact, offered: Mapping[str, Schedule]) -> Iterator[Problem]:
+    """Where the mapped network's schedule is another than its backend offers by that name (SNNC-Q004)."""
+    own = artifact.mapped.schedule
+    expected = asdict(offered[own.name]) if own.name in offered else {}
+    found = first_difference(asdict(own), expected)
+    if found is not None:
+        what = f"is no schedule that the backend offers, by its {found.path}"
+        yield _bad(artifact, f"mapped.json: {own.name}", what, found.got, found.limit)
+
+
+# ---- synapses ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sent:
+    """Random counts [1, *shape] that the sources of a spike graph sent, by name and micro-steps ago."""
+
+    graph: Graph
+    rng: np.random.Generator
+    known: dict[tuple[str, int], Array] = field(default_factory=dict)
+
+    def by(self, node: Encode | WindowNeuron, ago: int) -> Array:
+        """What a source sent so many micro-steps ago."""
+        key = (INPUT if isinstance(node, Encode) else node.name, ago)
+        if key not in self.known:
+            shape = (1, *self.graph.types[node.name].shape)
+            self.known[key] = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
+        return self.known[key]
+
+
+def _synapse_problems(artifact: Artifact) -> Iterator[Problem]:
+    graph, mapped = artifact.spike_graph, artifact.mapped
+    sent = _Sent(graph, np.random.default_rng(1))
+    delivered: dict[tuple[str, int], Array] = {}
+    for piece in mapped.pieces:
+        want = _delivered(graph, graph.by_name[piece.name].inputs[0], 0, sent, delivered)
+        got = _heard(piece, graph, artifact.tensors, sent)
+        differ = int((got.ravel() != want.ravel()).sum())
+        if differ:
+            what = f"the synapses of {piece.name} are others than in spike.snn"
+            yield _bad(artifact, "mapped.json", what, f"{differ} neurons that hear something else", 0)
+
+
+def _delivered(graph: Graph, name: str, ago: int, sent: _Sent, known: dict[tuple[str, int], Array]) -> Array:
+    """Value [1, *shape] of a node of the spike graph so many micro-steps ago."""
+    if (name, ago) not in known:
+        match graph.by_name[name]:
+            case Encode() | WindowNeuron() as node:
+                value = sent.by(node, ago)
+            case Delay() as node:
+                value = _delivered(graph, node.inputs[0], ago + node.steps, sent, known)
+            case node:
+                value = evaluate(node, [_delivered(graph, i, ago, sent, known) for i in node.inputs])
+        known[name, ago] = value
+    return known[name, ago]
+
+
+def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent) -> Array:
+    """What the connections of a piece bring in one micro-step, [1, C, H, W]."""
+    encode = next(n for n in graph.nodes if isinstance(n, Encode))
+    total = np.zeros((1, *piece.shape), np.int64)
+    for c in piece.connections:
+        source = encode if c.source == INPUT else graph.by_name[c.source]
+        assert isinstance(source, Encode | WindowNeuron)
+        total += _through(c, tensors[c.weight], sent.by(source, c.delay))
+    return total
+
+
+def _through(c: Connection, weight: Array, spikes: Array) -> Array:
+    """What a connection makes of its source's spikes: sum pooling, then a convolution."""
+    a = c.address
+    (channels, height, width), (down, right) = a.pooled_shape, a.pool
+    whole = spikes.reshape(1, *a.source_shape)[:, :, : height * down, : width * right]
+    pooled = whole.reshape(1, channels, height, down, width, right).sum(axis=(3, 5))
+    conv = Conv2d(
+        name="synapses",
+        inputs=("spikes",),
+        weight=Const(weight),
+        stride=a.stride,
+        padding=a.padding,
+        dilation=a.dilation,
+        groups=a.groups,
+    )
+    return evaluate(conv, [pooled])[:, :, : a.target_shape[1], : a.target_shape[2]]
+
+
+# ---- certificate.json -------------------------------------------------------------------------------
+
+
+def certificate_problems(artifact: Artifact) -> Iterator[Problem]:
+    """Where the certificate is another than the graphs and the calibration inputs give (SNNC-Q004).
+
+    For an artifact whose other parts agree.
+    """
+    ranges = artifact.certificate.ranges
+    for at, layer in enumerate(ranges):
+        covered = layer.allowed[0] <= layer.all_inputs[0] and layer.all_inputs[1] <= layer.allowed[1]
+        if layer.proven != covered:
+            what = f"ranges.{at}: a range is proven where it covers all inputs, and nowhere else"
+            yield _bad(artifact, "certificate.json", what, layer.proven, covered)
+    membranes = {r.layer: r for r in ranges if r.quantity == "membrane"}
+    for sums in layer_sums(artifact.integer_graph, artifact.calibration.x):
+        yield from _membrane_problems(artifact, sums, membranes.get(sums.neuron.name))
+    for piece in artifact.mapped.pieces:
+        yield from _watch_problems(artifact, piece)
+
+
+def _membrane_problems(artifact: Artifact, sums: LayerSums, found: LayerRange | None) -> Iterator[Problem]:
+    """What the integer graph and the calibration inputs say of a layer's membrane."""
+    name = sums.neuron.name
+    if found is None:
+        yield _bad(artifact, "certificate.json", f"says nothing of the membrane of {name}", None, None)
+        return
+    piece = next(p for p in artifact.mapped.pieces if p.name == name)
+    word = 1 << (piece.state_bits - 1)
+    expected = {
+        "bits": piece.state_bits,
+        "word_low": -word,
+        "word_high": word - 1,
+        "all_inputs": sums.all_inputs,
+    }
+    if not artifact.host_names:  # real numbers of a host may round otherwise on another machine
+        expected |= {"observed": sums.observed, "ties": sums.ties}
+    for key, value in expected.items():
+        if getattr(found, key) != value:
+            where = f"{key} of the membrane of {name} is another than integer.snn gives"
+            yield _bad(artifact, "certificate.json", where, getattr(found, key), value)
+    lift = piece.gate.lift if piece.gate else 0
+    reach = (sums.start_low - lift + found.allowed[0], sums.start_high - lift + found.allowed[1])
+    if reach[0] < -word or reach[1] >= word:
+        what = f"allowed sums leave the membrane's word of {name}"
+        yield _bad(artifact, "certificate.json", what, reach, (-word, word - 1))
+
+
+def _watch_problems(artifact: Artifact, piece: Piece) -> Iterator[Problem]:
+    """What the certificate leaves open is watched in every sample."""
+    mine = [r for r in artifact.certificate.ranges if r.layer == piece.name]
+    open_ = [r.allowed for r in mine if r.quantity != "membrane" and not r.proven]
+    if piece.admitted is not None and piece.admitted not in [r.allowed for r in mine]:
+        what = f"{piece.name} admits a range that the certificate does not allow"
+        yield _bad(artifact, "mapped.json", what, piece.admitted, [r.allowed for r in mine])
+    if open_ and piece.admitted not in open_:
+        what = f"{piece.name} does not watch the range that the certificate leaves open"
+        yield _bad(artifact, "mapped.json", what, piece.admitted or "none", open_)
+
+
+_STEPS = (_form_problems, _spike_problems, _mapping_problems, _synapse_problems)
