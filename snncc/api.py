@@ -20,11 +20,12 @@ from snncc.equivalence.result import Verification
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import Problem, SnnccError, ToolError, UsageError, fail, problem, raise_all
 from snncc.graphfile import SUFFIX, read_graph_file
-from snncc.hw.spec import ChipSpec
+from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
 from snncc.mapping.check import check_mapped
+from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
@@ -293,12 +294,12 @@ class _Session:
         wrong = self.contradictions or _behind_the_parts(self.artifact)
         return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other, wrong)
 
-    def simulation(self, spikes: Activity) -> Simulation:
-        opened = self.artifact
+    def simulation(self, spikes: Activity, profile: ChipSpec | None, recosted: str) -> Simulation:
+        opened, chip = self.artifact, profile or self.artifact.chip
         cost = plugins.find_simulator().estimate(
-            opened.mapped, spikes, opened.chip, opened.host_macs, opened.tensors
+            opened.mapped, spikes, chip, opened.host_macs, opened.tensors
         )
-        return Simulation(opened, spikes, cost)
+        return Simulation(opened, spikes, cost, chip, recosted)
 
 
 def _schedule_problems(artifact: Artifact) -> tuple[Problem, ...]:
@@ -326,6 +327,16 @@ def _session(
 ) -> _Session:
     opened = open_artifact(artifact)
     return _Session(opened, _data_of(opened, data), workers, progress)
+
+
+def _profile(artifact: Artifact, chip: str | Path | ChipSpec | None) -> tuple[ChipSpec | None, str]:
+    """The description under which to cost an artifact, if not its own, and what to say of it."""
+    if chip is None:
+        return None, ""
+    found = chip if isinstance(chip, ChipSpec) else load_chip(Path(chip))
+    name = found.name if isinstance(chip, ChipSpec) else f"{found.name} ({chip})"
+    raise_all(profile_problems(artifact.mapped, artifact.chip, found, name))
+    return found, f"costed under {name}, compiled for {artifact.chip.name}"
 
 
 def verify(
@@ -366,17 +377,27 @@ def simulate(
     artifact: str | Path | Artifact,
     data: str | Path | Dataset,
     *,
+    chip: str | Path | ChipSpec | None = None,
     workers: int = 2,
     progress: Progress | None = None,
 ) -> Simulation:
     """Run the mapped network and cost what it did.
 
+    Args:
+        artifact: folder or opened artifact.
+        data: inputs, or a file of them.
+        chip: another description of a chip, or its TOML file, to cost it under; by default its own.
+        workers: threads of the simulator.
+        progress: called with the number of samples just finished.
+
     Raises:
         EquivalenceError: SNNC-Q004 if parts of the artifact disagree.
+        UsageError: SNNC-U001, SNNC-U009 for a chip file that is none, SNNC-U011 if it cannot be applied.
     """
     session = _session(artifact, data, workers, progress)
     raise_all(session.contradictions)
-    return session.simulation(session.execute())
+    profile = _profile(session.artifact, chip)
+    return session.simulation(session.execute(), *profile)
 
 
 def report(
@@ -384,24 +405,27 @@ def report(
     html: str | Path,
     *,
     data: str | Path | Dataset | None = None,
+    chip: str | Path | ChipSpec | None = None,
     workers: int = 2,
     progress: Progress | None = None,
     force: bool = False,
 ) -> Path:
     """Write one self-contained HTML page: network, chip, equivalence, energy, latency.
 
-    Without ``data`` it runs on the artifact's calibration inputs and says so.
+    Without ``data`` it runs on the artifact's calibration inputs and says so; ``chip`` is that of
+    :func:`simulate`.
 
     Raises:
         EquivalenceError: SNNC-Q004 if parts of the artifact disagree.
-        UsageError: SNNC-U002 if ``html`` exists, SNNC-U003 if it cannot be written.
+        UsageError: SNNC-U002 if ``html`` exists, SNNC-U003 if it cannot be written, and as :func:`simulate`.
     """
     from snncc.reporting.html import write_report
 
     opened = open_artifact(artifact)
     session = _session(opened, opened.calibration if data is None else data, workers, progress)
     raise_all(session.contradictions)
+    profile = _profile(opened, chip)
     spikes = session.execute()
-    simulation, verification = session.simulation(spikes), session.verification(spikes)
+    simulation, verification = session.simulation(spikes, *profile), session.verification(spikes)
     used = utilisation(opened)
     return write_report(Path(html), simulation, verification, session.data.origin, used, force=force)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered
 from snncc.errors import Problem
+from snncc.hw.spec import ChipSpec
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.simulation import Activity, Cost
@@ -38,11 +39,18 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What ``snncc simulate`` found: integer activity and what it costs under each named model."""
+    """What ``snncc simulate`` found: integer activity and what it costs under each named model.
+
+    Attributes:
+        chip: whose description gave the constants.
+        recosted: what to say where that is another than the artifact's own, else empty.
+    """
 
     artifact: Artifact
     activity: Activity
     cost: Cost
+    chip: ChipSpec
+    recosted: str = ""
 
     def _repr_html_(self) -> str:
         from snncc.reporting.notebook import simulation_html

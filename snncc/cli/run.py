@@ -49,6 +49,14 @@ def data_option(required: bool) -> Callable[..., Any]:
     )
 
 
+chip_option = click.option(
+    "--chip",
+    type=FILE,
+    metavar="FILE.toml",
+    help="Cost it under this description of a chip, not under the artifact's own.",
+)
+
+
 def _open(path: Path, data: Path | None) -> tuple[Artifact, Dataset]:
     from snncc import api
     from snncc.data import load_dataset
@@ -116,14 +124,15 @@ def _print_verification(result: Verification, where: str, origin: str) -> None:
 @command("simulate")
 @artifact_argument
 @data_option(required=True)
+@chip_option
 @workers_option
-def simulate(artifact: Path, data: Path, workers: int, as_json: bool) -> int:
+def simulate(artifact: Path, data: Path, chip: Path | None, workers: int, as_json: bool) -> int:
     """Run the artifact DIR and say what it costs: events, energy by component, latency."""
     opened, samples = _open(artifact, data)
     from snncc import api
 
     with progress("simulate", len(samples)) as advance:
-        result = api.simulate(opened, samples, workers=workers, progress=advance)
+        result = api.simulate(opened, samples, chip=chip, workers=workers, progress=advance)
     if as_json:
         print_json(_simulation_document(result, str(artifact), samples.origin))
     else:
@@ -139,6 +148,8 @@ def _simulation_document(result: Simulation, where: str, origin: str) -> dict[st
         "target": mapped.target,
         "schedule": mapped.schedule.name,
         "engine": mapped.engine.value,
+        "costed_under": result.chip.name,
+        "recosted": result.recosted or None,
     }
     return {**head, **result.cost.as_dict()}
 
@@ -168,6 +179,8 @@ def _print_simulation(result: Simulation, origin: str) -> None:
     for line in cost.not_modelled:
         say(f"  - {line}")
     say()
+    if result.recosted:
+        say(result.recosted)
     say(f"{mapped.target}, schedule {mapped.schedule.name}, {cost.samples:,} samples of {origin}; a sample:")
     for name, value in headline(cost):
         say(f"  {name:24} {value}")
@@ -177,16 +190,27 @@ def _print_simulation(result: Simulation, origin: str) -> None:
 @artifact_argument
 @click.option("--html", type=FILE, required=True, metavar="FILE", help="Page to write.")
 @data_option(required=False)
+@chip_option
 @workers_option
 @click.option("--force", is_flag=True, help="Replace a file that stands there.")
-def report(artifact: Path, html: Path, data: Path | None, workers: int, force: bool, as_json: bool) -> int:
+def report(
+    artifact: Path,
+    html: Path,
+    data: Path | None,
+    chip: Path | None,
+    workers: int,
+    force: bool,
+    as_json: bool,
+) -> int:
     """Write what `verify` and `simulate` find as one self-contained HTML page."""
     refuse_output(html, force)  # before the work, not after it
     opened, samples = _open(artifact, data)
     from snncc import api
 
     with progress("report", len(samples)) as advance:
-        written = api.report(opened, html, data=samples, workers=workers, progress=advance, force=force)
+        written = api.report(
+            opened, html, data=samples, chip=chip, workers=workers, progress=advance, force=force
+        )
     if as_json:
         print_json(
             {"html": str(written), "artifact": str(artifact), "data": samples.origin, "samples": len(samples)}

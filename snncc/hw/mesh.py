@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import math
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from snncc.hw.quantity import Grade
+
+_MOST_CORES = 1 << 20  # tables of all cores and links are made
 
 
 class _Model(BaseModel):
@@ -41,6 +45,13 @@ class Mesh(_Model):
     rows: int
     cores_per_router: int
     chip_crossing: Bound | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Mesh:
+        sizes = (self.chips, self.columns, self.rows, self.cores_per_router)
+        if min(sizes) < 1 or math.prod(sizes) > _MOST_CORES:
+            raise ValueError(f"sizes must be positive, and all cores together at most {_MOST_CORES:,}")
+        return self
 
     @property
     def cores_per_chip(self) -> int:

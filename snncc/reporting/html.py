@@ -83,6 +83,8 @@ def render(
         manifest=artifact.manifest,
         certificate=artifact.certificate,
         chip=chip,
+        profile=simulation.chip,
+        recosted=simulation.recosted,
         cost=cost,
         verification=verification,
         verdict=verdict(verification, origin),

@@ -38,7 +38,8 @@ def simulation_html(result: Simulation) -> str:
         costs.latency_table(cost),
     )
     headline = f"{mapped.target}, schedule {mapped.schedule.name}, {plural(cost.samples, 'sample')}"
-    return _html(headline, (f"not modelled: {text}" for text in cost.not_modelled), shown)
+    lines = [result.recosted] if result.recosted else []
+    return _html(headline, [*lines, *(f"not modelled: {text}" for text in cost.not_modelled)], shown)
 
 
 def check_html(result: CheckResult) -> str:

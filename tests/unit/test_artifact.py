@@ -403,7 +403,14 @@ def test_the_ranges_beside_the_calibration_are_the_certificates(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("name", 3), ("costs", None), ("unknown", 1), ("limits", {"source": "x"}), ("weight_bits", 10**9)],
+    [
+        ("name", 3),
+        ("costs", None),
+        ("unknown", 1),
+        ("limits", {"source": "x"}),
+        ("weight_bits", 10**9),
+        ("mesh", {"source": "x", "chips": 8, "columns": 1024, "rows": 1024, "cores_per_router": 1}),
+    ],
 )
 def test_a_chip_that_is_no_description_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     write(tmp_path / "out")
