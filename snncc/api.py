@@ -392,7 +392,7 @@ def simulate(
 
     Raises:
         EquivalenceError: SNNC-Q004 if parts of the artifact disagree.
-        UsageError: SNNC-U001, SNNC-U009 for a chip file that is none, SNNC-U011 if it cannot be applied.
+        UsageError: SNNC-U001, SNNC-U009 for a chip file that is none, SNNC-U013 if it cannot be applied.
     """
     session = _session(artifact, data, workers, progress)
     raise_all(session.contradictions)

@@ -11,7 +11,7 @@ from snncc.mapping.mapped import Mapped
 
 
 def profile_problems(mapped: Mapped, own: ChipSpec, chip: ChipSpec, where: str) -> Iterator[Problem]:
-    """Everything (SNNC-U011) that keeps the costs of ``chip`` from applying to a network made for ``own``.
+    """Everything (SNNC-U013) that keeps the costs of ``chip`` from applying to a network made for ``own``.
 
     Costs belong to cores, links and kinds of events, so the neurons must stand on cores that the chip has,
     or on none if it has none, and it must run as the network does. Widths and memories are not asked for.
@@ -45,4 +45,4 @@ def _core_problems(mapped: Mapped, chip: ChipSpec, where: str) -> Iterator[Probl
 
 
 def _bad(where: str, what: str, got: object, limit: object) -> Problem:
-    return problem("SNNC-U011", where, what, got=got, limit=limit)
+    return problem("SNNC-U013", where, what, got=got, limit=limit)

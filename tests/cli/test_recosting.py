@@ -127,7 +127,7 @@ def test_a_profile_that_cannot_apply(
     made: Any, folder: Path, tmp_path: Path, run: Run, network: str, chip: str
 ) -> None:
     file = FILES[chip]
-    lines = [f"error[SNNC-U011] {chip} ({file}): {line}" for line in REFUSED[network, chip]]
+    lines = [f"error[SNNC-U013] {chip} ({file}): {line}" for line in REFUSED[network, chip]]
     for args in (("simulate",), ("report", "--html", tmp_path / "r.html")):
         result = run(args[0], made(network), "--data", folder / "x.npz", "--chip", file, *args[1:])
         assert (result.exit_code, result.stdout) == (2, "")
