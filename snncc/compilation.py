@@ -158,7 +158,7 @@ class Target:
         chip: its description.
         schedules: what it offers, by the name that users give it.
         fit: puts a network on its cores.
-        passes: the backend's own, on the integer graph, by schedule.
+        passes: the backend's own, by schedule; each runs as soon as its contract allows.
         words: widths in units of a weight, where the membrane's word does not give them.
         copies: whether the neurons that read a shared sum may each get a copy of the weights behind it.
         emit: chip files of the artifact's ``target/`` folder, by name: of equal networks equal bytes.

@@ -10,10 +10,10 @@ import numpy as np
 
 from snncc.analysis.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
-from snncc.ir import Cell, Const, Graph, HostRegion, Input, IntegerNeuron, Node, Reset, Spikes
+from snncc.ir import Cell, Const, Family, Graph, HostRegion, Input, IntegerNeuron, Node, Reset, Spikes
 from snncc.ir.cell import one
 from snncc.ir.const import number_array
-from snncc.ir.node import describe
+from snncc.ir.node import INTEGER_ONLY, describe
 from snncc.passes.base import Semantics
 from snncc.passes.expand_sfa import largest_train
 
@@ -52,6 +52,10 @@ class LoihiNeurons:
     native: bool = True
 
     preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ("bound-counts",)
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class.

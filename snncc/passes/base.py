@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
 
-from snncc.errors import SnnccError, raise_all
-from snncc.ir.graph import Graph
+from snncc.errors import Problem, SnnccError, fail, problem, raise_all
+from snncc.ir import Family, Function, Graph, LayerNorm, MatMul, Node
 from snncc.ir.node import describe as describe
-from snncc.passes.lowerable import unlowerable
 
 
 class Semantics(StrEnum):
@@ -23,7 +22,10 @@ class Semantics(StrEnum):
 
 
 class Pass(Protocol):
-    """A rewrite of a graph; it returns a new one."""
+    """A rewrite of a graph; it returns a new one.
+
+    What it declares is checked by :class:`Pipeline` before anything runs; ``run`` itself trusts it.
+    """
 
     @property
     def name(self) -> str:
@@ -32,7 +34,27 @@ class Pass(Protocol):
 
     @property
     def preserves(self) -> Semantics:
-        """What it declares."""
+        """Whether its result computes what its graph did."""
+        ...
+
+    @property
+    def takes(self) -> frozenset[Family]:
+        """Families of the graphs that it rewrites."""
+        ...
+
+    @property
+    def gives(self) -> Family | None:
+        """Family of its result; None for that of the graph it got."""
+        ...
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Names of the passes whose work it builds on."""
+        ...
+
+    @property
+    def lowers(self) -> frozenset[type[Node]]:
+        """Node kinds that it rewrites as others or, where it gives another family, carries into it."""
         ...
 
     def run(self, graph: Graph) -> Graph:
@@ -73,20 +95,105 @@ class Pipeline:
         """Result of all passes.
 
         Raises:
-            ModelError: SNNC-M012 for every node that no pass lowers.
+            UsageError: SNNC-U011 for every pass that cannot stand where it does; nothing has run then.
+            ModelError: SNNC-M012 for every node that none of the passes takes.
             SnnccError: of the failing pass, with a note that names it and those before it.
         """
-        raise_all(unlowerable(graph))
+        passes, family = self.passes, graph.family
+        raise_all(p for i, one in enumerate(passes) for p in _lacks(one, passes[:i], family))
+        raise_all(not_taken(graph, _until_next_family(passes, family)))
         done: list[str] = []
         for one in self.passes:
             try:
-                after = one.run(graph)
+                after = _applied(one, graph)
             except SnnccError as error:
-                before = f" after {', '.join(done)}" if done else ""
-                error.add_note(f"in pass {one.name}{before}")
+                error.add_note(f"in pass {one.name}{_behind(done)}")
                 raise
             if self.observe is not None:
                 self.observe(one, graph, after)
             graph = after
             done.append(one.name)
         return graph
+
+
+def placed(passes: Sequence[Pass], own: Sequence[Pass], family: Family = Family.FLOAT) -> tuple[Pass, ...]:
+    """``passes``, with each of ``own`` as soon as its family is there and what it comes after has run.
+
+    What nothing makes room for stands last, where :class:`Pipeline` says what it lacks.
+
+    Args:
+        passes: of a pipeline, in order.
+        own: a backend's or a package's; in this order where several could be next.
+        family: of the graph that the pipeline starts from.
+    """
+    order: list[Pass] = []
+    rest, waiting = list(passes), list(own)
+    while rest or waiting:
+        ready = next((i for i, one in enumerate(waiting) if not any(_lacks(one, order, family))), None)
+        if ready is None and not rest:
+            return (*order, *waiting)
+        order.append(rest.pop(0) if ready is None else waiting.pop(ready))
+    return tuple(order)
+
+
+def _lacks(one: Pass, before: Sequence[Pass], family: Family) -> Iterator[Problem]:
+    """What ``one`` needs and would not find behind the passes ``before``, which start from ``family``."""
+    for other in before:
+        family = other.gives or family
+    ran = [other.name for other in before]
+    if family not in one.takes:
+        wanted = " or ".join(sorted(one.takes))
+        yield problem(
+            "SNNC-U011",
+            f"pass {one.name}",
+            f"takes {wanted} graphs",
+            got=f"a graph of the {family} family{_behind(ran) or ', and no pass before it'}",
+            hint=f"a pass before it that gives {wanted} graphs",
+        )
+    missing = [name for name in one.after if name not in ran]
+    if missing:
+        yield problem(
+            "SNNC-U011",
+            f"pass {one.name}",
+            f"builds on {', '.join(one.after)}",
+            got=", ".join(ran) or "no pass before it",
+            hint=f"{', '.join(missing)} before it",
+        )
+
+
+def _behind(done: Sequence[str]) -> str:
+    return f" after {', '.join(done)}" if done else ""
+
+
+def _until_next_family(passes: Sequence[Pass], family: Family) -> Sequence[Pass]:
+    """The passes up to the first that gives another family, this included; none if no pass does."""
+    changes = (i for i, one in enumerate(passes) if one.gives not in (None, family))
+    return passes[: next(changes, -1) + 1]
+
+
+def not_taken(graph: Graph, passes: Sequence[Pass]) -> Iterator[Problem]:
+    """One problem, SNNC-M012, for every node that none of ``passes`` lowers; none where there is no pass."""
+    lowered = {kind for one in passes for kind in one.lowers}
+    for node in graph.nodes:
+        if passes and type(node) not in lowered:
+            yield _unlowerable(node)
+
+
+def _unlowerable(node: Node) -> Problem:
+    if isinstance(node, Function | LayerNorm):
+        name = node.op if isinstance(node, Function) else node.kind
+        hint = "a neuron in its place, or keep it outside the exported module"
+        return problem("SNNC-M012", describe(node), f"{name} is real-valued: no spikes compute it", hint=hint)
+    what = f"no pass lowers {node.kind} to spikes yet"
+    way_out = "a network without attention products" if isinstance(node, MatMul) else None
+    return problem("SNNC-M012", describe(node), what, hint=way_out)
+
+
+def _applied(one: Pass, graph: Graph) -> Graph:
+    """The pass's result, of the family that it declares."""
+    result = one.run(graph)
+    declared = one.gives or graph.family
+    if result.family is not declared:
+        what = f"says that it gives a graph of the {declared} family"
+        raise fail("SNNC-U011", f"pass {one.name}", what, got=result.family)
+    return result

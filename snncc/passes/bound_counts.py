@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snncc.analysis.ranges import held, start_range, type_extremes
-from snncc.ir import Graph, IntegerNeuron
+from snncc.ir import Family, Graph, IntegerNeuron, Node
 from snncc.ir.const import number_array
+from snncc.ir.node import INTEGER_ONLY
 from snncc.passes.base import Semantics
 
 
@@ -21,6 +22,10 @@ class BoundCounts:
 
     name: ClassVar[str] = "bound-counts"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

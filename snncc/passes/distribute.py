@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.ir import Graph, Node
+from snncc.ir import Family, Graph, Node
+from snncc.ir.node import FLOAT_ONLY, INTEGER_ONLY
 from snncc.passes.base import Semantics
 
 
@@ -23,6 +24,10 @@ class Distribute:
 
     name: ClassVar[str] = "distribute"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY | INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

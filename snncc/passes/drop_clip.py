@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.ir import Graph, Neuron, Node
+from snncc.ir import Family, Graph, Neuron, Node
+from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics
 
 # Stands for "no clip" until bound-counts knows what can really be reached.
@@ -22,6 +23,10 @@ class DropClip:
 
     name: ClassVar[str] = "drop-clip"
     preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

@@ -25,12 +25,15 @@ from snncc.ir import (
     Linear,
     Node,
     Output,
+    Permute,
+    Reshape,
     Spikes,
+    SumPool2d,
     ValueType,
     WindowNeuron,
 )
 from snncc.ir.const import number_array
-from snncc.ir.node import Trait
+from snncc.ir.node import INTEGER_ONLY, Trait
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.passes.base import Semantics, describe
 
@@ -52,6 +55,12 @@ class ExpandSFA:
     """
 
     name: ClassVar[str] = "expand-sfa"
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = Family.SPIKE
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset(
+        {Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, IntegerNeuron, HostRegion, Output}
+    )
     schedule: Schedule = EXACT
     capped: bool = True
 

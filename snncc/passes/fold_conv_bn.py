@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.ir import BatchNorm, Const, Conv2d, Graph, Linear, Node, Reshape, Scale
+from snncc.ir import BatchNorm, Const, Conv2d, Family, Graph, Linear, Node, Reshape, Scale
+from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics
 
@@ -26,6 +27,10 @@ class FoldConvBN:
 
     name: ClassVar[str] = "fold-conv-bn"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset({BatchNorm, Scale})
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

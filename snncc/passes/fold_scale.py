@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snncc.errors import fail
+from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Add,
     AvgPool2d,
     Const,
     Conv2d,
+    Family,
     Graph,
     Linear,
     Mean,
@@ -27,6 +28,7 @@ from snncc.ir import (
     SumPool2d,
 )
 from snncc.ir.neurons import POTENTIALS
+from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics, describe
 
 
@@ -44,9 +46,14 @@ class FoldScale:
 
     name: ClassVar[str] = "fold-scale"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ("fold-conv-bn",)
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset({AvgPool2d, Mean, Scale})
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
+        raise_all(_other_means(graph))
         factor: dict[str, float] = {}  # old value = factor × new value
         removed: dict[str, str] = {}
         nodes: list[Node] = []
@@ -67,6 +74,20 @@ class FoldScale:
                 factor[new.name] = out
         nodes = [replace(n, inputs=tuple(_resolve(i, removed) for i in n.inputs)) for n in nodes]
         return replace(graph, nodes=tuple(nodes))
+
+
+def _other_means(graph: Graph) -> Iterator[Problem]:
+    """Means that are not over the rows and columns of a map: no pooling computes them."""
+    for node in graph.nodes:
+        if isinstance(node, Mean) and (node.axes, len(graph.types[node.inputs[0]].shape)) != ((1, 2), 3):
+            shape = "x".join(map(str, graph.types[node.inputs[0]].shape))
+            yield problem(
+                "SNNC-M012",
+                describe(node),
+                "only a mean over rows and columns becomes spikes",
+                got=f"axes {node.axes} of {shape}",
+                hint="a linear layer in its place",
+            )
 
 
 def _resolve(name: str, removed: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from snncc.ir import (
     Const,
     Conv2d,
     Decode,
+    Family,
     Graph,
     Linear,
     Neuron,
@@ -20,7 +21,7 @@ from snncc.ir import (
     OverTime,
     Spikes,
 )
-from snncc.ir.node import Trait
+from snncc.ir.node import FLOAT_ONLY, Trait
 from snncc.passes.base import Semantics, describe
 
 
@@ -36,6 +37,10 @@ class LowerReadout:
 
     name: ClassVar[str] = "lower-readout"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec
-from snncc.passes.base import Pass
+from snncc.passes.base import Pass, placed
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
@@ -45,18 +45,18 @@ def to_integers(
     Args:
         calibration: inputs [N, T, *shape].
         chip: its widths and abilities.
-        own: the backend's passes, on the integer graph.
+        own: the backend's passes; each runs as soon as its family is there and what it comes after has run.
         words: widths in units of a weight, where the membrane's word does not give them.
         relay: whether graded events carry shared sums.
         copies: whether else each neuron that reads a shared sum gets a copy of the weights behind it.
     """
-    return (
+    shared = (
         *quantized(calibration, chip, words, copies and not relay),
         *((Relay(),) if relay else ()),
         SingleStep(),
         BoundCounts(),
-        *own,
     )
+    return placed(shared, own)
 
 
 def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: bool) -> tuple[Pass, ...]:

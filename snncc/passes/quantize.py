@@ -13,27 +13,36 @@ from numpy.typing import NDArray
 from snncc.analysis.ranges import extremes, held, rest_drive
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
+    Add,
     Cell,
+    Concat,
     Const,
+    Conv2d,
     Decode,
     Family,
     Graph,
+    HostRegion,
+    Input,
     Integer,
     IntegerNeuron,
+    Linear,
     Neuron,
     Node,
     Number,
     Output,
+    Permute,
     Reset,
+    Reshape,
     Rounding,
+    SumPool2d,
     SynapseOrder,
 )
 from snncc.ir.const import number_array
 from snncc.ir.interp import run
 from snncc.ir.neurons import POTENTIALS
+from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
-from snncc.passes.base import Semantics, describe
-from snncc.passes.lowerable import unlowerable
+from snncc.passes.base import Semantics, describe, not_taken
 
 Array = NDArray[Any]
 
@@ -65,6 +74,12 @@ class Quantize:
 
     name: ClassVar[str] = "quantize"
     preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = Family.INTEGER
+    after: ClassVar[tuple[str, ...]] = ("lower-readout", "fold-scale", "split-host")
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset(
+        {Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, Neuron, HostRegion, Output}
+    )
 
     calibration: Array = field(compare=False)
     bits: int = 8
@@ -75,7 +90,7 @@ class Quantize:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        raise_all(_unsupported(graph, self.synapses))
+        raise_all((*not_taken(graph, (self,)), *_unsupported(graph, self.synapses)))
         graph = graph.rewrite(_synapse_first)
         keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
         values = {
@@ -215,7 +230,6 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
     def no(node: Node, what: str, hint: str) -> Problem:
         return problem("SNNC-M012", describe(node), what, hint=hint)
 
-    yield from unlowerable(graph)
     driving = {w.name for layer in graph.layers.values() for w in layer.weighted}
     for node in graph.nodes:
         if isinstance(node, Weighted) and node.name not in driving:

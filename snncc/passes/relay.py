@@ -15,6 +15,7 @@ from snncc.ir import (
     Conv2d,
     Current,
     Delay,
+    Family,
     Graph,
     IntegerNeuron,
     Linear,
@@ -23,6 +24,7 @@ from snncc.ir import (
     WindowNeuron,
 )
 from snncc.ir.batches import in_chunks
+from snncc.ir.node import INTEGER_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
@@ -48,6 +50,10 @@ class Relay:
 
     name: ClassVar[str] = "relay"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

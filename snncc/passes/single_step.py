@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from snncc.ir import Const, Graph, IntegerNeuron, Node, Reset
+from snncc.ir import Const, Family, Graph, IntegerNeuron, Node, Reset
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array
+from snncc.ir.node import INTEGER_ONLY
 from snncc.passes.base import Semantics
 
 
@@ -24,6 +25,10 @@ class SingleStep:
 
     name: ClassVar[str] = "single-step"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ()
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

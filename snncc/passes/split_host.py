@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snncc.errors import fail
-from snncc.ir import Current, Graph, HostRegion, Input, Neuron, Node, Output
+from snncc.ir import Current, Family, Graph, HostRegion, Input, Neuron, Node, Output
+from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics, describe
 
 _SPIKES_HINT = "a neuron in front of the first weights, or input_levels where the inputs are spikes already"
@@ -21,6 +22,10 @@ class SplitHost:
 
     name: ClassVar[str] = "split-host"
     preserves: ClassVar[Semantics] = Semantics.EXACT
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ("fold-scale",)
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""

@@ -11,7 +11,8 @@ import pytest
 from random_graphs import Builder, random_inputs
 from snncc.compilation import Draft, Fitted, Options, Target
 from snncc.errors import CapacityError, problem
-from snncc.ir import Graph, IntegerNeuron
+from snncc.ir import Family, Graph, IntegerNeuron, Node
+from snncc.ir.node import INTEGER_ONLY
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.model import Model
 from snncc.passes.base import Pass, Semantics
@@ -38,6 +39,10 @@ class HalfAsManySpikes:
 
     name: ClassVar[str] = "half-as-many-spikes"
     preserves: ClassVar[Semantics] = Semantics.APPROXIMATE
+    takes: ClassVar[frozenset[Family]] = INTEGER_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ("bound-counts",)
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
     most: int
 
     def run(self, graph: Graph) -> Graph:

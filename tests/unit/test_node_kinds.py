@@ -37,6 +37,7 @@ from snncc.ir import (
     Op,
     Output,
     Pad,
+    Reshape,
     Slice,
     Spikes,
     Sum,
@@ -428,6 +429,7 @@ def refusals(graph: Graph) -> tuple[str, ...]:
 LOWERED = {
     "input", "linear", "conv2d", "batchnorm", "scale", "add", "avg_pool2d", "sum_pool2d", "reshape", "permute",
     "concat", "neuron", "integer_neuron", "encode", "window_neuron", "delay", "host", "output",
+    "mean",  # over rows and columns: fold-scale names the others
 }  # fmt: skip
 
 
@@ -454,8 +456,10 @@ def test_each_kind_alone_is_refused_with_a_typed_error(node: Node, shapes: Any, 
     parts, start = [], 0
     for name, s in zip("ab", shapes, strict=False):
         size = int(np.prod(s))
-        cut = KINDS["reshape"](name=name, inputs=(f"{name}.part",), shape=s)  # type: ignore[call-arg]
-        parts += [Slice(name=f"{name}.part", inputs=("s",), axis=0, start=start, stop=start + size), cut]
+        whole = size == shape[0]
+        cut = Reshape(name=name, inputs=("s" if whole else f"{name}.part",), shape=s)
+        part = Slice(name=f"{name}.part", inputs=("s",), axis=0, start=start, stop=start + size)
+        parts += [cut] if whole else [part, cut]
         start += size
     nodes = (
         Input(name="x", shape=shape, levels=levels),
@@ -466,7 +470,24 @@ def test_each_kind_alone_is_refused_with_a_typed_error(node: Node, shapes: Any, 
         Output(name="o", inputs=("e",)),
     )
     found = refusals(Graph("g", Family.FLOAT, nodes))
+    assert len(found) == sum(isinstance(n, Slice) for n in nodes) + (not isinstance(node, Slice))
     assert sum(p.startswith("%n (block.op): ") for p in found) == 1
+
+
+@pytest.mark.parametrize(("axes", "shape"), [((0, 2), (3, 4, 5)), ((1,), (3, 4, 5)), ((1,), (3, 4))])
+def test_a_mean_that_no_pooling_computes_is_named_with_its_axes(
+    axes: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    nodes = (
+        Input(name="x", shape=shape, levels=1),
+        Mean(name="m", inputs=("x",), axes=axes, keepdim=True, source="pool"),
+        Neuron(name="e", inputs=("m",)),
+        Output(name="o", inputs=("e",)),
+    )
+    assert refusals(Graph("g", Family.FLOAT, nodes)) == (
+        f"%m (pool): only a mean over rows and columns becomes spikes, got axes {axes} of "
+        f"{'x'.join(map(str, shape))}. Try a linear layer in its place.",
+    )
 
 
 def test_quantize_alone_names_the_node() -> None:

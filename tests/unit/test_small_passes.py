@@ -174,7 +174,7 @@ def test_a_network_without_neurons_is_refused_at_the_readout_that_lowering_gives
         Linear(name="b", inputs=("a",), source="net.b", weight=Const(np.ones((2, 4), np.float32))),
     )
     with pytest.raises(ModelError) as error:
-        Pipeline((LowerReadout(), SplitHost())).run(graph(*layers, shape=(3,)))
+        Pipeline((FoldConvBN(), LowerReadout(), FoldScale(), SplitHost())).run(graph(*layers, shape=(3,)))
     assert str(error.value) == (
         "[SNNC-M012] %b.readout (net.b): the whole network is analog: no neuron stands between input and output. "
         f"{SPIKES}"
@@ -241,14 +241,15 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
         Neuron(name="m", inputs=("c",), synapse_decay=0.5),
     )
     g = graph(*nodes, shape=(3,), levels=1)
+    quantize = Quantize(calibration=np.ones((1, 1, 3)))
     with pytest.raises(ModelError) as error:
-        Pipeline((FoldConvBN(), Quantize(calibration=np.ones((1, 1, 3))))).run(g)
+        Pipeline((FoldConvBN(), LowerReadout(), FoldScale(), SplitHost(), quantize)).run(g)
     assert [str(p) for p in error.value.problems] == [
         "%a: weights whose sums no neuron integrates. Try a neuron between two layers of weights.",
         "%n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires.",
         "%m: this chip's neurons have no synaptic current. Try a neuron without synaptic current.",
     ]
-    assert error.value.__notes__ == ["in pass quantize after fold-conv-bn"]
+    assert error.value.__notes__ == ["in pass quantize after fold-conv-bn, lower-readout, fold-scale, split-host"]
 
 
 @pytest.mark.parametrize(
