@@ -2,7 +2,8 @@
 
 A message reads *where: what is wrong, got X, limit Y. Try Z.* An exception carries one or more
 :class:`Problem`; the command line prints them all, ``--json`` gives them as objects, and
-``snncc explain CODE`` prints the paragraph that stands here.
+``snncc explain CODE`` prints the paragraph that stands here. A package brings codes of its own under
+the entry point group ``snncc.errors``, see :func:`codes`.
 
     SnnccError
       ModelError       exit 1   the model cannot be compiled as it is
@@ -17,9 +18,14 @@ A message reads *where: what is wrong, got X, limit Y. Try Z.* An exception carr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: stable identifier, a key of :data:`CODES`.
+        code: stable identifier, a key of :func:`codes`.
         where: what it concerns: a file, a layer, an option.
         what: what is wrong with it.
         got: the value found, if it says something.
@@ -123,7 +129,13 @@ class InternalError(SnnccError):
 
 @dataclass(frozen=True, slots=True)
 class CodeInfo:
-    """What ``snncc explain`` prints for a code."""
+    """What ``snncc explain`` prints for a code.
+
+    Attributes:
+        error: the class of the exception that carries it, which says the exit code.
+        title: one line.
+        explanation: what it means, why, and what the user can do.
+    """
 
     error: type[SnnccError]
     title: str
@@ -169,6 +181,7 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-U009": CodeInfo(UsageError, "chip description invalid", "A chip's TOML file has a missing, unknown or mistyped key, or names a backend that is not installed, or its backend cannot keep it: it lacks a number that the backend needs, or sets a limit that the backend does not check and a network could therefore exceed. `snncc targets show NAME` shows the values of a chip that works."),
     "SNNC-U010": CodeInfo(UsageError, "factory cannot be used", "`--model pkg.mod:factory` must name a callable that returns a torch.nn.Module."),
     "SNNC-U011": CodeInfo(UsageError, "pass out of its place", "A pass declares the families of graphs that it takes and gives, and the passes whose work it builds on. In this pipeline it would get a graph of another family, a pass that it builds on does not stand before it, or its result is of another family than it says. Nothing is wrong with the model: the pipeline (`snncc.passes.pipelines.to_integers`, or the backend's own passes handed to it) must be put in another order."),
+    "SNNC-U012": CodeInfo(UsageError, "plugin cannot be used", "An installed package registers something under one of snncc's entry point groups (`snncc.targets`, `snncc.backends`, `snncc.frontends`, `snncc.errors` and others), but importing it fails, or it is not what the group holds. Error codes are a mapping from codes such as `ACME-M001` (a prefix, a letter, three digits) to `snncc.errors.CodeInfo`, whose class is one of the exceptions in `snncc.errors`. The message names the entry point and its package's module: install the package again, or remove it."),
     "SNNC-U013": CodeInfo(UsageError, "chip profile does not apply", "`--chip` on `simulate` and `report` costs a network under the description of another chip than the one in the artifact. That needs cores where the network's neurons stand, and events of the kinds that it sends: a mesh for a network on a mesh, a list of cores for one of a chip with such, no cores for one of an ideal chip. To place the network on another chip, compile it for that chip."),
     # capacity
     "SNNC-C001": CodeInfo(CapacityError, "kernel memory", "The layer needs more kernel words than any core has. Speck pads to powers of two: words = channels_in · 2^(⌈log2 kx·ky⌉ + ⌈log2 features⌉); the gate of the exact schedule adds one input channel."),
@@ -220,12 +233,87 @@ _PRECEDENCE: tuple[type[SnnccError], ...] = (
 )
 
 
+# A package's prefix, a letter for the kind, three digits.
+_CODE = re.compile(r"[A-Z][A-Z0-9]*-[A-Z][0-9]{3}")
+
+
+@cache
+def codes() -> Mapping[str, CodeInfo]:
+    """All codes: those of snncc, and those of installed packages.
+
+    A package registers a mapping of its codes as an entry point of the group ``snncc.errors``; a code
+    reads ``ACME-M001``, and its class is one of the exceptions here.
+
+    Raises:
+        UsageError: SNNC-U008 where two packages claim one code, SNNC-U012 for what is no such mapping.
+    """
+    from importlib.metadata import entry_points  # slow to import, and most runs never come here
+
+    found, owner = dict(CODES), dict.fromkeys(CODES, "snncc")
+    for point in entry_points(group="snncc.errors"):
+        for code, info in _registered(point).items():
+            if found.setdefault(code, info) is not info:
+                got = f"{owner[code]} and {point.value}"
+                raise fail("SNNC-U008", f"errors '{code}'", "two packages register this name", got=got)
+            owner[code] = point.value
+    return found
+
+
+def _registered(point: EntryPoint) -> Mapping[str, CodeInfo]:
+    """The codes that a package registers, each checked."""
+    where, found = _where(point), loaded(point)
+    if not isinstance(found, Mapping):
+        raise fail("SNNC-U012", where, "is no mapping of codes", got=type(found).__name__)
+    for code, info in found.items():
+        if not isinstance(code, str) or not _CODE.fullmatch(code):
+            raise fail("SNNC-U012", where, "holds what is no code", got=repr(code), limit="like ACME-M001")
+        if not isinstance(info, CodeInfo) or info.error not in _PRECEDENCE:
+            what = f"{code} is no CodeInfo with a class of snncc.errors"
+            raise fail("SNNC-U012", where, what, got=repr(info)[:80])
+    return found
+
+
+def loaded(point: EntryPoint) -> Any:
+    """What an entry point names.
+
+    Raises:
+        UsageError: SNNC-U012 where it cannot be imported.
+    """
+    try:
+        return point.load()
+    except Exception as error:  # a package's own code: whatever it raises, snncc says which package
+        got = f"{type(error).__name__}: {error}"
+        hint = "installing the package again, or removing it"
+        what = f"{point.value} cannot be loaded"
+        raise fail("SNNC-U012", _where(point), what, got=got, hint=hint) from error
+
+
+def _where(point: EntryPoint) -> str:
+    return f"entry point {point.group} '{point.name}'"
+
+
+def find_code(code: str) -> CodeInfo | None:
+    """What is known of a code, None if no installed package registers it; packages are asked last."""
+    return CODES.get(code) or codes().get(code)
+
+
+def _info(code: str) -> CodeInfo:
+    found = find_code(code)
+    if found is None:
+        hint = "an entry point of the group snncc.errors that holds it"
+        raise fail("SNNC-X001", f"error code {code}", "is registered by no installed package", hint=hint)
+    return found
+
+
 def problem(
     code: str, where: str, what: str, *, got: Any = None, limit: Any = None, hint: str | None = None
 ) -> Problem:
-    """A :class:`Problem`; ``got`` and ``limit`` are turned into text."""
-    if code not in CODES:
-        raise KeyError(f"unknown error code {code}")
+    """A :class:`Problem`; ``got`` and ``limit`` are turned into text.
+
+    Raises:
+        InternalError: SNNC-X001 if no installed package registers ``code``.
+    """
+    _info(code)
 
     def text(value: Any) -> str | None:
         return None if value is None else str(value)
@@ -236,9 +324,9 @@ def problem(
 def error_of(problems: Iterable[Problem]) -> SnnccError:
     """The exception that carries ``problems``: its class is that of the most basic one."""
     found = tuple(problems)
-    classes = {CODES[p.code].error for p in found}
+    classes = {_info(p.code).error for p in found}
     cls = next(c for c in _PRECEDENCE if c in classes)
-    ordered = sorted(found, key=lambda p: CODES[p.code].error is not cls)
+    ordered = sorted(found, key=lambda p: _info(p.code).error is not cls)
     return cls(*ordered)
 
 

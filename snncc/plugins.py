@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from snncc.compilation import Target
-from snncc.errors import fail
+from snncc.errors import fail, loaded
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.model import Model
 from snncc.simulation import Simulator
@@ -78,7 +78,7 @@ def target_of(chip: ChipSpec) -> Target:
     if chip.backend not in points:
         where, hint = f"chip {chip.name}: backend", f"one of {', '.join(sorted(points))}"
         raise fail("SNNC-U009", where, "no such backend is installed", got=chip.backend, hint=hint)
-    return cast(Backend, points[chip.backend].load())(chip)
+    return cast(Backend, loaded(points[chip.backend]))(chip)
 
 
 def choose_target(name: str | None, chip: str | Path | ChipSpec | None) -> Target:
@@ -99,7 +99,7 @@ def choose_target(name: str | None, chip: str | Path | ChipSpec | None) -> Targe
 
 def tool_checks() -> tuple[Callable[[], Finding], ...]:
     """Checks that backends register for the tools they run outside of snncc, by name."""
-    return tuple(point.load() for _, point in sorted(_points("tools").items()))
+    return tuple(loaded(point) for _, point in sorted(_points("tools").items()))
 
 
 def target_names() -> dict[str, str]:
@@ -117,7 +117,7 @@ def find_target(name: str) -> Target:
     if name not in points:
         known = ", ".join(sorted(points))
         raise fail("SNNC-U004", "--target", "no such target", got=name, hint=f"one of {known}")
-    return cast(Target, points[name].load())
+    return cast(Target, loaded(points[name]))
 
 
 def find_simulator(name: str = "sim") -> Simulator:
@@ -135,13 +135,13 @@ def find_simulator(name: str = "sim") -> Simulator:
             got=name,
             hint=f"one of {', '.join(sorted(points))}",
         )
-    return cast(Simulator, points[name].load())
+    return cast(Simulator, loaded(points[name]))
 
 
 def find_frontend(suffix: str) -> Frontend | None:
     """The frontend that reads files of ``suffix``, or None."""
     for point in _points("frontends").values():
-        frontend = cast(Frontend, point.load())
+        frontend = cast(Frontend, loaded(point))
         if suffix in frontend.suffixes:
             return frontend
     return None

@@ -6,25 +6,24 @@ import click
 
 from snncc.cli.base import command
 from snncc.cli.output import print_json, print_table, say
+from snncc.errors import CodeInfo, codes, fail, find_code
 
 
 @command("explain")
 @click.argument("code", required=False)
 def explain(code: str | None, as_json: bool) -> int:
     """What an error code means and how to mend it; without CODE, all of them."""
-    from snncc.errors import CODES, fail
-
     if code is None:
         return _all(as_json)
     # M001 and snnc-m001 are as good.
-    key = code.upper() if code.upper().startswith("SNNC-") else f"SNNC-{code.upper()}"
-    if key not in CODES:
+    key = code.upper() if "-" in code else f"SNNC-{code.upper()}"
+    info = find_code(key)
+    if info is None:
         raise fail(
             "SNNC-U007", "explain", "no such error code", got=code, hint="`snncc explain` for the list"
         )
-    info = CODES[key]
     if as_json:
-        print_json(_entry(key))
+        print_json(_entry(key, info))
         return 0
     say(f"{key}: {info.title} (exit code {info.error.exit_code})")
     say()
@@ -33,10 +32,7 @@ def explain(code: str | None, as_json: bool) -> int:
     return 0
 
 
-def _entry(code: str) -> dict[str, str | int]:
-    from snncc.errors import CODES
-
-    info = CODES[code]
+def _entry(code: str, info: CodeInfo) -> dict[str, str | int]:
     return {
         "code": code,
         "title": info.title,
@@ -52,12 +48,11 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _all(as_json: bool) -> int:
-    from snncc.errors import CODES
     from snncc.reporting.tables import Table, columns
 
     if as_json:
-        print_json({"codes": [_entry(code) for code in CODES]})
+        print_json({"codes": [_entry(code, info) for code, info in codes().items()]})
         return 0
-    rows = tuple((code, str(info.error.exit_code), info.title) for code, info in CODES.items())
+    rows = tuple((code, str(info.error.exit_code), info.title) for code, info in codes().items())
     print_table(Table("Error codes", columns("code", "#exit", "meaning"), rows))
     return 0
