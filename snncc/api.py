@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,6 @@ from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
 
-if TYPE_CHECKING:
-    import torch
-
 Array = NDArray[Any]
 
 _GRADED = "graded"
@@ -59,13 +56,13 @@ def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:
             str(path),
             "no frontend reads this kind of file",
             got=path.suffix or "no suffix",
-            limit=f".pt, .pth, .pt2, {SUFFIX}",
+            limit=", ".join((*plugins.readable_suffixes(), SUFFIX)),
         )
     return frontend.load(path, options or LoadOptions())
 
 
 def export(
-    module: torch.nn.Module,
+    module: Any,
     example_input: Any,
     path: str | Path,
     *,
@@ -74,10 +71,10 @@ def export(
     calibration: Any = None,
     labels: Any = None,
 ) -> Path:
-    """Capture a PyTorch module where its class lives and write a safe graph file.
+    """Capture a module where its class lives and write a safe graph file.
 
     Args:
-        module: in eval mode.
+        module: a ``torch.nn.Module`` in eval mode, or what else an installed frontend captures.
         example_input: [B, *shape], or [T, B, *shape] for a multi-step model.
         path: of the ``.snnc`` file.
         timesteps: T, where the module makes its own.
@@ -87,11 +84,9 @@ def export(
         labels: their classes [N].
 
     Raises:
-        ModelError: with every problem found.
+        ModelError: with every problem found; SNNC-M016 if no installed frontend captures such an object.
     """
-    from snncc_torch import export as torch_export
-
-    return torch_export(
+    return plugins.exporter_of(module)(
         module,
         example_input,
         path,
@@ -102,17 +97,20 @@ def export(
     )
 
 
-def register_neuron(name: str | type, recogniser: Any = None) -> Any:
+def register_neuron(name: str | type, recogniser: Any = None, *, library: str = "torch") -> Any:
     """Tell snncc what a neuron class of your own computes; see :func:`snncc_torch.register_neuron`.
 
     Args:
         name: full name of the class (``package.module.Class``), or the class.
         recogniser: from a module to its :class:`snncc_torch.NeuronSpec`, or the full name of a
             known class that it is like. Without one the result is a decorator.
-    """
-    from snncc_torch.registry import register_neuron as register
+        library: that the class is made with.
 
-    return register(name, recogniser)
+    Raises:
+        UsageError: SNNC-U005 if ``name`` is no full name.
+        ModelError: SNNC-M016 if no installed frontend takes neurons of ``library``.
+    """
+    return plugins.neuron_register(library)(name, recogniser)
 
 
 def _calibration_of(model: Model, calib: str | Path | Dataset | None) -> tuple[Model, Dataset]:

@@ -159,6 +159,7 @@ CODES: dict[str, CodeInfo] = {
     "SNNC-M013": CodeInfo(ModelError, "capture failed", "torch.export could not trace the module, most often because control flow depends on the data or because a module cannot be traced at batch 1."),
     "SNNC-M014": CodeInfo(ModelError, "threshold vanishes in integers", "With the weight scale that the chip's accumulator allows, the firing threshold rounds below 1. The layer's sums are too large against its threshold."),
     "SNNC-M015": CodeInfo(ModelError, "optional package missing", "Reading this model needs an optional package that is not installed."),
+    "SNNC-M016": CodeInfo(ModelError, "nothing captures this object", "`snncc.export(object, ...)` hands the object to the frontend that is installed for its library: the first package, going up its class and the classes it inherits from, under whose name a function stands in the entry point group `snncc.exporters`. None stands for this one. `snncc.register_neuron(..., library=NAME)` looks in the group `snncc.neurons` in the same way. A `torch.nn.Module` needs snncc's own PyTorch frontend, which comes with snncc; pass the module itself, not its output, its state dict or a function around it."),
     # data
     "SNNC-D001": CodeInfo(DataError, "data file unreadable", "`--data` and `--calib` take an `.npz` file with an array `x`."),
     "SNNC-D002": CodeInfo(DataError, "array missing", "The `.npz` file has no array of that name. It must hold `x` of shape [N,C,H,W] or [N,T,C,H,W], and may hold `y` of shape [N]."),

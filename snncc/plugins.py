@@ -1,15 +1,15 @@
-"""Plugins: frontends, targets, backends and simulators, found by entry point.
+"""Plugins: frontends, exporters, targets, backends and simulators, found by entry point.
 
 Built-ins register as a third party's package would. A name that two distributions claim is an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from snncc.compilation import Target
 from snncc.errors import fail, loaded
@@ -47,6 +47,24 @@ class Frontend(Protocol):
         Raises:
             ModelError, UnsafeFileError: with every problem found.
         """
+        ...
+
+
+class Exporter(Protocol):
+    """Captures objects that live in the user's program; registered by the import name of their library."""
+
+    def __call__(
+        self,
+        module: Any,
+        example_input: Any,
+        path: str | Path,
+        *,
+        timesteps: int | None,
+        input_levels: int | None,
+        calibration: Any,
+        labels: Any,
+    ) -> Path:
+        """Write a graph file; see :func:`snncc.api.export`."""
         ...
 
 
@@ -140,8 +158,46 @@ def find_simulator(name: str = "sim") -> Simulator:
 
 def find_frontend(suffix: str) -> Frontend | None:
     """The frontend that reads files of ``suffix``, or None."""
-    for point in _points("frontends").values():
-        frontend = cast(Frontend, loaded(point))
-        if suffix in frontend.suffixes:
-            return frontend
-    return None
+    return next((one for one in _frontends() if suffix in one.suffixes), None)
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """Suffixes of the files that installed frontends read."""
+    return tuple(suffix for one in _frontends() for suffix in one.suffixes)
+
+
+def _frontends() -> Iterator[Frontend]:
+    return (cast(Frontend, loaded(point)) for point in _points("frontends").values())
+
+
+def neuron_register(library: str) -> Callable[[str | type, Any], Any]:
+    """The function that notes what a neuron class of ``library`` computes.
+
+    Raises:
+        ModelError: SNNC-M016 if no package registers one.
+    """
+    points = _points("neurons")
+    if library not in points:
+        what = "no package takes its neuron classes"
+        raise fail("SNNC-M016", "library", what, got=library, limit=_known(points))
+    return cast(Callable[[str | type, Any], Any], loaded(points[library]))
+
+
+def exporter_of(thing: object) -> Exporter:
+    """The function that captures an object, by the libraries of its class and of those it inherits from.
+
+    Raises:
+        ModelError: SNNC-M016 if there is none.
+    """
+    points = _points("exporters")
+    kind = type(thing)
+    libraries = (base.__module__.partition(".")[0] for base in kind.__mro__)
+    found = next((name for name in libraries if name in points), None)
+    if found is None:
+        got = f"{kind.__module__}.{kind.__qualname__}"
+        raise fail("SNNC-M016", "module", "nothing captures such an object", got=got, limit=_known(points))
+    return cast(Exporter, loaded(points[found]))
+
+
+def _known(points: Mapping[str, EntryPoint]) -> str:
+    return f"those of {', '.join(sorted(points)) or 'no library'}"
