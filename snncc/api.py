@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc import plugins
+from snncc import display, plugins
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered, Options, Target
 from snncc.data import Dataset, as_dataset, load_dataset
@@ -29,6 +29,7 @@ from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
+from snncc.reporting import notebook
 from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
@@ -36,6 +37,9 @@ from snncc.store import read_artifact, refuse_existing, write_artifact
 Array = NDArray[Any]
 
 _GRADED = "graded"
+
+for _result, _page in notebook.PAGES.items():
+    display.html.register(_result, _page)
 
 
 def load_model(path: str | Path, options: LoadOptions | None = None) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snncc import display
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered
 from snncc.errors import Problem
@@ -31,10 +32,8 @@ class CheckResult:
     notes: tuple[str, ...] = ()
     utilisation: Utilisation | None = None
 
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import check_html
-
-        return check_html(self)
+    def _repr_html_(self) -> str | None:
+        return display.html(self)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,5 @@ class Simulation:
     chip: ChipSpec
     recosted: str = ""
 
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import simulation_html
-
-        return simulation_html(self)
+    def _repr_html_(self) -> str | None:
+        return display.html(self)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from snncc import display
 from snncc.errors import Problem
 
 Share = float | None
@@ -136,7 +137,5 @@ class Verification(_Model):
     bounds: tuple[LayerBounds, ...] = ()
     disagreements: tuple[Problem, ...] = ()
 
-    def _repr_html_(self) -> str:
-        from snncc.reporting.notebook import verification_html
-
-        return verification_html(self)
+    def _repr_html_(self) -> str | None:
+        return display.html(self)

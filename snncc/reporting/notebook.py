@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from snncc.equivalence.result import Verification
 from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import tables
 from snncc.reporting.html import template
 from snncc.reporting.numbers import plural
 from snncc.reporting.words import verdict
-
-if TYPE_CHECKING:
-    from snncc.equivalence.result import Verification
-    from snncc.results import CheckResult, Simulation
+from snncc.results import CheckResult, Simulation
 
 
 def _html(headline: str, lines: Iterable[str], shown: Iterable[tables.Table]) -> str:
@@ -50,3 +48,10 @@ def check_html(result: CheckResult) -> str:
     mapped = result.lowered.mapped
     table = chips.use_table(mapped, result.lowered.chip, result.utilisation)
     return _html(f"fits {mapped.target}", result.notes, (table,))
+
+
+PAGES: Mapping[type, Callable[[Any], str]] = {
+    CheckResult: check_html,
+    Simulation: simulation_html,
+    Verification: verification_html,
+}

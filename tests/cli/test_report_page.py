@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from cli import clinets
-from snncc import api
+from snncc import api, display
 from snncc.artifact import Artifact
 from snncc.data import Dataset
 from snncc.reporting import notebook
@@ -273,6 +273,11 @@ def test_results_show_themselves_in_notebooks(folder: Path, results: Any) -> Non
         assert_harmless(page)
         assert words in page.text
     assert "<img" not in pages["fits speck2f"]
+    assert [r._repr_html_() for r in (verification, simulation, fits, fails)] == list(pages.values())
+
+
+def test_what_has_no_page_prints_its_text() -> None:
+    assert display.html(3) is None
 
 
 def test_a_network_with_a_skip_is_drawn(tmp_path: Path) -> None:

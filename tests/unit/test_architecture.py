@@ -5,73 +5,164 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 from snncc import plugins
 from snncc.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = ("torch", "onnx", "h5py", "samna", "sinabs", "snncc_torch", "snncc_speck", "snncc_sim")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# Every package that a wheel holds, by name: a new one is under the rules as soon as it is built.
+PACKAGES = {Path(p).name: ROOT / p for p in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+
+# What a package may import beyond the standard library, the core's dependencies, and itself.
+MAY = {
+    "snncc": {"markupsafe", "pydantic_core"},  # parts of jinja2 and pydantic
+    "snncc_torch": {"snncc", "torch"},
+    "snncc_speck": {"snncc"},
+    "snncc_loihi": {"snncc", "h5py"},
+    "snncc_sim": {"snncc"},
+}
+# Scripts that run in Lava's own environment, where there is no snncc.
+LAVA = ROOT / "backends/snncc_loihi/lava"
+LAVA_MAY = {"lava", "numpy", "safetensors", *(p.stem for p in LAVA.iterdir())}
+
+# The rooms of the core, files and folders, from the ground up: each may import those on lower floors.
+FLOORS = (
+    "errors display publish",
+    "safeio tools",
+    "ir",
+    "hw",
+    "data model",
+    "graphfile mapping analysis",
+    "passes simulation artifact",
+    "compilation",
+    "store equivalence results",
+    "reporting",
+    "plugins",  # nothing below knows what is installed: what only a backend knows is handed in
+    "api",
+    "cli __init__",
+)
 
 
-def imported(path: Path) -> set[str]:
-    """Top-level packages that a file imports at module level or anywhere inside."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {a.name.split(".")[0] for a in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.add(node.module.split(".")[0])
+@cache
+def modules() -> dict[str, Path]:
+    """Every file of every package, by its dotted name."""
+    found = {}
+    for folder in PACKAGES.values():
+        for path in folder.rglob("*.py"):
+            if LAVA not in path.parents:
+                dotted = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
+                found[dotted.removesuffix(".__init__")] = path
     return found
 
 
-# `snncc.export` is a convenience that calls the PyTorch frontend, where torch is at hand anyway.
-LAZY_TORCH = {"snncc/api.py": {"torch", "snncc_torch"}}
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """What a file imports, with the line: at the top, inside functions, for types only, or by name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import():
+                yield from ((a.name, node.lineno) for a in node.names)
+            case ast.ImportFrom(module=str(base), level=0):
+                for alias in node.names:
+                    whole = f"{base}.{alias.name}"
+                    yield whole if whole in modules() else base, node.lineno
+            case ast.ImportFrom():
+                raise AssertionError(f"{path}:{node.lineno}: a relative import hides where it leads")
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(base)), *_]):
+                if name in ("import_module", "__import__"):
+                    yield base, node.lineno
 
 
-def test_core_imports_no_frontend_backend_or_simulator() -> None:
-    files = sorted((ROOT / "snncc").rglob("*.py"))
-    assert len(files) > 30
-    for path in files:
-        name = path.relative_to(ROOT).as_posix()
-        assert imported(path) & set(OUTSIDE) <= LAZY_TORCH.get(name, set()), name
+def foreign(path: Path, allowed: set[str]) -> list[str]:
+    """Imports of ``path`` that are neither allowed nor of the standard library."""
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for name, line in imports(path)
+        if (top := name.partition(".")[0]) not in allowed and top not in sys.stdlib_module_names
+    ]
 
 
-def test_nothing_of_torch_is_loaded_by_the_whole_core() -> None:
+@cache
+def dependencies() -> set[str]:
+    """Import names of what the core needs; they are those of the distributions."""
+    return {d.partition(">")[0] for d in PROJECT["project"]["dependencies"]}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_itself_the_core_and_what_it_may(package: str) -> None:
+    """No backend, frontend, simulator or torch in the core; no torch and no other plugin in a plugin."""
+    files = [p for m, p in modules().items() if m.partition(".")[0] == package]
+    assert files
+    allowed = dependencies() | {package} | MAY[package]
+    assert [wrong for p in files for wrong in foreign(p, allowed)] == []
+
+
+def test_scripts_for_lavas_environment_import_nothing_of_snncc() -> None:
+    assert [wrong for p in LAVA.rglob("*.py") for wrong in foreign(p, LAVA_MAY)] == []
+
+
+def room(module: str) -> str:
+    """The file or folder of a package that a module is, or stands in."""
+    return [*module.split("."), "__init__"][1]
+
+
+@cache
+def arrows() -> dict[tuple[str, str], str]:
+    """Imports among the packages' own modules, each with the place where it stands."""
+    found = {}
+    for module, path in modules().items():
+        for name, line in imports(path):
+            while name and name not in modules():
+                name = name.rpartition(".")[0]
+            if name and name != module:
+                found[module, name] = f"{path.relative_to(ROOT)}:{line} imports {name}"
+    return found
+
+
+def test_every_room_of_the_core_stands_on_one_floor() -> None:
+    rooms = {room(m) for m in modules() if m.partition(".")[0] == "snncc"}
+    assert sorted(" ".join(FLOORS).split()) == sorted(rooms)
+
+
+def test_no_arrow_of_the_core_leads_to_the_same_floor_or_up() -> None:
+    floor = {name: i for i, names in enumerate(FLOORS) for name in names.split()}
+    core = [(room(a), room(b), w) for (a, b), w in arrows().items() if a.partition(".")[0] == "snncc"]
+    assert [w for a, b, w in core if a != b and floor[b] >= floor[a]] == []
+
+
+def circles(pairs: set[tuple[str, str]]) -> list[list[str]]:
+    graph = nx.DiGraph((a, b) for a, b in pairs if a != b)
+    return [sorted(part) for part in nx.strongly_connected_components(graph) if len(part) > 1]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles(set(arrows())) == []
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    def inside(module: str) -> str:
+        return f"{module.partition('.')[0]}.{room(module)}"
+
+    assert circles({(inside(a), inside(b)) for a, b in arrows()}) == []
+
+
+def test_nothing_optional_is_loaded_by_the_whole_core() -> None:
+    optional = {*PACKAGES, "torch", "h5py", "onnx", "samna", "sinabs", "lava", "mlxtend"} - {"snncc"}
     code = (
         "import pkgutil, importlib, sys, snncc\n"
         "for m in pkgutil.walk_packages(snncc.__path__, 'snncc.'): importlib.import_module(m.name)\n"
-        f"print([m for m in {OUTSIDE!r} if m in sys.modules])"
+        f"print([m for m in {sorted(optional)!r} if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("folder", "allowed"),
-    [
-        ("backends/snncc_speck", set()),
-        ("simulators/snncc_sim", set()),
-        ("frontends/snncc_torch", {"torch", "snncc_torch"}),
-    ],
-)
-def test_plugins_import_only_the_core(folder: str, allowed: set[str]) -> None:
-    own = {Path(folder).name}
-    for path in sorted((ROOT / folder).rglob("*.py")):
-        assert imported(path) & set(OUTSIDE) <= own | allowed, path.name
-
-
-def test_what_is_shown_and_stored_knows_no_plugins() -> None:
-    """The chip comes with the artifact, what only a backend knows is handed in."""
-    below = [*(ROOT / "snncc" / "reporting").glob("*.py")]
-    below += [ROOT / "snncc" / f"{name}.py" for name in ("artifact", "store", "results", "publish")]
-    assert len(below) > 10
-    for path in below:
-        names = {n.module for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)}
-        assert not names & {"snncc.plugins", "snncc.api"}, path.name
 
 
 def test_aliases_stand_for_one_target() -> None:
