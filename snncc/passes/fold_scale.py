@@ -13,23 +13,32 @@ from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Add,
     AvgPool2d,
+    Concat,
     Const,
     Conv2d,
     Family,
     Graph,
     Linear,
+    MaxPool2d,
     Mean,
     Neuron,
     Node,
     Number,
     Output,
+    Permute,
     Reshape,
     Scale,
+    Slice,
+    Sum,
     SumPool2d,
+    Upsample,
 )
 from snncc.ir.neurons import POTENTIALS
 from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics, describe
+
+# A positive factor of what they read is one of their result.
+_HOMOGENEOUS = Add | Concat | MaxPool2d | Permute | Reshape | Slice | Sum | SumPool2d | Upsample
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,10 @@ def _folded(graph: Graph, node: Node, incoming: float) -> Iterator[tuple[Node, f
             yield _unit_neuron(node, incoming)
         case Output():
             yield replace(node, scale=node.scale * incoming), 1.0
+        case _ if incoming != 1 and not isinstance(node, _HOMOGENEOUS):
+            what = f"{node.kind} stands where values are counts, each worth {incoming:g}"
+            hint = "the pass that lowers it in front of fold-scale"
+            raise fail("SNNC-M012", describe(node), what, hint=hint)
         case _:
             yield node, incoming
 

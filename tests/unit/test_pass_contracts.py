@@ -10,6 +10,8 @@ import pytest
 
 from snncc.errors import ModelError, UsageError
 from snncc.ir import (
+    AddConst,
+    AvgPool2d,
     Const,
     Conv2d,
     Family,
@@ -229,3 +231,24 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
         *("fold-conv-bn", "lower-readout", "fold-scale", "split-host", "quantize"),
         *("relay", "single-step", "bound-counts", "loihi-neurons"),
     ]
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_factor_is_never_moved_through_a_kind_whose_result_does_not_scale(scaled: bool) -> None:
+    """A package may lower such a kind, but in front of the pass that turns values into counts."""
+    nodes = (
+        Input(name="x", shape=(1, 4, 4), levels=1),
+        *((AvgPool2d(name="p", inputs=("x",), kernel=(2, 2), stride=(2, 2)),) if scaled else ()),
+        AddConst(name="shift", inputs=("p" if scaled else "x",), value=0.5, source="net.shift"),
+        Output(name="o", inputs=("shift",)),
+    )
+    g = Graph("g", Family.FLOAT, nodes)
+    if not scaled:
+        assert FoldScale().run(g) == g
+        return
+    with pytest.raises(ModelError) as error:
+        FoldScale().run(g)
+    assert str(error.value) == (
+        "[SNNC-M012] %shift (net.shift): add_const stands where values are counts, each worth 0.25. "
+        "Try the pass that lowers it in front of fold-scale."
+    )
