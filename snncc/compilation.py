@@ -19,11 +19,12 @@ from snncc.errors import ModelError, Problem, fail, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Schedule
+from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
 from snncc.mapping.mapped import Mapped
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
-from snncc.passes.base import Pass, Pipeline
+from snncc.passes.base import Pass, Pipeline, placed
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
 from snncc.passes.recorder import Recorder
@@ -265,8 +266,10 @@ def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandS
     chip = target.chip
     if not chip.abilities.graded_events or not expand.schedule.has_windows or not shared_sums(graph):
         return None
+    own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
     try:
-        shared = Pipeline(quantized(calibration, chip, target.words, copies=False)).run(graph)
+        passes = placed(quantized(calibration, chip, target.words, copies=False), own)
+        shared = Pipeline(passes).run(graph)
     except ModelError:
         # One scale for all blocks can be too coarse where one for each is not; what else is wrong
         # shows when the copies are made.

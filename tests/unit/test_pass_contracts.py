@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from snncc.compilation import legalise
 from snncc.errors import ModelError, UsageError
 from snncc.ir import (
+    Add,
     AddConst,
     AvgPool2d,
     Const,
@@ -27,6 +29,7 @@ from snncc.ir import (
 )
 from snncc.ir.interp import run
 from snncc.ir.node import FLOAT_ONLY, INTEGER_ONLY
+from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, Semantics, placed
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
@@ -41,6 +44,7 @@ from snncc.passes.relay import Relay
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 from snncc_loihi.neurons import LoihiNeurons
+from snncc_loihi.target import LOIHI2
 from snncc_sim.target import SIM
 
 X = np.random.default_rng(0).integers(0, 2, (5, 1, 2, 4, 6))
@@ -252,3 +256,22 @@ def test_a_factor_is_never_moved_through_a_kind_whose_result_does_not_scale(scal
         "[SNNC-M012] %shift (net.shift): add_const stands where values are counts, each worth 0.25. "
         "Try the pass that lowers it in front of fold-scale."
     )
+
+
+def test_both_lowerings_of_shortcuts_are_compared_behind_a_backends_own_pass() -> None:
+    """Else a kind that only the backend lowers would leave the chip without a choice."""
+    ones = Const(np.ones((2, 2, 1, 1), np.float32))
+    nodes = (
+        Input(name="x", shape=(2, 4, 6), levels=1),
+        MAX,
+        Conv2d(name="a", inputs=("max",), weight=ones),
+        Neuron(name="na", inputs=("a",)),
+        Conv2d(name="b", inputs=("na",), weight=ones),
+        Add(name="sum", inputs=("a", "b")),
+        Neuron(name="nb", inputs=("sum",)),
+        Output(name="o", inputs=("nb",)),
+    )
+    target = replace(LOIHI2, passes=lambda schedule: (OrPooling(), *LOIHI2.passes(schedule)))
+    legal = legalise(target, Model(Graph("g", Family.FLOAT, nodes)), X, LOIHI2.schedule("exact"))
+    assert legal.shortcuts is not None
+    assert legal.shortcuts.steps == 1

@@ -1,0 +1,49 @@
+"""Acme's backend: from a chip description to a target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from snncc.analysis.claims import layer_range, left_ranges
+from snncc.compilation import Draft, Fitted, Lowered, Target
+from snncc.errors import Problem, problem
+from snncc.hw.spec import ChipSpec, expect, load_chip
+from snncc.ir.schedule import EXACT, Schedule
+from snncc.passes.base import Pass
+from snncc_acme.or_pooling import OrPooling
+
+
+def acme_target(chip: ChipSpec) -> Target:
+    """Windows of micro-steps on slices, of which every layer takes one."""
+    expect(chip, needed=("core.slices",))
+    return Target(chip, schedules={EXACT.name: EXACT}, fit=_fit, passes=_passes, emit=_emit)
+
+
+def _passes(schedule: Schedule) -> tuple[Pass, ...]:
+    return (OrPooling(),)
+
+
+def _fit(draft: Draft) -> Fitted:
+    bits = draft.chip.limits.state_bits
+    word = 2 ** (bits - 1)
+    ranges = tuple(layer_range(s, bits, (-word - s.start_low, word - 1 - s.start_high)) for s in draft.sums)
+    problems = (*_too_many(draft), *left_ranges(ranges))
+    return Fitted(draft.mapped, draft.tensors, ranges, problems=problems)
+
+
+def _too_many(draft: Draft) -> Iterator[Problem]:
+    layers, slices = len(draft.mapped.pieces), draft.chip.core["slices"].limit
+    if layers > slices:
+        hint = "fewer layers; a pooling counts as one"
+        where, what = draft.float_graph.name, "has more layers than slices"
+        yield problem("ACME-C001", where, what, got=layers, limit=slices, hint=hint)
+
+
+def _emit(lowered: Lowered) -> Mapping[str, bytes]:
+    order = [piece.name for piece in lowered.mapped.pieces]
+    return {"slices.json": json.dumps(order).encode()}
+
+
+ACME1 = acme_target(load_chip(Path(__file__).with_name("acme1.toml")))
