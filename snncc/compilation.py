@@ -246,6 +246,8 @@ def legalise(
 ) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under a schedule.
 
+    ``calibration`` holds inputs [N, T, *shape].
+
     Raises:
         ModelError: where a pass finds no exact lowering.
     """

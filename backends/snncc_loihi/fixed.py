@@ -57,13 +57,13 @@ def wrap(x: Array, bits: int) -> Array:
 
 
 def shifted(x: Array, exponent: int | Array) -> Array:
-    """``x << exponent``, or ``x >> -exponent`` (rounding down) where the exponent is negative."""
+    """``x << exponent``, or ``x >> -exponent`` (rounding down) where that is negative, int64 [*shape]."""
     e = np.asarray(exponent)
     return np.asarray(np.where(e >= 0, x << np.maximum(e, 0), x >> np.maximum(-e, 0)), np.int64)
 
 
 def sign_mode_of(weights: Array) -> SignMode:
-    """The mode Lava takes when none is given; zeros alone are excitatory."""
+    """The mode Lava takes for weights [targets, sources] when none is given; zeros alone are excitatory."""
     if weights.min(initial=0) >= 0:
         return SignMode.EXCITATORY
     return SignMode.INHIBITORY if weights.max(initial=0) <= 0 else SignMode.MIXED
@@ -110,7 +110,7 @@ def next_current(u: Array, a: Array, du: int) -> Array:
 
 
 def next_membrane(v: Array, u: Array, bias: Array, dv: int) -> Array:
-    """LIF membrane before it fires: v·(4096 - dv) / 4096 toward zero, plus u and bias.
+    """LIF membrane before it fires, int64 [*shape]: v·(4096 - dv) / 4096 toward zero, plus u and bias.
 
     Saturates at ±(2^23 - 1).
     """

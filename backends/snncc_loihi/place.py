@@ -169,7 +169,7 @@ def place(traffic: Traffic, mesh: Mesh, seed: int = 0, moves: int | None = None)
 
 
 def weighted_hops(traffic: Traffic, mesh: Mesh, cores: NDArray[np.int64]) -> float:
-    """Packets times links that they cross, for a core of each tile."""
+    """Packets times links that they cross, for a core of each tile [tiles]."""
     where = np.array([mesh.position(int(core)) for core in cores], np.int64).reshape(-1, 2)
     crossing = 0 if mesh.chip_crossing is None else mesh.chip_crossing.limit
     way = np.abs(where[traffic.source] - where[traffic.target]).sum(axis=1)

@@ -34,7 +34,7 @@ class EventSimulator:
         workers: int = 1,
         progress: Progress | None = None,
     ) -> Activity:
-        """Run a batch: :func:`snncc_sim.engine.execute`."""
+        """Run a batch of input counts [N, T, C, H, W]: :func:`snncc_sim.engine.execute`."""
         from snncc_sim import engine
 
         done = engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)

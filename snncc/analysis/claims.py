@@ -40,7 +40,7 @@ class LayerSums:
 
 
 def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
-    """:class:`LayerSums` of every neuron of an integer graph."""
+    """:class:`LayerSums` of every neuron of an integer graph, on calibration inputs [N, T, *shape]."""
     keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
     kept = in_chunks(graph, calibration, keep).values
     values = {name: v.reshape(-1, *v.shape[2:]) for name, v in kept.items()}

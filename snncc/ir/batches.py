@@ -20,7 +20,7 @@ CHUNK = 128  # samples that are computed at once
 def in_chunks(
     graph: Graph, x: Array, keep: tuple[str, ...] | None = None, host: Mapping[str, Array] | None = None
 ) -> Run:
-    """:func:`snncc.ir.interp.run` in pieces that bound memory."""
+    """:func:`snncc.ir.interp.run` of inputs [N, T, *shape] in pieces that bound memory."""
     runs = []
     for i in range(0, len(x), CHUNK):
         part = {name: v[i : i + CHUNK] for name, v in (host or {}).items()}

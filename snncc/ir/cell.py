@@ -121,7 +121,7 @@ class Cell:
         return counts, CellState(self.settled(left, counts), charged.i)
 
     def charge(self, x: Array, state: CellState) -> CellState:
-        """Current and membrane before the neuron fires, pre-charge not included."""
+        """Current and membrane [N, *shape] before the neuron fires, pre-charge not included."""
 
         def num(value: Integer) -> Any:
             return number_array(value, x.ndim)
@@ -130,11 +130,11 @@ class Cell:
         return CellState(leaked(state.v, num(self.decay), self.decay_bits) + i + num(self.bias), i)
 
     def counts(self, u: Array) -> Array:
-        """Counts of membranes that include the pre-charge."""
+        """Counts [N, *shape] of membranes that include the pre-charge."""
         return np.asarray(np.clip(u // number_array(self.threshold, u.ndim), self.least, self.max_spikes))
 
     def settled(self, v: Array, counts: Array) -> Array:
-        """What a neuron keeps whose ``counts`` thresholds were subtracted from ``v``."""
+        """What a neuron keeps [N, *shape] whose ``counts`` thresholds were subtracted from ``v``."""
         if self.reset is Reset.VALUE:
             v = np.where(counts > 0, number_array(self.reset_to, v.ndim), v)
         elif self.reset_by is not None:

@@ -155,7 +155,7 @@ def _add_bias(y: Array, bias: Const | None, axis: int = -1) -> Array:
 
 
 def exact_product(x: Array, matrix: Array) -> Array:
-    """``x @ matrix``; without any rounding where ``matrix`` holds integers."""
+    """``x @ matrix``, [..., rows, columns]; without any rounding where ``matrix`` holds integers (int64)."""
     if not np.issubdtype(matrix.dtype, np.integer):
         return np.asarray(x @ matrix)
     sums = np.abs(matrix.astype(np.int64)).sum(axis=-2).max(initial=0)

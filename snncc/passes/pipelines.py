@@ -60,7 +60,7 @@ def to_integers(
 
 
 def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: bool) -> tuple[Pass, ...]:
-    """The first of :func:`to_integers`: up to the integer graph as it is quantized."""
+    """The first of :func:`to_integers`, up to the quantized graph; ``calibration`` [N, T, *shape]."""
     return (
         FoldConvBN(),
         LowerReadout(),
