@@ -42,7 +42,7 @@ class Function:
 
     Attributes:
         place: file and name.
-        lines: of code, its signature and what is defined inside included.
+        lines: of code in its body, what is defined inside included.
         doc: its docstring, or that of the method it overrides; empty if there is none.
         arrays: whether it takes or returns arrays, by its annotations.
     """
@@ -125,7 +125,7 @@ def _functions_of(
                 own = (*names, node.name)
                 yield Function(
                     place=f"{where}: {'.'.join(own)}",
-                    lines=len(lines & set(range(node.lineno, (node.end_lineno or 0) + 1))),
+                    lines=len(lines & set(range(node.body[0].lineno, (node.end_lineno or 0) + 1))),
                     public=not any(name.startswith("_") for name in own),
                     doc=doc,
                     arrays=_has_arrays(node),

@@ -294,7 +294,7 @@ def _refuse_other_sum(path: Path, data: bytes) -> None:
     _refuse_link(path, MANIFEST_SUM)
     line, file = _sum_line(data), path / MANIFEST_SUM
     if not file.is_file():
-        raise fail("SNNC-U006", str(file), "is missing")
+        raise fail("SNNC-U006", str(file), "is missing", hint="compiling again")
     with file.open("rb") as opened:
         recorded = opened.read(len(line) + 1)
     if recorded != line:
@@ -303,11 +303,12 @@ def _refuse_other_sum(path: Path, data: bytes) -> None:
 
 def _read_member(folder: Path, name: str, digest: str) -> bytes:
     if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise fail("SNNC-S003", f"{folder}: {name!r}", "names a file outside the artifact")
+        what = "names a file outside the artifact"
+        raise fail("SNNC-S003", f"{folder}: {name!r}", what, hint="compiling again")
     _refuse_link(folder, name)
     file = folder / name
     if not file.is_file():
-        raise fail("SNNC-U006", str(file), "is missing")
+        raise fail("SNNC-U006", str(file), "is missing", hint="compiling again")
     if file.stat().st_size > _LIMIT_BYTES:
         raise fail(
             "SNNC-S002", str(file), "is too large", got=file.stat().st_size, limit=f"{_LIMIT_BYTES} bytes"

@@ -234,6 +234,7 @@ class _Parser:
                 if self.token != "]":
                     self.expect("mark", ",")
             return tuple(items)
+        at = self.start
         word = self.expect("word")
         if word in ("true", "false", "none", "inf", "nan"):
             return {"true": True, "false": False, "none": None, "inf": np.inf, "nan": np.nan}[word]
@@ -241,7 +242,7 @@ class _Parser:
             (t for t in (hint, *get_args(hint)) if isinstance(t, type) and issubclass(t, StrEnum)), None
         )
         if enum is None or word not in set(enum):
-            self.fail("unexpected word", self.start, got=word, limit=enum and ", ".join(enum))
+            self.fail("unexpected word", at, got=word, limit=enum and ", ".join(enum))
         return enum(word)
 
     def constant(self) -> Const:

@@ -285,6 +285,7 @@ def _first_channel(graph: Graph, node: Conv2d, order: Array, pooled: Shape3) -> 
             "SNNC-M012",
             _where(node),
             "a convolution behind a change of layout has no affine address function",
+            hint="the layout of the neurons in front of it",
         )
     return int(found[0]) // math.prod(shape[1:])
 

@@ -84,7 +84,7 @@ class ExpandSFA:
         relays = [n for n in graph.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
         if not self.schedule.has_windows and relays:
             what = f"a relay waits for its window, which `{name}` has not"
-            raise fail("SNNC-M012", describe(relays[0]), what)
+            raise fail("SNNC-M012", describe(relays[0]), what, hint="--schedule exact")
         return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
 
 
@@ -144,7 +144,8 @@ class _Expansion:
                 level = max(self.depth[i] for i in node.inputs)
                 self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
             case Delay():
-                raise fail("SNNC-M012", describe(node), "a delay by timesteps has no spike form yet")
+                what = "a delay by timesteps has no spike form yet"
+                raise fail("SNNC-M012", describe(node), what, got=node.steps)
             case _ if not (node.has(Trait.LINEAR) or isinstance(node, Input | HostRegion | Output)):
                 what = f"{node.kind} needs whole counts, which no single spike carries"
                 raise fail("SNNC-M012", describe(node), what)
@@ -212,6 +213,7 @@ def _total_bias(graph: Graph, neuron: IntegerNeuron) -> Integer:
             "SNNC-M012",
             describe(neuron),
             "its bias differs between neurons of one channel, which cores cannot hold",
+            hint="one bias a channel",
         )
     bias = per_channel[:, 0]
     return int(bias[0]) if (bias == bias[0]).all() else Const(bias.astype(np.int32))

@@ -160,7 +160,8 @@ def _folded(graph: Graph, node: Node, incoming: float) -> Iterator[tuple[Node, f
 def _unit_neuron(node: Neuron, incoming: float) -> tuple[Neuron, float]:
     gain = _times(node.gain, incoming)
     if node.is_readout and isinstance(gain, Const):
-        raise fail("SNNC-M012", describe(node), "a readout with a gain per channel has no common unit")
+        what = "a readout with a gain per channel has no common unit"
+        raise fail("SNNC-M012", describe(node), what, hint="one gain for the layer")
     changes: dict[str, Any] = {"gain": 1, "output_scale": 1.0}
     if isinstance(gain, Const) or gain != 1:
         low = gain.array.min() if isinstance(gain, Const) else gain

@@ -205,7 +205,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
         path.write_bytes(good[:-1])
         assert "SNNC-U006" in refusal(tmp_path / "out")
         path.unlink()
-        assert refusal(tmp_path / "out") == f"[SNNC-U006] {path}: is missing."
+        assert refusal(tmp_path / "out") == f"[SNNC-U006] {path}: is missing. Try compiling again."
         path.write_bytes(good)
     read_artifact(tmp_path / "out")
 
@@ -217,7 +217,7 @@ def test_a_manifest_cannot_name_files_outside(tmp_path: Path, name: str) -> None
     forge_json(tmp_path / "out", "manifest.json", lambda manifest: manifest["files"].update({name: "0" * 64}))
     assert (
         refusal(tmp_path / "out")
-        == f"[SNNC-S003] {tmp_path / 'out'}: {name!r}: names a file outside the artifact."
+        == f"[SNNC-S003] {tmp_path / 'out'}: {name!r}: names a file outside the artifact. Try compiling again."
     )
 
 
@@ -314,7 +314,7 @@ def test_a_manifest_without_its_sum_or_with_another(tmp_path: Path) -> None:
     manifest.write_bytes(manifest.read_bytes().replace(b"net.pt", b"not.pt"))
     assert refusal(out) == f"[SNNC-U006] {manifest}: differs from manifest.sha256. Try compiling again."
     total.unlink()
-    assert refusal(out) == f"[SNNC-U006] {total}: is missing."
+    assert refusal(out) == f"[SNNC-U006] {total}: is missing. Try compiling again."
 
 
 @pytest.mark.parametrize("found", [1, 3])

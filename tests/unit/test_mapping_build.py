@@ -234,7 +234,7 @@ NO_ADDRESS: list[tuple[tuple[Node, ...], tuple[int, ...], str]] = [
     (
         (Permute(name="t", inputs=("x",), axes=(0, 2, 1)), conv("t", 3, 2), integer_neuron("n", "d")),
         (2, 3, 4),
-        "%d (net.d): a convolution behind a change of layout has no affine address function.",
+        "%d (net.d): a convolution behind a change of layout has no affine address function. Try the layout of the neurons in front of it.",
     ),
     (
         (conv("x", 3, 2), Permute(name="t", inputs=("d",), source="net.t", axes=(0, 2, 1)), integer_neuron("n", "t")),
@@ -297,7 +297,7 @@ def test_all_connections_without_an_address_are_named_at_once() -> None:
         integer_neuron("m", "b"),
         shape=(2, 3, 4),
     )
-    text = "(net.d): a convolution behind a change of layout has no affine address function."
+    text = "(net.d): a convolution behind a change of layout has no affine address function. Try the layout of the neurons in front of it."
     assert refusal(lambda: mapped(graph)).splitlines() == [f"[SNNC-M012] %a {text}", f"[SNNC-M012] %b {text}"]
 
 
@@ -346,7 +346,7 @@ def test_factors_that_have_no_place_are_refused() -> None:
     )
     readout = trained(Neuron(name="n", inputs=("x",), source="net.n", gain=real(1.0, 2.0), max_spikes=0))
     assert refusal(lambda: FoldScale().run(readout)) == (
-        "[SNNC-M012] %n (net.n): a readout with a gain per channel has no common unit."
+        "[SNNC-M012] %n (net.n): a readout with a gain per channel has no common unit. Try one gain for the layer."
     )
 
 
@@ -364,7 +364,7 @@ def test_schedules_that_a_network_cannot_have_are_refused() -> None:
     delay = Delay(name="d", inputs=("x",), source="net.d", steps=1, shape=(2,), levels=1)
     delayed = (delay, Linear(name="l", inputs=("d",), weight=weights(1, 2)), integer_neuron("n", "l"))
     assert refusal(lambda: ExpandSFA().run(timesteps(*delayed, steps=3))) == (
-        "[SNNC-M012] %d (net.d): a delay by timesteps has no spike form yet."
+        "[SNNC-M012] %d (net.d): a delay by timesteps has no spike form yet, got 1."
     )
 
 
@@ -378,5 +378,5 @@ def test_a_bias_that_differs_along_a_map_is_refused() -> None:
     rows = Permute(name="t", inputs=("c",), axes=(1, 0, 2))
     nodes = (layer, rows, integer_neuron("n", "t", source="net.n"))
     assert refusal(lambda: spiking(*nodes, shape=(1, 2, 3))) == (
-        "[SNNC-M012] %n (net.n): its bias differs between neurons of one channel, which cores cannot hold."
+        "[SNNC-M012] %n (net.n): its bias differs between neurons of one channel, which cores cannot hold. Try one bias a channel."
     )

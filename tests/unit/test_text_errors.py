@@ -32,7 +32,7 @@ def test_the_good_text_parses() -> None:
     ("old", "new", "message"),
     [
         ("linear %x", "linaer %x", "[SNNC-M011] line 3, column 9: unknown node kind, got linaer. Try linear."),
-        ("max_spikes=2", "max_spikes=two", "[SNNC-M011] line 4, column 34: unexpected word, got two."),
+        ("max_spikes=2", "max_spikes=two", "[SNNC-M011] line 4, column 31: unexpected word, got two."),
         ("max_spikes=2", "max_spikes=true", "[SNNC-M011] line 4, column 31: max_spikes cannot be this, got True."),
         ("max_spikes=2", "spikes_max=2", "[SNNC-M011] line 4, column 20: unknown attribute, got spikes_max. Try max_spikes."),
         ("levels=4}", "levels=4, levels=4}", "[SNNC-M011] line 2, column 36: an attribute stands twice, got levels."),
