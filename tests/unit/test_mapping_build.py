@@ -141,6 +141,18 @@ def test_poolings_that_a_chip_has_not_are_absorbed_into_linear_layers(
     assert anywhere.pieces[1].connections[0].address.pool == pool
 
 
+def test_the_host_pools_what_enters_the_chip() -> None:
+    graph = spiking(
+        SumPool2d(name="p", inputs=("x",), kernel=(3, 1), stride=(3, 1)),
+        flat("p", 2 * 2 * 5),
+        Linear(name="l", inputs=("flat",), weight=weights(3, 20)),
+        integer_neuron("n", "l", threshold=9),
+        shape=(2, 7, 5),
+    )
+    program = assert_addresses_say_what_the_graph_says(graph, 1, 2, 4)
+    assert program.pieces[0].connections[0].address.pool == (3, 1)
+
+
 def test_poolings_in_a_row_multiply() -> None:
     graph = spiking(
         SumPool2d(name="p", inputs=("x",), kernel=(2, 1), stride=(2, 1)),
@@ -231,6 +243,11 @@ def conv(source: str, out: int, inner: int, name: str = "d") -> Conv2d:
 
 
 NO_ADDRESS: list[tuple[tuple[Node, ...], tuple[int, ...], str]] = [
+    (
+        (Permute(name="t", inputs=("x",), axes=(0, 2, 1)), conv("t", 3, 2), integer_neuron("n", "d")),
+        (2, 3, 3),
+        "%d (net.d): a convolution behind a change of layout has no affine address function. Try the layout of the neurons in front of it.",
+    ),
     (
         (Permute(name="t", inputs=("x",), axes=(0, 2, 1)), conv("t", 3, 2), integer_neuron("n", "d")),
         (2, 3, 4),
