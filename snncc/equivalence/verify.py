@@ -178,9 +178,10 @@ def _shuffled(artifact: Artifact, data: Dataset, integer: Run, other: Activity) 
 
 def _bounds(artifact: Artifact, data: Dataset, spikes: Activity) -> Iterator[LayerBounds]:
     """Interval bounds of a free-running network, and whether the measured counts keep them."""
-    capped = all(piece.capped for piece in artifact.mapped.pieces)
+    pieces = artifact.mapped.pieces
+    capped, clocked = all(p.capped for p in pieces), any(p.streams for p in pieces)
     chunks = [data.x[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
-    found = [free_bounds(artifact.integer_graph, x, capped) for x in chunks]
+    found = [free_bounds(artifact.integer_graph, x, capped, clocked) for x in chunks]
     for name in found[0]:
         low, high = (np.concatenate([f[name][end] for f in found]) for end in (0, 1))
         got = spikes.counts[name].reshape(high.shape)
