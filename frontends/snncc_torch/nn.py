@@ -64,7 +64,7 @@ class SFA(nn.Module):
         self.normalize = normalize
 
     def forward(self, x: Tensor) -> Tensor:
-        """Integers 0..D (or n/D) of the same shape as ``x``."""
+        """Integers 0..D (or n/D) of the same shape as ``x``, [B, ...] or [T, B, ...]."""
         n: Tensor = _RoundClip.apply(x, self.D)
         return n * (1.0 / self.D) if self.normalize else n
 
@@ -204,6 +204,6 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if shortcut is None else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum of the two branches, which must agree in shape."""
+        """Sum of the two branches, which must agree in shape, as [B, ...] or [T, B, ...]."""
         y: Tensor = self.body(x) + self.shortcut(x)
         return y

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 @torch.library.custom_op("snncc::neuron", mutates_args=())
 def neuron(x: Tensor, site: int) -> Tensor:
-    """A recognised neuron; only traced, never run for its values."""
+    """A recognised neuron, of what its module takes ([B, ...] or [T, B, ...]); only traced, never run."""
     return x.clone()
 
 
@@ -25,7 +25,7 @@ class Site(nn.Module):
         self.index = index
 
     def forward(self, x: Tensor) -> Tensor:
-        """One call of the opaque operator."""
+        """One call of the opaque operator; ``x`` and result as the module's, [B, ...] or [T, B, ...]."""
         result: Tensor = neuron(x, self.index)
         return result
 

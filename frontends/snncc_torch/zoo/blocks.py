@@ -236,7 +236,7 @@ class StepClassifier(nn.Module):
         self.head = head
 
     def features(self, x: Tensor) -> Tensor:
-        """Output of the last block."""
+        """Output of the last block, [T, B, C, H, W] (or tokens), of what ``forward`` takes."""
         y: Tensor = self.blocks(self.stem(over_steps(x, self.T)))
         return y
 
@@ -255,6 +255,6 @@ class Block(nn.Module):
         self.mlp = Residual(mlp)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as ``x``."""
+        """Same shape as ``x``, [T, B, ...]."""
         y: Tensor = self.mlp(self.attention(x))
         return y

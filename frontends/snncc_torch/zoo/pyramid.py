@@ -56,7 +56,7 @@ class LayerScale(nn.Module):
         self.factor = nn.Parameter(torch.full((dim,), initial))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Same shape as ``x``."""
+        """Same shape as ``x``, [..., C, H, W]."""
         y: Tensor = self.body(x) * self.factor.unsqueeze(-1).unsqueeze(-1)
         return y
 

@@ -66,7 +66,7 @@ class ToTokens(nn.Module):
     """[T, B, C, H, W] → [T, B, H·W, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens, channels last."""
+        """[..., C, H, W] → [..., H·W, C]: tokens, channels last."""
         return x.flatten(-2).transpose(-1, -2)
 
 
