@@ -42,8 +42,9 @@ FLOORS = (
     "hw",
     "data model",
     "graphfile mapping analysis",
-    "passes simulation artifact",
+    "passes simulation",
     "compilation",
+    "artifact",
     "store equivalence results",
     "reporting",
     "plugins",  # nothing below knows what is installed: what only a backend knows is handed in
