@@ -22,16 +22,17 @@ def chip_file_problems(artifact: Artifact, emitted: Mapping[str, bytes]) -> Iter
         emitted: files by name, made anew of the artifact's mapped network.
     """
     recorded = {n.removeprefix(FOLDER): d for n, d in artifact.manifest.files.items() if n.startswith(FOLDER)}
+    hint = f"compiling again, or snncc {artifact.manifest.snncc}, which wrote it"
     for name in sorted(recorded.keys() | emitted.keys()):
         where = f"{artifact.path}/{FOLDER}{name}"
         if name not in emitted:
-            yield problem("SNNC-Q003", where, "is no file that mapped.json gives")
+            yield problem("SNNC-Q003", where, "is no file that mapped.json gives", hint=hint)
         elif name not in recorded:
-            yield problem("SNNC-Q003", where, "is missing: mapped.json gives such a file")
+            yield problem("SNNC-Q003", where, "is missing: mapped.json gives such a file", hint=hint)
         elif recorded[name] != hashlib.sha256(emitted[name]).hexdigest():
             found = _difference((artifact.path / FOLDER / name).read_bytes(), emitted[name])
             what = f"differs from what mapped.json gives at {found.path}"
-            yield problem("SNNC-Q003", where, what, got=found.got, limit=found.limit, hint=_hint(artifact))
+            yield problem("SNNC-Q003", where, what, got=found.got, limit=found.limit, hint=hint)
 
 
 def _difference(stored: bytes, emitted: bytes) -> Difference:
@@ -46,7 +47,3 @@ def _first_byte(stored: bytes, emitted: bytes) -> Difference:
     pairs = enumerate(zip_longest(stored, emitted, fillvalue="nothing"))
     at, (got, limit) = next(((i, p) for i, p in pairs if p[0] != p[1]), (0, (0, 0)))
     return Difference(f"byte {at}", str(got), str(limit))
-
-
-def _hint(artifact: Artifact) -> str:
-    return f"compiling again, or snncc {artifact.manifest.snncc}, which wrote it"

@@ -149,9 +149,10 @@ def test_files_that_are_missing_or_too_many(good: Good, tmp_path: Path) -> None:
     forge_json(folder, "manifest.json", lambda m: m["files"].pop("target/schedule.json"))
     (folder / "target" / "more.json").write_text("{}")
     forge(folder, "target/more.json", lambda _: b"{}")
+    again = "Try compiling again, or snncc 0.1.0, which wrote it."
     assert messages(folder, data) == [
-        f"{folder}/target/more.json: is no file that mapped.json gives.",
-        f"{folder}/target/schedule.json: is missing: mapped.json gives such a file.",
+        f"{folder}/target/more.json: is no file that mapped.json gives. {again}",
+        f"{folder}/target/schedule.json: is missing: mapped.json gives such a file. {again}",
     ]
     found = snncc.verify(folder, data, workers=1)
     assert found.layers[0].mismatches == 0  # the values are right, the files are not
