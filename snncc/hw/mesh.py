@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from snncc.hw.quantity import Grade
 
@@ -24,9 +25,18 @@ class Bound(_Model):
         grade: what kind of evidence that is.
     """
 
-    limit: int
+    limit: int = Field(ge=0)
     source: str
     grade: Grade
+
+
+def _some(bound: Bound) -> Bound:
+    if bound.limit < 1:
+        raise ValueError("a core that holds none of it could hold no network")
+    return bound
+
+
+Resource = Annotated[Bound, AfterValidator(_some)]
 
 
 class Mesh(_Model):

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 Grade = Literal["measured", "vendor", "fitted", "simulated", "assumed"]
 
+MOST = 1e9  # a second in ns, a mJ in pJ, a MW in mW: what a chip may cost at most, so that sums stay finite
+
 
 class Quantity(BaseModel):
     """A physical constant; the unit stands in the name of the field that holds it.
@@ -29,6 +31,6 @@ class Quantity(BaseModel):
 
     @model_validator(mode="after")
     def _ordered(self) -> Quantity:
-        if not 0 <= self.low <= self.value <= self.high:
-            raise ValueError("needs 0 <= low <= value <= high")
+        if not 0 <= self.low <= self.value <= self.high <= MOST:
+            raise ValueError(f"needs 0 <= low <= value <= high <= {MOST:g}")
         return self

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from snncc.errors import problem, raise_all
-from snncc.hw.mesh import Bound, Mesh
+from snncc.hw.mesh import Mesh, Resource
 from snncc.hw.quantity import Quantity as Quantity
 from snncc.hw.timing import MeshCosts
 from snncc.safeio import Limits as FileLimits
@@ -112,7 +112,7 @@ class _ChipFile(_Model):
     abilities: Abilities
     costs: Costs
     mesh: Mesh | None = None
-    core: dict[str, Bound] = Field(default={})
+    core: dict[str, Resource] = Field(default={})
     mesh_costs: MeshCosts | None = None
     core_kinds: tuple[CoreKind, ...] = ()
     errata: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ class ChipSpec(_Model):
     not_modelled: tuple[str, ...]
     references: tuple[tuple[str, str], ...] = ()
     mesh: Mesh | None = None
-    core: dict[str, Bound] = Field(default={})
+    core: dict[str, Resource] = Field(default={})
     mesh_costs: MeshCosts | None = None
 
 

@@ -103,6 +103,7 @@ def test_values_are_of_their_type(tmp_path: Path, old: str, new: str, text: str)
 @pytest.mark.parametrize(("value", "low", "high", "fits"), [
     (2.0, 2.0, 2.0, True), (0.0, 0.0, 0.0, True), (2.0, 0.0, 9.0, True),
     (2.0, 2.5, 9.0, False), (2.0, 1.0, 1.5, False), (2.0, -1.0, 3.0, False), (-1.0, -1.0, 0.0, False),
+    (2.0, 1.0, 1e9, True), (2.0, 1.0, 1.1e9, False), (2.0, 1.0, float("inf"), False), (float("nan"), 1.0, 3.0, False),
 ])  # fmt: skip
 def test_a_band_holds_its_value_and_nothing_below_zero(
     tmp_path: Path, value: float, low: float, high: float, fits: bool
@@ -212,6 +213,17 @@ def test_cores_fill_routers_routers_fill_rows_and_chips_stand_side_by_side(
 def test_a_bound_has_a_source() -> None:
     fields = {"limit": 3, "source": "made up", "grade": "vendor"}
     assert Bound.model_validate(fields).limit == 3
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Bound.model_validate(fields | {"limit": -1})
     for name in fields:
         with pytest.raises(ValueError, match="Field required"):
             Bound.model_validate({k: v for k, v in fields.items() if k != name})
+
+
+def test_a_core_holds_something_of_each_resource(tmp_path: Path) -> None:
+    text = FILES["loihi2"].read_text()
+    head, tail = text.split("neurons]\nlimit = ", 1)
+    none = head + "neurons]\nlimit = 0 # " + tail
+    (told,) = refusals(tmp_path, none)
+    assert told.startswith("chip file small.toml: core")
+    assert "a core that holds none of it could hold no network" in told
