@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from loihi_nets import boards, chip, mobilenet, pilotnet, yolo_kp
 from snncc.hw.mesh import Mesh
 from snncc.mapping.mapped import Mapped
+from snncc.mapping.utilisation import utilisation_of
+from snncc_loihi.check import core_use
 from snncc_loihi.place import Traffic, place, place_network
 
 # A layer a row: 28 layers with weights and a spiking pooling in front of the last.
@@ -54,10 +56,11 @@ def main() -> None:
             mapped = make()
             tensors = weights(mapped)
             start = time.process_time()
-            _, table = place_network(mapped, tensors, spec)
+            placed, found = place_network(mapped, tensors, spec)
             seconds = time.process_time() - start
+            table = utilisation_of(placed, spec, core_use(placed, spec))
             size = f"{len(table.rows):3} layers {table.cores:5} cores {table.chips:3} chips"
-            ratio = table.hops / table.hops_row_major
+            ratio = found.hops / found.hops_row_major
             print(
                 f"{name:18} {spec.name} {size}  hops / row-major {ratio:5.2f}  {seconds:6.1f} CPU s",
                 flush=True,

@@ -24,9 +24,9 @@ from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
-from snncc.mapping.check import check_mapped
+from snncc.mapping.check import Checker, check_mapped
 from snncc.mapping.profile import profile_problems
-from snncc.mapping.utilisation import Utilisation
+from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
 from snncc.reporting import notebook
@@ -150,13 +150,14 @@ def _schedule_of(target: Target, schedule: str, graded: bool) -> str:
 
 def _lower(model: Model, calibration: Dataset, target: Target, options: Options) -> Lowered:
     lowered = target.lower(model, calibration.x, options)
-    check_mapped(lowered.mapped, lowered.tensors, lowered.chip)
+    check_mapped(lowered.mapped, lowered.tensors, lowered.chip, target.checker)
     return lowered
 
 
-def utilisation(made: Lowered | Artifact) -> Utilisation | None:
-    """What each layer takes of its cores, counted by the backend; None without a mesh of cores."""
-    return target_of(made.chip).utilisation(made.mapped, made.chip)
+def utilisation(made: Lowered | Artifact) -> Utilisation:
+    """What each layer takes of its cores, counted by the backend."""
+    use = target_of(made.chip).checker.use(made.mapped, made.chip)
+    return utilisation_of(made.mapped, made.chip, use)
 
 
 def compile(
@@ -196,7 +197,7 @@ def compile(
     captured, data = _calibration_of(captured, calib)
     lowered = _lower(captured, data, chosen, Options(schedule, verify_each))
     files = chosen.emit(lowered)
-    return write_artifact(Path(out), captured, lowered, files, force=force)
+    return write_artifact(Path(out), captured, lowered, files, chosen.checker, force=force)
 
 
 def check(
@@ -246,7 +247,16 @@ def _data_of(artifact: Artifact, data: str | Path | Dataset) -> Dataset:
 
 def open_artifact(path: str | Path | Artifact) -> Artifact:
     """The artifact of a folder, every file checked against its recorded hash."""
-    return path if isinstance(path, Artifact) else read_artifact(Path(path))
+    if isinstance(path, Artifact):
+        return path
+    return read_artifact(Path(path), _checker_of)
+
+
+def _checker_of(chip: ChipSpec) -> Checker | None:
+    try:
+        return target_of(chip).checker
+    except UsageError:
+        return None  # reading needs no backend; `verify` says that its files could not be checked
 
 
 @dataclass(frozen=True)
@@ -301,7 +311,7 @@ class _Session:
         cost = plugins.find_simulator().estimate(
             opened.mapped, spikes, chip, opened.host_macs, opened.tensors
         )
-        return Simulation(opened, spikes, cost, chip, recosted)
+        return Simulation(opened, spikes, cost, chip, utilisation(opened), recosted)
 
 
 def _schedule_problems(artifact: Artifact) -> tuple[Problem, ...]:
@@ -429,5 +439,4 @@ def report(
     profile = _profile(opened, chip)
     spikes = session.execute()
     simulation, verification = session.simulation(spikes, *profile), session.verification(spikes)
-    used = utilisation(opened)
-    return write_report(Path(html), simulation, verification, session.data.origin, used, force=force)
+    return write_report(Path(html), simulation, verification, session.data.origin, force=force)

@@ -21,8 +21,8 @@ from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
+from snncc.mapping.check import NOTHING_MORE, Checker
 from snncc.mapping.mapped import Mapped
-from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, placed
 from snncc.passes.expand_sfa import ExpandSFA
@@ -147,10 +147,6 @@ def _no_files(lowered: Lowered) -> Mapping[str, bytes]:
     return {}
 
 
-def _nothing_split(mapped: Mapped, chip: ChipSpec) -> Utilisation | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Target:
     """A chip that networks are compiled for.
@@ -163,7 +159,7 @@ class Target:
         words: widths in units of a weight, where the membrane's word does not give them.
         copies: whether the neurons that read a shared sum may each get a copy of the weights behind it.
         emit: chip files of the artifact's ``target/`` folder, by name: of equal networks equal bytes.
-        utilisation: what each layer takes of its cores; None on chips without a mesh of cores.
+        checker: what only the backend can check and count of a network, apart from its own ``fit``.
         executors: what else runs its artifacts, beside the simulator, by the name users give it.
     """
 
@@ -174,7 +170,7 @@ class Target:
     words: Words | None = None
     copies: bool = True
     emit: Callable[[Lowered], Mapping[str, bytes]] = _no_files
-    utilisation: Callable[[Mapped, ChipSpec], Utilisation | None] = _nothing_split
+    checker: Checker = NOTHING_MORE
     executors: Mapping[str, Executor] = field(default_factory=dict)
 
     @property
@@ -276,5 +272,4 @@ def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandS
         # One scale for all blocks can be too coarse where one for each is not; what else is wrong
         # shows when the copies are made.
         return None
-    longest = chip.core["delay"].limit if "delay" in chip.core else None
-    return compare_shortcuts(shared, calibration, expand, longest)
+    return compare_shortcuts(shared, calibration, expand, chip.limits.delay_max)

@@ -23,7 +23,7 @@ class CheckResult:
         lowered: the network on the target, unless something stands against it.
         problems: everything that is wrong, most basic first.
         notes: what was assumed (for example calibration inputs that are missing).
-        utilisation: what the lowered network takes of a mesh of cores; None without one.
+        utilisation: what the lowered network takes of the chip's cores, if there is one.
     """
 
     model: Model | None
@@ -38,7 +38,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What ``snncc simulate`` found: integer activity and what it costs under each named model.
+    """What ``snncc simulate`` found: integer activity, what it costs under each named model, cores in use.
 
     Attributes:
         chip: whose description gave the constants.
@@ -49,6 +49,7 @@ class Simulation:
     activity: Activity
     cost: Cost
     chip: ChipSpec
+    utilisation: Utilisation
     recosted: str = ""
 
     def _repr_html_(self) -> str | None:

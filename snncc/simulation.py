@@ -194,6 +194,7 @@ class LayerCost:
     """One piece, or the host's part.
 
     Attributes:
+        cores: numbers of the cores that hold it.
         operations: counts over all samples.
         acs_paper: accumulates a sample by the papers' rule: mean count of the inputs x dense
             operations, padding taps included (fr x T x FLOPs).
@@ -206,7 +207,7 @@ class LayerCost:
 
     name: str
     layer: str
-    core: int | None
+    cores: tuple[int, ...]
     operations: Operations
     acs_paper: float
     firing_rate: float | None
@@ -219,7 +220,7 @@ class LayerCost:
         return {
             "name": self.name,
             "layer": self.layer,
-            "core": self.core,
+            "cores": list(self.cores),
             **asdict(self.operations),
             "acs_paper_per_sample": self.acs_paper,
             "firing_rate": self.firing_rate,

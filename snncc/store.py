@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from snncc.errors import ModelError, Problem, SnnccError, fail, problem, raise_a
 from snncc.hw.spec import ChipSpec
 from snncc.ir.const import Const
 from snncc.ir.text import parse, to_text
-from snncc.mapping.check import violations
+from snncc.mapping.check import Checker, violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.publish import place_folder, replace_folder
@@ -48,9 +48,23 @@ _REQUIRED = (
 
 
 def write_artifact(
-    out: Path, model: Model, lowered: Lowered, target_files: Mapping[str, bytes], *, force: bool
+    out: Path,
+    model: Model,
+    lowered: Lowered,
+    target_files: Mapping[str, bytes],
+    checker: Checker,
+    *,
+    force: bool,
 ) -> Artifact:
     """Write the folder ``out``, read back before it gets its name, whole or not at all.
+
+    Args:
+        out: the folder.
+        model: with its calibration inputs.
+        lowered: what was made of it.
+        target_files: chip files by name.
+        checker: the backend's part of the check.
+        force: replace an artifact that stands there.
 
     Raises:
         UsageError: SNNC-U002 if ``out`` exists, SNNC-U003 if it cannot be written.
@@ -79,7 +93,7 @@ def write_artifact(
         staging.chmod(0o755)
         for name, data in files.items():
             _write_file(staging / name, data)
-        written = read_artifact(staging)
+        written = read_artifact(staging, lambda _: checker)
         _publish(staging, out, force)
     except FileExistsError:
         raise fail("SNNC-U002", str(out), "exists already", hint="another path") from None
@@ -167,8 +181,11 @@ def _range_arrays(certificate: Certificate) -> dict[str, NDArray[np.int64]]:
     return found
 
 
-def read_artifact(path: Path) -> Artifact:
+def read_artifact(path: Path, checker_of: Callable[[ChipSpec], Checker | None]) -> Artifact:
     """Artifact of a folder; nothing outside it is opened, every byte is checked against the manifest.
+
+    ``checker_of``: the backend's part of the check, for the chip that the artifact holds; None where that
+    backend is not installed.
 
     Raises:
         UsageError: SNNC-U001 if there is no folder, SNNC-U006 if it is no intact artifact.
@@ -183,7 +200,9 @@ def read_artifact(path: Path) -> Artifact:
         raise fail("SNNC-U006", str(path), "files are missing", got=", ".join(missing))
     try:
         artifact = _assemble(path, manifest, files)
-        broken = next(violations(artifact.mapped, artifact.tensors, artifact.chip), None)
+        raise_all(_contradictions(artifact))
+        checker = checker_of(artifact.chip)
+        broken = next(violations(artifact.mapped, artifact.tensors, artifact.chip, checker), None)
     except (ValidationError, ValueError, KeyError, IndexError, OverflowError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise fail("SNNC-U006", str(path), "a file does not have the expected content", got=first) from None
@@ -193,7 +212,6 @@ def read_artifact(path: Path) -> Artifact:
         ) from None
     if broken is not None:
         raise fail("SNNC-U006", str(path), "the mapped network is ill-formed", got=str(broken).rstrip("."))
-    raise_all(_contradictions(artifact))
     return artifact
 
 

@@ -11,6 +11,9 @@ import snncc_loihi
 from simulator.simnets import Net, Way
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.mapping.mapped import Mapped
+from snncc.mapping.utilisation import Utilisation, utilisation_of
+from snncc_loihi.check import core_use
+from snncc_loihi.partition import partition, tiles_of
 
 FOLDER = Path(next(iter(snncc_loihi.__path__)))
 
@@ -18,8 +21,22 @@ FOLDER = Path(next(iter(snncc_loihi.__path__)))
 def chip(name: str, **limits: int) -> ChipSpec:
     """A chip as its file describes it, with other limits of a core if given."""
     spec = load_chip(FOLDER / f"{name}.toml")
-    core = {r: b.model_copy(update={"limit": limits.get(r, b.limit)}) for r, b in spec.core.items()}
-    return spec.model_copy(update={"core": core})
+    (kind,) = spec.core_kinds
+    resources = {
+        r: b.model_copy(update={"limit": limits.get(r, b.limit)}) for r, b in kind.resources.items()
+    }
+    return spec.model_copy(update={"core_kinds": (kind.model_copy(update={"resources": resources}),)})
+
+
+def without_cores(spec: ChipSpec) -> ChipSpec:
+    """The chip for networks that are not placed."""
+    return spec.model_copy(update={"mesh": None, "core_kinds": ()})
+
+
+def cut(net: Mapped, spec: ChipSpec) -> Utilisation:
+    """What the network's blocks take of their cores, placed in row-major order."""
+    placed = net.model_copy(update={"tiles": tiles_of(net, partition(net, spec))})
+    return utilisation_of(placed, spec, core_use(placed, spec))
 
 
 def boards(spec: ChipSpec, chips: int) -> ChipSpec:
@@ -29,9 +46,9 @@ def boards(spec: ChipSpec, chips: int) -> ChipSpec:
 
 
 def loihi(net: Net) -> Mapped:
-    """A network's pieces as the Loihi target makes them: no core, membranes of 24 bits."""
+    """A network's pieces as the Loihi target makes them: membranes of 24 bits."""
     mapped = net.mapped()
-    pieces = [p.model_copy(update={"core": None, "state_bits": 24}) for p in mapped.pieces]
+    pieces = [p.model_copy(update={"state_bits": 24}) for p in mapped.pieces]
     return mapped.model_copy(update={"pieces": tuple(pieces)})
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from cells import renumbered
 from snncc.compilation import Lowered, Options
+from snncc.hw.spec import ChipSpec
 from snncc.ir import Const, Conv2d, Family, Graph, Input, Neuron, Node, Output, Rounding
 from snncc.mapping.check import check_mapped
-from snncc.mapping.mapped import Mapped, Piece
+from snncc.mapping.mapped import Mapped, Piece, Tile
 from snncc.model import Model
 from snncc_speck import SPECK2F
 
@@ -46,7 +47,7 @@ def lower(*nodes: Node) -> Lowered:
     graph = network(*nodes)
     x = np.random.default_rng(1).integers(0, 5, (2, 1, *graph.input.shape))
     lowered = SPECK2F.lower(Model(graph), x, Options())
-    check_mapped(lowered.mapped, lowered.tensors, SPECK2F.chip)
+    check_mapped(lowered.mapped, lowered.tensors, SPECK2F.chip, SPECK2F.checker)
     return lowered
 
 
@@ -66,3 +67,22 @@ def changed(mapped: Mapped, index: int, **updates: Any) -> Mapped:
     pieces: list[Piece] = list(mapped.pieces)
     pieces[index] = renumbered(pieces[index], **updates)
     return mapped.model_copy(update={"pieces": tuple(pieces)})
+
+
+def moved(mapped: Mapped, index: int, **updates: Any) -> Mapped:
+    """``mapped`` with other fields of one tile."""
+    tiles: list[Tile] = list(mapped.tiles)
+    tiles[index] = tiles[index].model_copy(update=updates)
+    return mapped.model_copy(update={"tiles": tuple(tiles)})
+
+
+def resized(chip: ChipSpec, core: int, **limits: int) -> ChipSpec:
+    """``chip`` with other resources of one core."""
+    kinds = []
+    for i, kind in chip.cores.items():
+        held = {
+            r: bound.model_copy(update={"limit": limits.get(r, bound.limit) if i == core else bound.limit})
+            for r, bound in kind.resources.items()
+        }
+        kinds.append(kind.model_copy(update={"ids": (i,), "resources": held}))
+    return chip.model_copy(update={"core_kinds": tuple(kinds)})

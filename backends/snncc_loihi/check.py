@@ -19,28 +19,15 @@ from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
 from snncc.ir.cell import one
 from snncc.mapping.address import VSC
-from snncc.mapping.check_tiles import tile_violations
+from snncc.mapping.check import Checker, Tensors
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
 
-Tensors = Mapping[str, NDArray[Any]]
 
-
-def violations(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
-    """Every rule (SNNC-X001) that the network with its tiles breaks on a Loihi chip."""
-    broken = list(tile_violations(mapped, chip))
-    yield from broken
+def rules(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
+    """Every rule (SNNC-X001) of a Loihi chip that the network breaks, beside those of all chips."""
     for piece in mapped.pieces:
         yield from _connection_problems(piece, chip)
         yield from _accumulator_problems(mapped, piece, tensors, chip)
-    if broken:  # what a core takes is defined for whole covers only
-        return
-    for tile, used in core_use(mapped, chip).items():
-        for resource, n in used.items():
-            if n > chip.core[resource].limit:
-                where = f"mapping of {tile.piece} on core {tile.core}"
-                yield problem(
-                    "SNNC-X001", where, f"too many {resource}", got=n, limit=chip.core[resource].limit
-                )
 
 
 def cautions(mapped: Mapped, chip: ChipSpec) -> tuple[str, ...]:
@@ -58,7 +45,7 @@ def cautions(mapped: Mapped, chip: ChipSpec) -> tuple[str, ...]:
 
 
 def core_use(mapped: Mapped, chip: ChipSpec) -> dict[Tile, dict[str, int]]:
-    """What each tile takes of its core, by resource of the chip's ``core`` table."""
+    """What each tile takes of its core, by resource of the chip's description."""
     count = {"loihi1": _use1, "loihi2": _use2}[chip.backend]
     tiles: dict[str, list[Tile]] = {}
     for t in mapped.tiles:
@@ -80,9 +67,9 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
 
 
 def _connection_problems(piece: Piece, chip: ChipSpec) -> Iterator[Problem]:
-    longest = chip.core["delay"].limit
+    longest = chip.limits.delay_max
     for c in piece.connections:
-        if c.delay > longest:
+        if longest is not None and c.delay > longest:
             yield _bad(
                 piece.name, "spikes wait longer than the chip can hold them", got=c.delay, limit=longest
             )
@@ -94,7 +81,8 @@ def _accumulator_problems(
     mapped: Mapped, piece: Piece, tensors: Tensors, chip: ChipSpec
 ) -> Iterator[Problem]:
     """The sums of one micro-step stay in the accumulator, or a range that does is enforced."""
-    top = 2 ** (chip.core["accumulator_bits"].limit - 1)
+    assert chip.limits.accumulator_bits is not None
+    top = 2 ** (chip.limits.accumulator_bits - 1)
     low, high = micro_step_sums(mapped, piece, tensors)
     if piece.admitted is not None:
         low, high = max(low, piece.admitted[0]), min(high, piece.admitted[1])
@@ -285,3 +273,6 @@ def _list_words(synapses: int, bits: int) -> int:
         words += _words(min(64, synapses) * bits + 10)
         synapses -= 64
     return words
+
+
+CHECKER = Checker(rules, core_use)

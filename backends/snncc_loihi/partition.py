@@ -15,19 +15,18 @@ from collections.abc import Iterator, Mapping
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.mapped import Mapped, Piece, Tile
-from snncc.mapping.utilisation import Utilisation, UtilisationRow
-from snncc_loihi.resources import MODELS, Block, CoreModel, Grid, Grids, Readers, is_dense, readers_of
+from snncc_loihi.resources import MODELS, Block, CoreModel, Grid, Grids, Readers, readers_of
 
-# Headings of Intel's table and how errors call a resource.
-NAMES: Mapping[str, tuple[str, str]] = {
-    "axons_in": ("AxonIn", "input axons"),
-    "neuron_groups": ("NeuronGr", "neuron groups"),
-    "neurons": ("Neurons", "neurons"),
-    "synapse_words": ("Synapses", "words of synapse memory"),
-    "axon_map": ("AxonMap", "axon map entries"),
-    "axon_memory": ("AxonMem", "words of axon memory"),
-    "axons_out": ("AxonOut", "output axon slots"),
-    "memory_words": ("Total", "words of memory"),
+# How errors call a resource.
+_NAMES: Mapping[str, str] = {
+    "axons_in": "input axons",
+    "neuron_groups": "neuron groups",
+    "neurons": "neurons",
+    "synapse_words": "words of synapse memory",
+    "axon_map": "axon map entries",
+    "axon_memory": "words of axon memory",
+    "axons_out": "output axon slots",
+    "memory_words": "words of memory",
 }
 
 _OUTGOING = ("axon_map", "axon_memory", "axons_out")
@@ -35,8 +34,8 @@ _OUTGOING_HINT = "fewer neurons in the layers that read it"
 
 
 def core_limits(chip: ChipSpec) -> dict[str, int]:
-    """Limit of each resource that the chip's model counts, in the order of the table."""
-    return {r: chip.core[r].limit for r in MODELS[chip.backend].resources}
+    """Limit of each resource of a core; all cores of a Loihi chip are alike."""
+    return {r: bound.limit for r, bound in chip.core_kinds[0].resources.items()}
 
 
 def partition(mapped: Mapped, chip: ChipSpec) -> dict[str, Grid]:
@@ -160,16 +159,16 @@ def _too_much(piece: Piece, chip: ChipSpec, resource: str, used: int) -> Problem
     return problem(
         "SNNC-C013",
         f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else ""),
-        f"a core of {chip.name} holds not even one of its neurons: {NAMES[resource][1]}",
+        f"a core of {chip.name} holds not even one of its neurons: {_NAMES[resource]}",
         got=used,
-        limit=chip.core[resource].limit,
+        limit=core_limits(chip)[resource],
         hint=_OUTGOING_HINT if resource in _OUTGOING else "fewer input channels or a smaller input map",
     )
 
 
 def _too_many_cores(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Iterator[Problem]:
     assert chip.mesh is not None
-    used, most = sum(g.tiles for g in grids.values()), chip.mesh.chips * chip.mesh.cores_per_chip
+    used, most = sum(g.tiles for g in grids.values()), chip.mesh.cores
     if used <= most:
         return
     largest = sorted(mapped.pieces, key=lambda p: -grids[p.name].tiles)[:3]
@@ -189,29 +188,3 @@ def tiles_of(mapped: Mapped, grids: Grids) -> tuple[Tile, ...]:
     """Blocks of all pieces on cores 0, 1, 2, ... in row-major order."""
     blocks = ((p.name, b) for p in mapped.pieces for b in grids[p.name].blocks())
     return tuple(Tile(piece=name, core=i, low=b.low, high=b.high) for i, (name, b) in enumerate(blocks))
-
-
-def utilisation(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Utilisation:
-    """Table of what each piece's blocks take of their cores."""
-    assert chip.mesh is not None
-    model, readers = MODELS[chip.backend], readers_of(mapped)
-    rows = tuple(
-        UtilisationRow(
-            piece=p.name,
-            layer=p.layer,
-            block=grids[p.name].block,
-            convolution=not all(is_dense(c.address) for c in p.connections),
-            cores=grids[p.name].tiles,
-            used=_most(mapped, p, model, grids, readers),
-        )
-        for p in mapped.pieces
-    )
-    cores = sum(r.cores for r in rows)
-    return Utilisation(
-        rows=rows,
-        limits=core_limits(chip),
-        headings={r: heading for r, (heading, _) in NAMES.items()},
-        cores=cores,
-        cores_available=chip.mesh.chips * chip.mesh.cores_per_chip,
-        chips=-(-cores // chip.mesh.cores_per_chip),
-    )

@@ -11,21 +11,20 @@ never ends above it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from snncc.errors import raise_all
 from snncc.hw.mesh import Mesh
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.address import VSC
+from snncc.mapping.check import check_mapped
 from snncc.mapping.mapped import INPUT, Mapped
-from snncc.mapping.utilisation import Utilisation
-from snncc_loihi.check import violations
-from snncc_loihi.partition import partition, tiles_of, utilisation
+from snncc_loihi.check import CHECKER
+from snncc_loihi.partition import partition, tiles_of
 from snncc_loihi.resources import Grid, Grids, is_dense, overlap
 
 MOVES_A_TILE = 5000  # and at least MOVES_LEAST
@@ -65,11 +64,11 @@ def place_network(
     chip: ChipSpec,
     traffic: Mapping[str, float] | None = None,
     seed: int = 0,
-) -> tuple[Mapped, Utilisation]:
-    """The network with its layers cut into tiles and these on cores, and what they take of them.
+) -> tuple[Mapped, Placement]:
+    """The network with its layers cut into tiles and these on cores, and how these were found.
 
     Args:
-        mapped: pieces without cores, no connection pools.
+        mapped: pieces without tiles, no connection pools.
         tensors: arrays that it names by digest.
         chip: Loihi 1 or 2, as its file describes it.
         traffic: expected spikes of a neuron in a sample, by piece, for all that others read; None
@@ -89,9 +88,8 @@ def place_network(
         for t, core in zip(tiles_of(mapped, grids), placement.cores, strict=True)
     )
     placed = mapped.model_copy(update={"tiles": tiles})
-    raise_all(violations(placed, tensors, chip))
-    table = utilisation(mapped, chip, grids)
-    return placed, replace(table, hops=placement.hops, hops_row_major=placement.hops_row_major)
+    check_mapped(placed, tensors, chip, CHECKER)
+    return placed, placement
 
 
 def traffic_of(mapped: Mapped, grids: Grids, rates: Mapping[str, float] | None = None) -> Traffic:

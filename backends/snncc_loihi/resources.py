@@ -195,7 +195,7 @@ class CoreModel:
     """How one chip counts.
 
     Attributes:
-        resources: what it counts, keys of the chip's ``core`` table, in the order of Intel's table.
+        resources: what it counts, by the names of the chip's description.
         incoming: neurons, synapses and input axons of a block, given how the sources are cut.
         outgoing: what a block takes to reach its readers; the last argument: whether the host reads it.
         pool: the sum of all the others, of one shared memory; None if there is none.

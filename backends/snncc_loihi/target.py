@@ -20,7 +20,7 @@ from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
 from snncc.mapping.mapped import Mapped
 from snncc.passes.pipelines import Words
-from snncc_loihi.check import cautions
+from snncc_loihi.check import CHECKER, cautions
 from snncc_loihi.emit import chip_files
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
 from snncc_loihi.place import place_network
@@ -28,7 +28,6 @@ from snncc_loihi.pooling import without_pooling
 from snncc_loihi.reference import run_reference
 from snncc_loihi.resources import MODELS
 from snncc_loihi.runner import run_lava
-from snncc_loihi.table import counted
 
 Array = NDArray[Any]
 
@@ -57,8 +56,9 @@ def loihi_target(chip: ChipSpec) -> Target:
     Raises:
         UsageError: SNNC-U009 if the description lacks numbers, or has limits that are not checked here.
     """
-    needed = ("mesh", "limits.threshold_max", *(f"core.{r}" for r in _counted_on_a_core(chip)))
-    expect(chip, needed, ("limits.graded_bits", "limits.convolution_width"))
+    needed = ("mesh", "core_kinds", "limits.threshold_max", "limits.accumulator_bits", "limits.delay_max")
+    checked = ("limits.graded_bits", "limits.convolution_width")
+    expect(chip, needed, checked, MODELS[chip.backend].resources)
     abilities, limits = chip.abilities, chip.limits
     assert limits.threshold_max is not None
     neurons = LoihiNeurons(abilities.custom_neurons, limits.threshold_max)
@@ -72,13 +72,9 @@ def loihi_target(chip: ChipSpec) -> Target:
         # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
         words=Words(_sum_bits(chip), limits.state_bits - 7),
         emit=_emitted,
-        utilisation=counted,
+        checker=CHECKER,
         executors={"lava": _in_lava, "reference": run_reference},
     )
-
-
-def _counted_on_a_core(chip: ChipSpec) -> tuple[str, ...]:
-    return (*MODELS[chip.backend].resources, "delay", "accumulator_bits")
 
 
 def fit(draft: Draft) -> Fitted:
@@ -90,8 +86,9 @@ def fit(draft: Draft) -> Fitted:
     """
     chip, legal = draft.chip, draft.legal
     ranges = tuple(_ranges(draft))
+    assert chip.limits.delay_max is not None
     problems = (
-        *_too_late(draft.mapped, chip.core["delay"].limit),
+        *_too_late(draft.mapped, chip.limits.delay_max),
         *_too_wide(draft.mapped, chip.limits.graded_bits),
         *left_ranges(ranges),
     )
@@ -114,7 +111,8 @@ def _emitted(lowered: Lowered) -> Mapping[str, bytes]:
 
 def _sum_bits(chip: ChipSpec) -> int:
     """Width for sums of weights as the integer graph has them: the chip stores them doubled."""
-    return chip.core["accumulator_bits"].limit - 1
+    assert chip.limits.accumulator_bits is not None
+    return chip.limits.accumulator_bits - 1
 
 
 def _ranges(draft: Draft) -> Iterator[LayerRange]:

@@ -29,7 +29,7 @@ def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> 
         "format": "snncc-speck-config",
         "version": 1,
         "chip": chip.name,
-        "cnn_layers": {str(p.core): _layer(p, mapped, tensors) for p in mapped.pieces},
+        "cnn_layers": {str(_core(p, mapped)): _layer(p, mapped, tensors) for p in mapped.pieces},
         "errata": list(chip.errata),
     }
     schedule = {
@@ -50,6 +50,12 @@ def start_states(piece: Piece) -> Array:
     parts = (each_channel(part, channels) for part in (cell.precharge, cell.bias, cell.v_init))
     start: Array = np.sum(list(parts), axis=0)
     return start - (piece.gate.lift if piece.gate else 0)
+
+
+def _core(piece: Piece, mapped: Mapped) -> int:
+    """The core that holds a layer, whole."""
+    (core,) = mapped.cores_of(piece.name)
+    return core
 
 
 def _layer(piece: Piece, mapped: Mapped, tensors: Mapping[str, Array]) -> dict[str, Any]:
@@ -90,7 +96,10 @@ def _xy(vertical: int, horizontal: int) -> dict[str, int]:
 
 def _destinations(piece: Piece, mapped: Mapped) -> list[dict[str, Any]]:
     found = {
-        (p.core, c.address.pool[0]) for p in mapped.pieces for c in p.connections if c.source == piece.name
+        (_core(p, mapped), c.address.pool[0])
+        for p in mapped.pieces
+        for c in p.connections
+        if c.source == piece.name
     }
     return [
         {"enable": True, "layer": core, "pooling": pool, "feature_shift": 0}
@@ -101,7 +110,11 @@ def _destinations(piece: Piece, mapped: Mapped) -> list[dict[str, Any]]:
 def _schedule(mapped: Mapped, tensors: Mapping[str, Array]) -> list[dict[str, Any]]:
     """What the host plays for one sample, step after step; each step waits until the chip is quiet."""
     steps: list[dict[str, Any]] = [
-        {"do": "write_states", "layers": [p.core for p in mapped.pieces], "values": "neurons_initial_value"}
+        {
+            "do": "write_states",
+            "layers": [_core(p, mapped) for p in mapped.pieces],
+            "values": "neurons_initial_value",
+        }
     ]
     for piece in mapped.pieces:
         for c in piece.connections:
@@ -109,22 +122,22 @@ def _schedule(mapped: Mapped, tensors: Mapping[str, Array]) -> list[dict[str, An
                 steps.append(
                     {
                         "do": "play_input",
-                        "layer": piece.core,
+                        "layer": _core(piece, mapped),
                         "order": mapped.order,
                         "pooling": list(c.address.pool),
                         # Pooled events outside this map (a rest of the pooling) are not played.
                         "map": _xy(*c.address.pooled_shape[1:]),
                     }
                 )
-    steps += [_release(p) for p in mapped.pieces if p.gate is not None]
+    steps += [_release(p, _core(p, mapped)) for p in mapped.pieces if p.gate is not None]
     result = next(p for p in mapped.pieces if p.name == mapped.output.piece)
     kind = "read_neuron_values" if mapped.output.decode is Decode.MEMBRANE else "count_spikes"
     order = None if mapped.output.order is None else tensors[mapped.output.order].tolist()
-    read = {"do": kind, "layer": result.core, "scale": mapped.output.scale, "order": order}
+    read = {"do": kind, "layer": _core(result, mapped), "scale": mapped.output.scale, "order": order}
     return [*steps, read]
 
 
-def _release(piece: Piece) -> dict[str, Any]:
+def _release(piece: Piece, core: int) -> dict[str, Any]:
     """``rounds`` times one control spike at every listed input site (y, x) of the layer's core."""
     assert piece.gate is not None
     address, tap = piece.connections[0].address, piece.gate.tap
@@ -137,7 +150,7 @@ def _release(piece: Piece) -> dict[str, Any]:
     )
     return {
         "do": "release",
-        "layer": piece.core,
+        "layer": core,
         "feature": piece.gate.feature,
         "rounds": piece.gate.rounds,
         "y": rows,

@@ -8,20 +8,18 @@ from collections.abc import Iterator
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.mapped import INPUT, Mapped, Piece
-from snncc.mapping.place import Need
 from snncc_speck.shapes import connection_key
 
 CHECKED = (
     "limits.threshold_max",
     "limits.kernel_max",
-    "limits.square_kernel",
     "limits.padding_max",
     "limits.features_max",
     "limits.input_size_max",
     "limits.output_size_max",
     "limits.fan_out",
-    "limits.power_of_two_memory",
 )
+COUNTED = {"kernel_words": "SNNC-C001", "neuron_words": "SNNC-C002"}  # and what says that no core has enough
 
 
 def _bits(count: int) -> int:
@@ -50,9 +48,13 @@ def neuron_words(piece: Piece) -> int:
     return features << (_bits(height) + _bits(width))
 
 
-def needs(mapped: Mapped, gated: bool) -> list[Need]:
-    """Memory that each piece asks for."""
-    return [Need(p.name, kernel_words(p, gated), neuron_words(p)) for p in mapped.pieces]
+def needs(mapped: Mapped, gated: bool) -> dict[str, dict[str, int]]:
+    """Memory that each piece asks for, by resource of a core."""
+    return {p.name: _needs(p, gated) for p in mapped.pieces}
+
+
+def _needs(piece: Piece, gated: bool) -> dict[str, int]:
+    return {"kernel_words": kernel_words(piece, gated), "neuron_words": neuron_words(piece)}
 
 
 def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Problem]:
@@ -212,18 +214,15 @@ def _routes(piece: Piece, mapped: Mapped, chip: ChipSpec, where: str) -> Iterato
 
 
 def _memory(piece: Piece, chip: ChipSpec, gated: bool, where: str) -> Iterator[Problem]:
-    needed = (
-        ("SNNC-C001", "kernel", kernel_words(piece, gated), {c.id: c.kernel_words for c in chip.cores}),
-        ("SNNC-C002", "neuron", neuron_words(piece), {c.id: c.neuron_words for c in chip.cores}),
-    )
-    for code, kind, words, per_core in needed:
+    for resource, words in _needs(piece, gated).items():
+        per_core = {i: c.resources[resource].limit for i, c in chip.cores.items()}
         most = max(per_core.values())
         if words > most:
             holders = _list(tuple(i for i, n in per_core.items() if n == most))
             yield problem(
-                code,
+                COUNTED[resource],
                 where,
-                f"needs more {kind} words than any core has",
+                f"needs more {resource.replace('_', ' ')} than any core has",
                 got=f"{words:,}",
                 limit=f"{most:,} (cores {holders})",
                 hint="fewer channels, or a smaller map in front of it",

@@ -11,11 +11,12 @@ from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Decode
 from snncc.ir.schedule import Engine, Release, Schedule
-from snncc.mapping.mapped import Mapped
+from snncc.mapping.mapped import Mapped, Tile
 from snncc.mapping.place import place
+from snncc_speck.check import CHECKER
 from snncc_speck.emit import chip_files
 from snncc_speck.gate import gate_network, ungated
-from snncc_speck.limits import CHECKED, limit_problems, needs
+from snncc_speck.limits import CHECKED, COUNTED, limit_problems, needs
 from snncc_speck.shapes import speck_shapes
 
 GATED = Schedule(
@@ -45,9 +46,14 @@ def speck_target(chip: ChipSpec) -> Target:
     Raises:
         UsageError: SNNC-U009 if the description lacks numbers, or has limits that are not checked here.
     """
-    expect(chip, ("cores", "limits.strides", "limits.poolings"), CHECKED)
+    expect(chip, ("core_kinds", "limits.strides", "limits.poolings"), CHECKED, tuple(COUNTED))
     return Target(
-        chip, schedules={s.name: s for s in (GATED, FREE)}, fit=fit, copies=False, emit=_emitted
+        chip,
+        schedules={s.name: s for s in (GATED, FREE)},
+        fit=fit,
+        copies=False,
+        emit=_emitted,
+        checker=CHECKER,
     )
 
 
@@ -65,24 +71,28 @@ def fit(draft: Draft) -> Fitted:
             problems.append(found)
         else:
             cores = found
-    pieces = tuple(p.model_copy(update={"core": cores.get(p.name)}) for p in gated.mapped.pieces)
-    mapped = gated.mapped.model_copy(update={"pieces": pieces})
+    tiles = tuple(
+        Tile(piece=p.name, core=cores[p.name], low=(0, 0, 0), high=p.shape)
+        for p in gated.mapped.pieces
+        if p.name in cores
+    )
+    mapped = gated.mapped.model_copy(update={"tiles": tiles})
     notes = tuple(_notes(draft.legal.integer, mapped, draft.chip))
     return Fitted(mapped, tensors, gated.ranges, notes, tuple(problems))
 
 
 def _faulty(chip: ChipSpec) -> dict[int, str]:
     """Cores with faults of their own, and these: used only where there is no placement without them."""
-    return {c.id: "; ".join(c.errata) for c in chip.cores if c.errata}
+    return {i: "; ".join(kind.errata) for i, kind in chip.cores.items() if kind.errata}
 
 
 def _notes(integer: Graph, mapped: Mapped, chip: ChipSpec) -> Iterator[str]:
     read_back = integer.output.decode is Decode.MEMBRANE
     yield f"class scores are {'the final membrane potential, read back' if read_back else 'spike counts'}"
     faults = _faulty(chip)
-    for p in mapped.pieces:
-        if p.core in faults:
-            yield f"%{p.name} stands on core {p.core}: {faults[p.core]}"
+    for t in mapped.tiles:
+        if t.core in faults:
+            yield f"%{t.piece} stands on core {t.core}: {faults[t.core]}"
 
 
 def _emitted(lowered: Lowered) -> Mapping[str, bytes]:

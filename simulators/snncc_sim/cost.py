@@ -140,11 +140,11 @@ def _layer(
     return LayerCost(
         piece.name,
         piece.layer,
-        piece.core,
+        mapped.cores_of(piece.name),
         operations,
         work.acs_paper,
         _rate(operations, mapped, activity.samples),
-        _busy(piece, done, activity.samples, chip),
+        _busy(_synop_time(mapped, piece, chip), done, activity.samples),
         stored,
         (*(model.energy(work) for model in MODELS), own),
     )
@@ -165,7 +165,7 @@ def _work(piece: Piece, done: Operations, acs_paper: float, stored: int, samples
 def _host(macs: int, samples: int) -> LayerCost:
     operations = Operations(macs=macs * samples)
     energies = tuple(model.energy(Work(macs=macs)) for model in MODELS)
-    return LayerCost(HOST, HOST, None, operations, 0.0, None, None, None, energies)
+    return LayerCost(HOST, HOST, (), operations, 0.0, None, None, None, energies)
 
 
 def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
@@ -182,8 +182,7 @@ def _acs_paper(piece: Piece, activity: Activity) -> float:
     return total
 
 
-def _busy(piece: Piece, done: LayerActivity, samples: int, chip: ChipSpec) -> Estimate | None:
-    per = _synop_time(piece, chip)
+def _busy(per: Quantity | None, done: LayerActivity, samples: int) -> Estimate | None:
     if per is None:
         return None
     operations = done.synaptic_operations + done.control_operations
@@ -259,8 +258,11 @@ def _chip_energy(
 # ---- latency ----------------------------------------------------------------------------------------
 
 
-def _synop_time(piece: Piece, chip: ChipSpec) -> Quantity | None:
-    return next((c.synop_time_ns for c in chip.cores if c.id == piece.core), None)
+def _synop_time(mapped: Mapped, piece: Piece, chip: ChipSpec) -> Quantity | None:
+    """Time of a synaptic operation on the cores that hold a layer; None if unknown or not the same on all."""
+    kinds = chip.cores
+    times = {kinds[core].synop_time_ns if core in kinds else None for core in mapped.cores_of(piece.name)}
+    return times.pop() if len(times) == 1 else None
 
 
 def _latency(mapped: Mapped, activity: Activity, chip: ChipSpec) -> Latency:
@@ -276,7 +278,7 @@ def _latency(mapped: Mapped, activity: Activity, chip: ChipSpec) -> Latency:
         else "busy time of the slowest core + longest path x hop"
     )
     hop, io = chip.costs.hop_latency_ns, chip.costs.io_latency_ns
-    times = {p.name: _synop_time(p, chip) for p in mapped.pieces}
+    times = {p.name: _synop_time(mapped, p, chip) for p in mapped.pieces}
     if hop is None or io is None or any(t is None for t in times.values()) or not activity.samples:
         return Latency(model, None, None, None)
     formula = _gated_ns if gated else _free_ns
@@ -333,12 +335,10 @@ def _gated_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: fl
 def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: float) -> Times:
     """Time of each sample [N]: the slowest core's work, then the way through all layers."""
     depth = {INPUT: 0}
-    work: dict[int | None, Times] = {}
     for piece in mapped.pieces:
         depth[piece.name] = 1 + max((depth[c.source] for c in piece.connections), default=0)
-        mine = activity.per_sample[piece.name].sum(axis=1) * per[piece.name]
-        work[piece.core] = work.get(piece.core, np.zeros(activity.samples)) + mine
-    return np.asarray(np.max(list(work.values()), axis=0) + max(depth.values()) * hop)
+    work = [activity.per_sample[name].sum(axis=1) * t for name, t in per.items()]
+    return np.asarray(np.max(work, axis=0) + max(depth.values()) * hop)
 
 
 def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:

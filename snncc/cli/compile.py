@@ -55,11 +55,9 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
     from snncc.reporting.chip import layer_documents
     from snncc.reporting.graph import node_documents
 
-    lowered = result.lowered
     layers = []
-    if lowered is not None:
-        layers = layer_documents(lowered.mapped, lowered.chip, result.utilisation)
-        schedule = lowered.mapped.schedule.name
+    if result.lowered is not None and result.utilisation is not None:
+        layers, schedule = layer_documents(result.utilisation), result.lowered.mapped.schedule.name
     return {
         "fits": not result.problems,
         "model": str(path),
@@ -83,7 +81,7 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
             note(f"note: {line}")
     for line in result.notes:
         note(f"note: {line}")
-    if result.lowered is None:
+    if result.lowered is None or result.utilisation is None:
         from snncc.errors import error_of
 
         print_problems(error_of(result.problems).problems)
@@ -149,7 +147,7 @@ def _artifact_document(artifact: Artifact) -> dict[str, Any]:
     return {
         "artifact": str(artifact.path),
         "manifest": artifact.manifest.model_dump(mode="json"),
-        "layers": layer_documents(artifact.mapped, artifact.chip, utilisation(artifact)),
+        "layers": layer_documents(utilisation(artifact)),
         "certificate": artifact.certificate.model_dump(mode="json"),
         "host_macs": artifact.host_macs,
     }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from snncc.simulation import Progress
 
 # A table in a file or a pipe has no window to fit into.
-_WIDTH_ELSEWHERE = 160
+_WIDTH_ELSEWHERE = 200
 
 
 def say(text: str = "") -> None:

@@ -62,16 +62,15 @@ def _list(as_json: bool) -> int:
 
 def _summary(chip: ChipSpec, names: list[str]) -> dict[str, Any]:
     aliases = [n for n in names if n != chip.name]
-    cores = len(chip.cores) if chip.mesh is None else chip.mesh.chips * chip.mesh.cores_per_chip
-    return {"name": chip.name, "aliases": aliases, "cores": cores, "description": chip.description}
+    return {"name": chip.name, "aliases": aliases, "cores": len(chip.cores), "description": chip.description}
 
 
 def _show(target: Target) -> None:
-    from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table, mesh_table
+    from snncc.reporting.chip import chip_constant_table, core_table, errata, limit_table
 
     chip = target.chip
     say(f"{chip.name}: {chip.description}")
-    for table in (core_table(chip), mesh_table(chip), limit_table(chip), chip_constant_table(chip)):
+    for table in (core_table(chip), limit_table(chip), chip_constant_table(chip)):
         if table.rows:
             print_table(table)
     schedules = tuple(f"{name}: {schedule.claim}" for name, schedule in target.schedules.items())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ from snncc.ir.schedule import Schedule
 from snncc.ir.text import to_text
 from snncc.mapping.build import input_port, output_port, piece_of
 from snncc.mapping.check import violations
-from snncc.mapping.check_tiles import tile_violations
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 from snncc.passes.expand_sfa import ExpandSFA
 
@@ -57,9 +55,7 @@ def _bad(artifact: Artifact, where: str, what: str, got: Any, limit: Any) -> Pro
 
 def _form_problems(artifact: Artifact) -> Iterator[Problem]:
     """Rules of every placed network, without which the comparisons below mean nothing."""
-    mapped, chip = artifact.mapped, artifact.chip
-    rules = (violations(mapped, artifact.tensors, chip), tile_violations(mapped, chip))
-    for broken in dict.fromkeys(chain(*rules)):
+    for broken in violations(artifact.mapped, artifact.tensors, artifact.chip, None):
         yield _bad(artifact, "mapped.json", f"{broken.where}: {broken.what}", broken.got, broken.limit)
 
 
@@ -96,7 +92,7 @@ def _as_mapped(artifact: Artifact) -> Mapped:
         mine = own.get(node.name)
         piece = piece_of(graph, node, mine.connections if mine else (), chip.limits.state_bits, {})
         if mine is not None:
-            chosen = {"core": mine.core, "gate": mine.gate, "admitted": mine.admitted}
+            chosen = {"gate": mine.gate, "admitted": mine.admitted}
             piece = piece.model_copy(update=chosen)
         pieces.append(piece)
     changes = {

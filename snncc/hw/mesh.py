@@ -68,6 +68,11 @@ class Mesh(_Model):
         """Cores of one chip."""
         return self.columns * self.rows * self.cores_per_router
 
+    @property
+    def cores(self) -> int:
+        """Cores of all chips."""
+        return self.chips * self.cores_per_chip
+
     def position(self, core: int) -> tuple[int, int]:
         """(x, y) of a core's router; chip c stands ``c * columns`` to the right."""
         chip, local = divmod(core, self.cores_per_chip)

@@ -7,13 +7,14 @@ grade and a band; unknown or missing keys are errors, all reported at once.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from snncc.errors import problem, raise_all
+from snncc.errors import Problem, error_of, fail, problem, raise_all
 from snncc.hw.mesh import Mesh, Resource
 from snncc.hw.quantity import Quantity as Quantity
 from snncc.hw.timing import MeshCosts
@@ -30,22 +31,18 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class CoreSpec(_Model):
-    """One core and what it holds; None where the chip sets no limit."""
-
-    id: int
-    kernel_words: int
-    neuron_words: int
-    synop_time_ns: Quantity | None = None
-    errata: tuple[str, ...] = ()
-
-
 class CoreKind(_Model):
-    """Cores that are alike, as a chip file lists them."""
+    """Cores that are alike.
 
-    ids: tuple[int, ...]
-    kernel_words: int
-    neuron_words: int
+    Attributes:
+        ids: their numbers; none for every core of a mesh.
+        resources: how much one of them holds of each thing; the backend counts what a tile takes of it.
+        synop_time_ns: time of one synaptic operation.
+        errata: known faults of these cores.
+    """
+
+    ids: tuple[int, ...] = ()
+    resources: dict[str, Resource]
     synop_time_ns: Quantity | None = None
     errata: tuple[str, ...] = ()
 
@@ -61,7 +58,6 @@ class Limits(_Model):
     state_bits: Annotated[int, Field(ge=2, le=32)]
     threshold_max: int | None = None
     kernel_max: int | None = None
-    square_kernel: bool = False
     strides: tuple[int, ...] = ()
     padding_max: int | None = None
     poolings: tuple[int, ...] = ()
@@ -71,7 +67,8 @@ class Limits(_Model):
     fan_out: int | None = None
     convolution_width: int | None = None
     graded_bits: Bits | None = None
-    power_of_two_memory: bool = False
+    accumulator_bits: Bits | None = None
+    delay_max: int | None = None
 
 
 class Abilities(_Model):
@@ -103,7 +100,20 @@ class Costs(_Model):
     io_latency_ns: Quantity | None = None
 
 
-class _ChipFile(_Model):
+class ChipSpec(_Model):
+    """A chip.
+
+    Attributes:
+        name: as users say it; files are named by it.
+        backend: name of the installed backend that lowers networks to it.
+        core_kinds: what its cores hold; none for an ideal chip without limits.
+        mesh: how the cores of a many-core chip hang together.
+        mesh_costs: time and energy constants of a mesh.
+        errata: known faults of the silicon that users should hear of.
+        not_modelled: what the energy and latency figures leave out.
+        references: abbreviations in sources, and the publications that they stand for.
+    """
+
     schema_version: Literal[1]
     name: str = Field(pattern=NAME)
     description: str
@@ -111,43 +121,34 @@ class _ChipFile(_Model):
     limits: Limits
     abilities: Abilities
     costs: Costs
-    mesh: Mesh | None = None
-    core: dict[str, Resource] = Field(default={})
-    mesh_costs: MeshCosts | None = None
     core_kinds: tuple[CoreKind, ...] = ()
-    errata: tuple[str, ...] = ()
-    not_modelled: tuple[str, ...] = Field(default=())
-    references: tuple[tuple[str, str], ...] = ()
-
-
-class ChipSpec(_Model):
-    """A chip.
-
-    Attributes:
-        name: as users say it; files are named by it.
-        backend: name of the installed backend that lowers networks to it.
-        cores: one entry a core, by id; empty for an ideal chip without limits, and for a mesh.
-        mesh: how the cores of a many-core chip hang together.
-        core: limits of each core of a mesh by resource; the backend says which resources it counts.
-        mesh_costs: time and energy constants of a mesh.
-        errata: known faults of the silicon that users should hear of.
-        not_modelled: what the energy and latency figures leave out.
-        references: abbreviations in sources, and the publications that they stand for.
-    """
-
-    name: str = Field(pattern=NAME)
-    description: str
-    backend: str
-    limits: Limits
-    abilities: Abilities
-    costs: Costs
-    cores: tuple[CoreSpec, ...]
-    errata: tuple[str, ...]
-    not_modelled: tuple[str, ...]
-    references: tuple[tuple[str, str], ...] = ()
     mesh: Mesh | None = None
-    core: dict[str, Resource] = Field(default={})
     mesh_costs: MeshCosts | None = None
+    errata: tuple[str, ...] = ()
+    not_modelled: tuple[str, ...] = ()
+    references: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode="after")
+    def _cores_exist_once(self) -> ChipSpec:
+        if any(not self._ids(kind) for kind in self.core_kinds):
+            raise ValueError("cores without ids are those of a mesh, which the chip has not")
+        times = Counter(i for kind in self.core_kinds for i in self._ids(kind))
+        if twice := sorted(i for i, n in times.items() if n > 1):
+            raise ValueError(f"a core id stands twice, got {twice}")
+        if self.mesh is not None and not times.keys() <= set(range(self.mesh.cores)):
+            raise ValueError(f"a core id lies outside the mesh of {self.mesh.cores} cores")
+        return self
+
+    def _ids(self, kind: CoreKind) -> Sequence[int]:
+        if kind.ids or self.mesh is None:
+            return kind.ids
+        return range(self.mesh.cores)
+
+    @property
+    def cores(self) -> dict[int, CoreKind]:
+        """Every core by its number, in order; on a mesh counted over all chips."""
+        found = {i: kind for kind in self.core_kinds for i in self._ids(kind)}
+        return {i: found[i] for i in sorted(found)}
 
 
 def load_chip(path: Path) -> ChipSpec:
@@ -162,49 +163,17 @@ def load_chip(path: Path) -> ChipSpec:
     try:
         data = tomllib.loads(read_bytes(path, _SMALL).decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise_all([problem("SNNC-U009", where, "no valid TOML", got=error)])
+        raise fail("SNNC-U009", where, "no valid TOML", got=error) from None
     try:
-        file = _ChipFile.model_validate(_tuples(data))
+        return ChipSpec.model_validate(_tuples(data))
     except ValidationError as error:
-        found = error.errors()
-        raise_all(
-            problem(
-                "SNNC-U009",
-                f"{where}: {'.'.join(map(str, e['loc']))}",
-                e["msg"],
-                got=e.get("input") if e["type"] != "missing" else None,
-            )
-            for e in found
-        )
-    cores = [
-        CoreSpec(
-            id=i,
-            kernel_words=k.kernel_words,
-            neuron_words=k.neuron_words,
-            synop_time_ns=k.synop_time_ns,
-            errata=k.errata,
-        )
-        for k in file.core_kinds
-        for i in k.ids
-    ]
-    ids = [c.id for c in cores]
-    if len(set(ids)) != len(ids):
-        raise_all([problem("SNNC-U009", where, "a core id stands twice", got=sorted(ids))])
-    return ChipSpec(
-        name=file.name,
-        description=file.description,
-        backend=file.backend,
-        limits=file.limits,
-        abilities=file.abilities,
-        costs=file.costs,
-        cores=tuple(sorted(cores, key=lambda c: c.id)),
-        errata=file.errata,
-        not_modelled=file.not_modelled,
-        references=file.references,
-        mesh=file.mesh,
-        core=file.core,
-        mesh_costs=file.mesh_costs,
-    )
+        raise error_of([_wrong_key(where, dict(e)) for e in error.errors()]) from None
+
+
+def _wrong_key(where: str, error: dict[str, Any]) -> Problem:
+    key = ".".join(map(str, error["loc"]))
+    got = None if error["type"] == "missing" or not key else error.get("input")
+    return problem("SNNC-U009", f"{where}: {key}" if key else where, error["msg"], got=got)
 
 
 def _tuples(value: object) -> object:
@@ -216,7 +185,9 @@ def _tuples(value: object) -> object:
     return value
 
 
-def expect(chip: ChipSpec, needed: Sequence[str], checked: Sequence[str] = ()) -> None:
+def expect(
+    chip: ChipSpec, needed: Sequence[str], checked: Sequence[str] = (), counted: Sequence[str] = ()
+) -> None:
     """Refuse a chip description that its backend cannot keep.
 
     Args:
@@ -224,33 +195,37 @@ def expect(chip: ChipSpec, needed: Sequence[str], checked: Sequence[str] = ()) -
         needed: keys without which the backend cannot do, like ``limits.strides``.
         checked: further limits that the backend checks where they are set. Whatever else is set in
             ``limits`` would be a promise that nobody keeps. The widths are always checked.
+        counted: resources of a core that the backend counts; each core limits all of these and no other.
 
     Raises:
         UsageError: SNNC-U009, one problem a key.
     """
-    who, where = f"the backend {chip.backend}", f"chip {chip.name}"
-    known = {*needed, *checked, "limits.source", "limits.weight_bits", "limits.state_bits"}
-    missing = [key for key in needed if _number(chip, key) in (None, (), {})]
-    unread = [k for k, n in chip.limits if n not in (None, (), False) and f"limits.{k}" not in known]
-    raise_all(
-        (
-            *(problem("SNNC-U009", f"{where}: {key}", f"{who} needs it") for key in missing),
-            *(
-                problem(
-                    "SNNC-U009",
-                    f"{where}: limits.{key}",
-                    f"{who} does not check this limit",
-                    got=getattr(chip.limits, key),
-                    hint="leaving it out, if the network may exceed it",
-                )
-                for key in unread
-            ),
-        )
-    )
+    raise_all((*_missing(chip, needed, counted), *_unread(chip, (*needed, *checked), counted)))
+
+
+def _missing(chip: ChipSpec, needed: Sequence[str], counted: Sequence[str]) -> Iterator[Problem]:
+    keys = [key for key in needed if _number(chip, key) in (None, (), {})]
+    kinds = enumerate(chip.core_kinds)
+    keys += [f"core_kinds.{i}.resources.{r}" for i, k in kinds for r in counted if r not in k.resources]
+    for key in keys:
+        yield problem("SNNC-U009", f"chip {chip.name}: {key}", f"the backend {chip.backend} needs it")
+
+
+def _unread(chip: ChipSpec, known: Sequence[str], counted: Sequence[str]) -> Iterator[Problem]:
+    always = ("limits.source", "limits.weight_bits", "limits.state_bits")
+    limits = {f"limits.{k}": n for k, n in chip.limits if n not in (None, (), False)}
+    found: dict[str, object] = {key: n for key, n in limits.items() if key not in (*known, *always)}
+    for i, kind in enumerate(chip.core_kinds):
+        resources = {f"core_kinds.{i}.resources.{r}": (r, bound.limit) for r, bound in kind.resources.items()}
+        found |= {key: limit for key, (r, limit) in resources.items() if r not in counted}
+    for key, value in found.items():
+        what = f"the backend {chip.backend} does not check this limit"
+        hint = "leaving it out, if the network may exceed it"
+        yield problem("SNNC-U009", f"chip {chip.name}: {key}", what, got=value, hint=hint)
 
 
 def _number(chip: ChipSpec, key: str) -> object:
     value: Any = chip
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else getattr(value, part)
+        value = getattr(value, part)
     return value

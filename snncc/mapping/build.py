@@ -109,7 +109,6 @@ def piece_of(
     return Piece(
         name=node.name,
         layer=node.source,
-        core=None,
         shape=as_map(graph.types[node.name].shape, node),
         connections=connections,
         cell=node.cell,

@@ -1,12 +1,14 @@
 """Independent checker: re-derives every limit from the mapped network and the chip alone.
 
-Shares no code with what made the mapping; a violation found here is our bug, not the user's.
+Shares no code with what made the mapping; a violation found here is our bug, not the user's. What
+only a backend knows, it checks apart from its own lowering and hands in as a :class:`Checker`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,50 +16,72 @@ from numpy.typing import NDArray
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
-from snncc.ir.const import Const
 from snncc.ir.schedule import Engine
-from snncc.mapping.check_tiles import tile_violations
-from snncc.mapping.mapped import INPUT, Mapped, Piece
+from snncc.mapping.mapped import INPUT, Mapped, Piece, Tile
+
+Tensors = Mapping[str, NDArray[Any]]
+TileUse = Mapping[Tile, Mapping[str, int]]
 
 
-def check_mapped(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSpec) -> None:
+def _no_rules(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterable[Problem]:
+    return ()
+
+
+def _no_use(mapped: Mapped, chip: ChipSpec) -> TileUse:
+    return {}
+
+
+@dataclass(frozen=True)
+class Checker:
+    """A backend's part of the independent check; as it stands, of one without rules and cores.
+
+    Attributes:
+        rules: every rule (SNNC-X001) of its own that a network breaks, beside those of all chips.
+        use: how much each tile takes of its core, by resource of the chip's description.
+    """
+
+    rules: Callable[[Mapped, Tensors, ChipSpec], Iterable[Problem]] = _no_rules
+    use: Callable[[Mapped, ChipSpec], TileUse] = _no_use
+
+
+NOTHING_MORE = Checker()
+
+
+def check_mapped(mapped: Mapped, tensors: Tensors, chip: ChipSpec, checker: Checker) -> None:
     """Raise InternalError (SNNC-X001) with every rule that ``mapped`` breaks on ``chip``."""
-    raise_all(violations(mapped, tensors, chip))
+    raise_all(violations(mapped, tensors, chip, checker))
 
 
-def violations(mapped: Mapped, tensors: Mapping[str, NDArray[Any]], chip: ChipSpec) -> Iterator[Problem]:
-    """Every broken rule; nothing for a good mapping."""
+def violations(
+    mapped: Mapped, tensors: Tensors, chip: ChipSpec, checker: Checker | None
+) -> Iterator[Problem]:
+    """Every broken rule (SNNC-X001); nothing for a good mapping.
+
+    ``checker`` is None where the chip's backend is not at hand: then the rules of all chips alone.
+    """
     shapes = {INPUT: mapped.input.shape}
     for piece in mapped.pieces:
         yield from _connection_problems(piece, shapes, tensors)
         yield from _word_problems(piece, tensors, chip)
         yield from _event_problems(piece, mapped.engine, chip)
-        if mapped.engine is Engine.GATED:
-            yield from _gate_problems(piece)
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
-    if mapped.tiles:
-        yield from tile_violations(mapped, chip)
-    if chip.cores:
-        yield from _core_problems(mapped, chip)
-        yield from _route_problems(mapped)
-    else:
-        yield from _unlisted_problems(mapped)
+    misplaced = list(_tile_problems(mapped, chip))
+    yield from misplaced
+    if checker is None:
+        return
+    yield from checker.rules(mapped, tensors, chip)
+    if not misplaced:  # what a core takes is defined for whole covers only
+        yield from _resource_problems(checker.use(mapped, chip), mapped, chip)
 
 
 def _bad(where: str, what: str, got: object = None, limit: object = None) -> Problem:
     return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
 
 
-def _unlisted_problems(mapped: Mapped) -> Iterator[Problem]:
-    for piece in mapped.pieces:
-        if piece.core is not None:
-            yield _bad(piece.name, "stands on a core, and the chip lists none", got=piece.core)
-
-
 def _connection_problems(
-    piece: Piece, shapes: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+    piece: Piece, shapes: Mapping[str, Any], tensors: Tensors
 ) -> Iterator[Problem]:
     if not piece.connections:
         yield _bad(piece.name, "has no connection")
@@ -92,7 +116,7 @@ def _connection_problems(
                 yield _bad(piece.name, "kernel reaches beyond the padded input", got=reach, limit=padded - 1)
 
 
-def _word_problems(piece: Piece, tensors: Mapping[str, NDArray[Any]], chip: ChipSpec) -> Iterator[Problem]:
+def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
     top = 2 ** (chip.limits.weight_bits - 1)
     for c in piece.connections:
         weight = tensors.get(c.weight)
@@ -126,118 +150,54 @@ def _event_problems(piece: Piece, engine: Engine, chip: ChipSpec) -> Iterator[Pr
         yield _bad(piece.name, "a graded event leaves its word", got=bits, limit=most)
 
 
-def _start(piece: Piece) -> tuple[int, int]:
-    low = high = 0
-    for part in (piece.cell.precharge, piece.cell.bias, piece.cell.v_init):
-        values = [int(v) for v in np.ravel(part.array if isinstance(part, Const) else part)]
-        low, high = low + min(values), high + max(values)
-    return low, high
+def _tile_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
+    """Every neuron on one core of the chip, every core with one tile; no tiles without cores."""
+    cores = chip.cores
+    if not cores:
+        if mapped.tiles:
+            yield _bad(mapped.target, "has tiles, but the chip has no cores", got=len(mapped.tiles))
+        return
+    of_piece: dict[str, list[Tile]] = {p.name: [] for p in mapped.pieces}
+    for tile in mapped.tiles:
+        if tile.piece not in of_piece:
+            yield _bad(tile.piece, "a tile names no piece")
+        else:
+            of_piece[tile.piece].append(tile)
+    for piece in mapped.pieces:
+        yield from _cover_problems(piece, of_piece[piece.name])
+    used = Counter(t.core for t in mapped.tiles)
+    for core in sorted(c for c, times in used.items() if times > 1):
+        yield _bad(mapped.target, f"several tiles stand on core {core}", got=used[core], limit=1)
+    for core in sorted(used.keys() - cores.keys()):
+        what = "a tile stands on a core that the system has not"
+        yield _bad(mapped.target, what, got=core, limit=max(cores))
 
 
-def _gate_problems(piece: Piece) -> Iterator[Problem]:
-    low, high = _start(piece)
-    word = 2 ** (piece.state_bits - 1)
-    if piece.admitted is None:
-        yield _bad(piece.name, "admits no range of input sums in a gated schedule")
-        return
-    if piece.is_readout:
-        # Its threshold stands at the largest word and must not be reached either.
-        if low + piece.admitted[0] < -word or high + piece.admitted[1] >= word - 1:
-            yield _bad(piece.name, "an allowed sum leaves a readout's word", got=piece.admitted)
-        return
-    gate = piece.gate
-    if gate is None:
-        yield _bad(piece.name, "has no gate in a gated schedule")
-        return
-    if not 1 <= gate.step <= min(127, piece.cell.theta):
-        yield _bad(
-            piece.name,
-            "a control event could cause two spikes",
-            got=gate.step,
-            limit=min(127, piece.cell.theta),
-        )
-    if low - gate.lift + piece.admitted[0] < -word:
-        got = low - gate.lift + piece.admitted[0]
-        yield _bad(piece.name, "an allowed sum leaves the word", got=got, limit=-word)
-    if high - gate.lift + piece.admitted[1] >= piece.cell.theta:
-        yield _bad(
-            piece.name,
-            "an allowed sum fires before the release",
-            got=high - gate.lift + piece.admitted[1],
-            limit=piece.cell.theta - 1,
-        )
-    highest = piece.cell.theta - 1 + gate.step
-    if highest >= word:
-        yield _bad(piece.name, "a control event leaves the word", got=highest, limit=word - 1)
-    a = piece.connections[0].address
-    for axis in (0, 1):
-        size = a.source_shape[1 + axis] // a.pool[axis]
-        sites = [
-            o * a.stride[axis] - a.padding[axis] + gate.tap[axis] for o in range(a.target_shape[1 + axis])
-        ]
-        if min(sites) < 0 or max(sites) >= size or not 0 <= gate.tap[axis] < a.kernel[axis]:
+def _cover_problems(piece: Piece, tiles: list[Tile]) -> Iterator[Problem]:
+    holders = np.zeros(piece.shape, np.int32)
+    for tile in tiles:
+        spans = list(zip(tile.low, tile.high, piece.shape, strict=True))
+        if not all(0 <= low < high <= size for low, high, size in spans):
             yield _bad(
-                piece.name, "a control event has no address", got=(min(sites), max(sites)), limit=size - 1
+                piece.name, "a tile is empty or leaves its map", got=(tile.low, tile.high), limit=piece.shape
             )
-
-
-def _route_problems(mapped: Mapped) -> Iterator[Problem]:
-    """A core has one destination entry for a core it feeds: two equal connections would become one."""
-    for piece in mapped.pieces:
-        routes = [(c.source, c.address.pool) for c in piece.connections]
-        if len(set(routes)) != len(routes):
-            yield _bad(piece.name, "one source reaches it through several connections", got=routes)
-
-
-def _core_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
-    cores = {c.id: c for c in chip.cores}
-    used = [p.core for p in mapped.pieces]
-    if len(set(used)) != len(used):
-        yield _bad(mapped.target, "two pieces share a core", got=used)
-    for piece in mapped.pieces:
-        core = None if piece.core is None else cores.get(piece.core)
-        if core is None:
-            yield _bad(piece.name, "stands on no core of the chip", got=piece.core)
             continue
-        kernel, neurons = piece_words(piece, chip)
-        if kernel > core.kernel_words:
-            yield _bad(
-                piece.name,
-                f"kernel memory of core {core.id} is too small",
-                got=kernel,
-                limit=core.kernel_words,
-            )
-        if neurons > core.neuron_words:
-            yield _bad(
-                piece.name,
-                f"neuron memory of core {core.id} is too small",
-                got=neurons,
-                limit=core.neuron_words,
-            )
-    if chip.limits.fan_out is not None:
-        for source in mapped.pieces:
-            routes = {
-                (p.name, c.address.pool)
-                for p in mapped.pieces
-                for c in p.connections
-                if c.source == source.name
-            }
-            if len(routes) > chip.limits.fan_out:
-                yield _bad(
-                    source.name, "feeds too many destinations", got=len(routes), limit=chip.limits.fan_out
-                )
+        holders[tuple(slice(low, high) for low, high, _ in spans)] += 1
+    if (holders == 0).any():
+        yield _bad(piece.name, "neurons stand on no core", got=int((holders == 0).sum()), limit=0)
+    if (holders > 1).any():
+        yield _bad(piece.name, "neurons stand on several cores", got=int((holders > 1).sum()), limit=0)
 
 
-def piece_words(piece: Piece, chip: ChipSpec) -> tuple[int, int]:
-    """Kernel words and neuron words that a piece takes of its core."""
-    address = piece.connections[0].address
-    inputs = address.source_shape[0] + (piece.gate is not None)
-    kernel = inputs * _padded(math.prod(address.kernel), piece.shape[0], chip)
-    return kernel, piece.shape[0] * _padded(piece.shape[1], piece.shape[2], chip)
-
-
-def _padded(a: int, b: int, chip: ChipSpec) -> int:
-    """Words of an a × b block; each factor fills up to a power of two on chips that address by bits."""
-    if not chip.limits.power_of_two_memory:
-        return a * b
-    return int(2 ** (math.ceil(math.log2(a)) + math.ceil(math.log2(b))))
+def _resource_problems(use: TileUse, mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
+    """No tile takes more than its core has, and nothing that is limited goes uncounted."""
+    cores = chip.cores
+    for tile in mapped.tiles:
+        limits, used = cores[tile.core].resources, use.get(tile, {})
+        where = f"{tile.piece} on core {tile.core}"
+        if used.keys() != limits.keys():
+            yield _bad(where, "its use of the core is counted otherwise", got=list(used), limit=list(limits))
+            continue
+        for resource, bound in limits.items():
+            if used[resource] > bound.limit:
+                yield _bad(where, f"too many {resource}", got=used[resource], limit=bound.limit)

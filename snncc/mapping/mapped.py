@@ -1,4 +1,4 @@
-"""The mapped network: pieces on cores, their connections, the schedule. Stored as ``mapped.json``."""
+"""The mapped network: pieces, their tiles on cores, connections, the schedule. Stored as ``mapped.json``."""
 
 from __future__ import annotations
 
@@ -58,12 +58,11 @@ class Gate(_Model):
 
 
 class Piece(_Model):
-    """A population of neurons of one kind, and when they may fire.
+    """A population of neurons of one kind, and when they may fire; its tiles say which cores hold it.
 
     Attributes:
         name: the neuron node's name in the spike graph.
         layer: path of the module it came from.
-        core: core that holds it whole; None on a chip without cores, or where tiles hold it.
         cell: what every neuron computes; in JSON its constants are digests.
         capped: whether the chip holds a neuron back after ``cell.max_spikes``.
         graded: fires once a window, at its first micro-step, one event that carries the count.
@@ -77,7 +76,6 @@ class Piece(_Model):
 
     name: str
     layer: str
-    core: int | None
     shape: Shape3
     connections: tuple[Connection, ...]
     cell: Cell
@@ -96,11 +94,11 @@ class Piece(_Model):
 
 
 class Tile(_Model):
-    """A block of a piece's neurons that one core holds (chips that split layers over cores).
+    """A block of a piece's neurons that one core holds: all of them, where layers are not split.
 
     Attributes:
         piece: its name.
-        core: number of the core, counted over all chips: chip = core // cores of a chip.
+        core: number of the core; on a mesh counted over all chips: chip = core // cores of a chip.
         low, high: first (channel, y, x), and the one behind the last along each axis.
     """
 
@@ -149,7 +147,7 @@ class Mapped(_Model):
 
     Attributes:
         micro_steps: period of a timestep in micro-steps.
-        tiles: where the pieces' neurons stand, on chips that split layers; every neuron in one tile.
+        tiles: where the pieces' neurons stand, every neuron in one tile; none on a chip without cores.
         order: order in which input events are played.
     """
 
@@ -168,3 +166,7 @@ class Mapped(_Model):
     def engine(self) -> Engine:
         """How the pieces run."""
         return self.schedule.engine
+
+    def cores_of(self, piece: str) -> tuple[int, ...]:
+        """Numbers of the cores that hold a piece, in order; none without cores."""
+        return tuple(sorted(t.core for t in self.tiles if t.piece == piece))

@@ -35,10 +35,8 @@ def _places(chip: ChipSpec) -> str:
 
 
 def _core_problems(mapped: Mapped, chip: ChipSpec, where: str) -> Iterator[Problem]:
-    mesh = 0 if chip.mesh is None else chip.mesh.chips * chip.mesh.cores_per_chip
-    known = range(mesh) if mesh else [c.id for c in chip.cores]
-    used = {t.core for t in mapped.tiles} | {p.core for p in mapped.pieces if p.core is not None}
-    missing = sorted(c for c in used if c not in known)
+    known, used = chip.cores, {t.core for t in mapped.tiles}
+    missing = sorted(used - known.keys())
     if missing:
         got = f"{len(missing)} of {len(used)}, the first is core {missing[0]}"
         yield _bad(where, "lacks cores on which the network stands", got, f"{len(known)} cores")

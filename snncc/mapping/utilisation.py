@@ -1,68 +1,77 @@
-"""What a network takes of the cores of a many-core chip, layer by layer."""
+"""What a network takes of the cores of a chip, layer by layer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from snncc.hw.spec import ChipSpec, CoreKind
 from snncc.mapping.address import Shape3
+from snncc.mapping.check import TileUse
+from snncc.mapping.mapped import Mapped, Piece
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of a resource of one core is used, and how much of it the core has."""
+
+    used: int
+    limit: int
+
+    @property
+    def share(self) -> float:
+        """The fraction that is used."""
+        return self.used / self.limit if self.used else 0.0
 
 
 @dataclass(frozen=True)
 class UtilisationRow:
-    """What the blocks of one layer take of their cores.
+    """What the tiles of one layer take of their cores.
 
     Attributes:
-        piece: name of the population of neurons; ``layer`` is the module's path.
-        block: (C, H, W) of its largest block.
-        convolution: whether it has inputs through a shared kernel.
-        cores: number of its blocks.
-        used: the most that one of them takes of each resource.
+        piece: the population of neurons.
+        largest: (C, H, W) of its largest tile; of its map, where there are no cores.
+        cores: that hold it.
+        most: use of each resource on the core where it is fullest.
     """
 
-    piece: str
-    layer: str
-    block: Shape3
-    convolution: bool
-    cores: int
-    used: Mapping[str, int]
+    piece: Piece
+    largest: Shape3
+    cores: tuple[int, ...]
+    most: Mapping[str, Use]
 
 
 @dataclass(frozen=True)
 class Utilisation:
-    """A network's use of the chip, in the form of Intel's compile logs.
+    """A network's use of a chip.
 
     Attributes:
         rows: one a layer, in order of flow.
-        limits: of one core, by resource, in the order of the columns.
-        headings: of the columns, by resource.
-        cores, cores_available, chips: what all layers together take.
-        hops, hops_row_major: expected packets of a sample times links they cross, as placed and with
-            the blocks in row-major order.
+        cores: cores that are used; ``cores_available``: that there are, 0 on an ideal chip.
+        chips: chips that are used.
     """
 
     rows: tuple[UtilisationRow, ...]
-    limits: Mapping[str, int]
-    headings: Mapping[str, str]
     cores: int
     cores_available: int
     chips: int
-    hops: float = 0.0
-    hops_row_major: float = 0.0
 
-    def shares(self, row: UtilisationRow) -> tuple[float, ...]:
-        """The fraction of a core's limit that a row takes of each resource."""
-        return tuple(row.used[r] / limit for r, limit in self.limits.items())
 
-    def text(self) -> str:
-        """The table as plain text, last layer first as Intel prints it."""
-        head = "|" + "|".join(f"{h:^8}" for h in (*(self.headings[r] for r in self.limits), "Cores")) + "|"
-        rule = "|" + "-" * (len(head) - 2) + "|"
-        lines = [head, rule]
-        for row in reversed(self.rows):
-            cells = "|".join(f"{share:8.2%}" for share in self.shares(row))
-            c, h, w = row.block
-            kind = f"Conv({w}, {h}, {c})" if row.convolution else f"Dense({row.block[0]})"
-            lines.append(f"|{cells}|{row.cores:8}|{kind} {row.piece}")
-        lines += [rule, f"| Total{self.cores:>{len(head) - 8}}|"]
-        return "\n".join(lines)
+def utilisation_of(mapped: Mapped, chip: ChipSpec, use: TileUse) -> Utilisation:
+    """Table of a placed network; ``use``: what each tile takes, as the backend's checker counts it."""
+    cores = chip.cores
+    rows = tuple(_row(mapped, piece, cores, use) for piece in mapped.pieces)
+    chips = 1 if chip.mesh is None else len({t.core // chip.mesh.cores_per_chip for t in mapped.tiles})
+    return Utilisation(rows, len(mapped.tiles), len(cores), chips)
+
+
+def _row(mapped: Mapped, piece: Piece, cores: Mapping[int, CoreKind], use: TileUse) -> UtilisationRow:
+    tiles = [t for t in mapped.tiles if t.piece == piece.name]
+    most: dict[str, Use] = {}
+    for tile in tiles:
+        for resource, bound in cores[tile.core].resources.items():
+            found = Use(use[tile][resource], bound.limit)
+            most[resource] = max(most.get(resource, found), found, key=lambda u: u.share)
+    largest = max((t.shape for t in tiles), key=math.prod, default=piece.shape)
+    return UtilisationRow(piece, largest, mapped.cores_of(piece.name), most)

@@ -2,148 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from snncc.hw.spec import ChipSpec, CoreSpec, Quantity
-from snncc.mapping.check import piece_words
-from snncc.mapping.mapped import Mapped, Piece
-from snncc.mapping.utilisation import Utilisation
-from snncc.reporting.cost import quantity, split_unit
+from snncc.hw.mesh import Bound
+from snncc.hw.spec import ChipSpec, CoreKind, Quantity
+from snncc.mapping.mapped import Mapped
+from snncc.mapping.utilisation import Use, Utilisation
+from snncc.reporting.cost import core_numbers, quantity, split_unit
 from snncc.reporting.numbers import count, plural, ratio, shape
 from snncc.reporting.tables import Table, columns
 
 
-@dataclass(frozen=True)
-class Use:
-    """What one piece takes of its core.
-
-    Attributes:
-        core: None on a chip without cores, hence without limits.
-    """
-
-    piece: Piece
-    kernel_words: int
-    neuron_words: int
-    core: CoreSpec | None
-
-    @property
-    def kernel_share(self) -> float | None:
-        """Part of the core's kernel memory."""
-        return self.kernel_words / self.core.kernel_words if self.core else None
-
-    @property
-    def neuron_share(self) -> float | None:
-        """Part of the core's neuron memory."""
-        return self.neuron_words / self.core.neuron_words if self.core else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "name": self.piece.name,
-            "layer": self.piece.layer,
-            "shape": list(self.piece.shape),
-            "core": self.piece.core,
-            "kernel_words": {
-                "used": self.kernel_words,
-                "limit": self.core.kernel_words if self.core else None,
-            },
-            "neuron_words": {
-                "used": self.neuron_words,
-                "limit": self.core.neuron_words if self.core else None,
-            },
-        }
-
-
-def uses(mapped: Mapped, chip: ChipSpec) -> tuple[Use, ...]:
-    """What every piece takes."""
-    cores = {c.id: c for c in chip.cores}
-    return tuple(
-        Use(p, *piece_words(p, chip), None if p.core is None else cores.get(p.core)) for p in mapped.pieces
-    )
-
-
-def layer_documents(mapped: Mapped, chip: ChipSpec, found: Utilisation | None) -> list[dict[str, Any]]:
-    """What every layer takes, as plain JSON values; ``found``: of a mesh of cores, if the chip is one."""
-    if found is None:
-        return [use.as_dict() for use in uses(mapped, chip)]
+def layer_documents(found: Utilisation) -> list[dict[str, Any]]:
+    """What every layer takes of its cores, as plain JSON values."""
     return [
         {
-            "name": row.piece,
-            "layer": row.layer,
-            "largest_tile": list(row.block),
-            "cores": row.cores,
-            **{r: {"used": row.used[r], "limit": limit} for r, limit in found.limits.items()},
+            "name": row.piece.name,
+            "layer": row.piece.layer,
+            "largest_tile": list(row.largest),
+            "cores": list(row.cores),
+            **{r: {"used": use.used, "limit": use.limit} for r, use in row.most.items()},
         }
         for row in found.rows
     ]
 
 
-def use_table(mapped: Mapped, chip: ChipSpec, found: Utilisation | None) -> Table:
-    """Layers on cores, with what they use of what there is; arguments as in :func:`layer_documents`."""
-    if found is not None:
-        return _utilisation_table(mapped, found)
-    rows = tuple(map(_use_row, uses(mapped, chip)))
-    heads = columns("layer", "module", "shape", "#core", "#kernel words", "#used", "#neuron words", "#used ")
-    return Table(f"Layers on {chip.name}, schedule {mapped.schedule.name}", heads, rows)
-
-
-def _utilisation_table(mapped: Mapped, found: Utilisation) -> Table:
-    """The most that one core of each layer uses, under Intel's headings."""
+def use_table(mapped: Mapped, chip: ChipSpec, found: Utilisation) -> Table:
+    """Layers on cores, with the most that they use of one core's resources, and its share."""
+    resources = dict.fromkeys(r for row in found.rows for r in row.most)
     rows = tuple(
-        (r.piece, r.layer, shape(r.block), *(ratio(s, 1) for s in found.shares(r)), count(r.cores))
-        for r in found.rows
+        (
+            row.piece.name,
+            row.piece.layer,
+            shape(row.largest),
+            core_numbers(row.cores),
+            *(_used(row.most[r]) for r in resources),
+        )
+        for row in found.rows
     )
-    resources = (f"#{found.headings[r]}" for r in found.limits)
-    heads = columns("layer", "module", "largest tile", *resources, "#Cores")
-    used = f"{count(found.cores)} of {count(found.cores_available)} cores, {plural(found.chips, 'chip')}"
-    return Table(f"Layers on {mapped.target}, schedule {mapped.schedule.name}: {used}", heads, rows)
+    heads = columns("layer", "module", "largest tile", "#core", *(f"#{_words(r)}" for r in resources))
+    title = f"Layers on {chip.name}, schedule {mapped.schedule.name}: {_taken(found)}"
+    return Table(title, heads, rows, notes=tuple(_limit_note(chip)))
 
 
-def _use_row(use: Use) -> tuple[str, ...]:
-    core = "–" if use.core is None else str(use.core.id)
-    kernel = _of(use.kernel_words, use.core.kernel_words if use.core else None)
-    neuron = _of(use.neuron_words, use.core.neuron_words if use.core else None)
-    return use.piece.name, use.piece.layer, shape(use.piece.shape), core, *kernel, *neuron
+def _words(resource: str) -> str:
+    return resource.replace("_", " ")
 
 
-def _of(used: int, limit: int | None) -> tuple[str, str]:
-    if limit is None:
-        return count(used), "no limit"
-    return f"{count(used)} / {count(limit)}", ratio(used, limit)
+def _used(use: Use) -> str:
+    return f"{count(use.used)} ({ratio(use.used, use.limit)})"
+
+
+def _taken(found: Utilisation) -> str:
+    if not found.cores_available:
+        return "no limits of cores"
+    return f"{count(found.cores)} of {count(found.cores_available)} cores, {plural(found.chips, 'chip')}"
+
+
+def _limit_note(chip: ChipSpec) -> Iterator[str]:
+    limits = (f"{_words(resource)} {_where(bounds)}" for resource, bounds in _bounds(chip).items())
+    if chip.core_kinds:
+        yield f"limits of a core: {'; '.join(limits)}"
+
+
+def _where(bounds: dict[Bound, str]) -> str:
+    """A limit, or several and the cores that have each."""
+    if len(bounds) == 1:
+        return count(next(iter(bounds)).limit)
+    return ", ".join(f"{count(bound.limit)} ({cores})" for bound, cores in bounds.items())
+
+
+def _bounds(chip: ChipSpec) -> dict[str, dict[Bound, str]]:
+    """Limits of each resource of a core, and the cores that have each of them."""
+    found: dict[str, dict[Bound, list[CoreKind]]] = {}
+    for kind in chip.core_kinds:
+        for resource, bound in kind.resources.items():
+            found.setdefault(resource, {}).setdefault(bound, []).append(kind)
+    return {r: {bound: _which(kinds) for bound, kinds in bounds.items()} for r, bounds in found.items()}
+
+
+def _which(kinds: Iterable[CoreKind]) -> str:
+    ids = sorted(i for kind in kinds for i in kind.ids)
+    return f"cores {', '.join(map(str, ids))}" if ids else "every core"
 
 
 def core_table(chip: ChipSpec) -> Table:
-    """Cores and their memories; cores that are alike share a row."""
-    groups: dict[tuple[int, int, str], list[CoreSpec]] = {}
-    for core in chip.cores:
-        time = "–" if core.synop_time_ns is None else _quantity(core.synop_time_ns, "ns")
-        groups.setdefault((core.kernel_words, core.neuron_words, time), []).append(core)
-    rows = tuple((_ids(cores), count(k), count(n), time) for (k, n, time), cores in groups.items())
-    return Table(
-        "Cores", columns("core", "#kernel words", "#neuron words", "#time of a synaptic operation"), rows
-    )
+    """What each core holds, with sources; no rows for a chip without cores."""
+    rows = [
+        (_words(resource), where, count(bound.limit), bound.grade, bound.source)
+        for resource, bounds in _bounds(chip).items()
+        for bound, where in bounds.items()
+    ]
+    heads = columns("limit", "of", "#value", "grade", "source")
+    return Table("Limits of a core", heads, (*rows, *_crossing(chip)), notes=tuple(_mesh_notes(chip)))
 
 
-def mesh_table(chip: ChipSpec) -> Table:
-    """What each core of a mesh holds, with sources; no rows for a chip without one."""
-    if chip.mesh is None:
-        return Table("Limits of a core", (), ())
+def _crossing(chip: ChipSpec) -> Iterator[tuple[str, ...]]:
+    bound = None if chip.mesh is None else chip.mesh.chip_crossing
+    if bound is not None:
+        yield "chip crossing (hops)", "the mesh", count(bound.limit), bound.grade, bound.source
+
+
+def _mesh_notes(chip: ChipSpec) -> Iterator[str]:
     mesh = chip.mesh
-    rows = tuple(
-        (name.replace("_", " "), count(bound.limit), bound.grade, bound.source)
-        for name, bound in (*chip.core.items(), ("chip_crossing (hops)", mesh.chip_crossing))
-        if bound is not None
-    )
-    routers = f"{mesh.columns}×{mesh.rows} routers of {plural(mesh.cores_per_router, 'core')}"
-    notes = (f"mesh: {plural(mesh.chips, 'chip')} of {routers}; {mesh.source}",)
-    heads = columns("limit", "#value", "grade", "source")
-    return Table("Limits of a core", heads, rows, notes=notes)
-
-
-def _ids(cores: list[CoreSpec]) -> str:
-    return ", ".join(str(c.id) for c in cores)
+    if mesh is not None:
+        routers = f"{mesh.columns}×{mesh.rows} routers of {plural(mesh.cores_per_router, 'core')}"
+        yield f"mesh: {plural(mesh.chips, 'chip')} of {routers}; {mesh.source}"
 
 
 def _quantity(q: Quantity, unit: str) -> str:
@@ -172,12 +137,12 @@ def _constants(chip: ChipSpec) -> Iterator[tuple[str, Quantity | None, str]]:
     for key, value in chip.mesh_costs or ():
         if value is not None or chip.mesh is not None:
             yield key, value, ""
-    times: dict[Quantity, list[CoreSpec]] = {}
-    for core in chip.cores:
-        if core.synop_time_ns is not None:
-            times.setdefault(core.synop_time_ns, []).append(core)
-    for value, cores in times.items():
-        yield "synop_time_ns", value, f" (cores {_ids(cores)})"
+    times: dict[Quantity, list[CoreKind]] = {}
+    for kind in chip.core_kinds:
+        if kind.synop_time_ns is not None:
+            times.setdefault(kind.synop_time_ns, []).append(kind)
+    for value, kinds in times.items():
+        yield "synop_time_ns", value, f" ({_which(kinds)})"
 
 
 def chip_constant_table(chip: ChipSpec) -> Table:
@@ -202,8 +167,8 @@ def chip_constant_table(chip: ChipSpec) -> Table:
 
 def errata(chip: ChipSpec) -> tuple[str, ...]:
     """Known faults of the silicon: of the chip, then of its cores."""
-    faults: dict[str, list[CoreSpec]] = {}
-    for core in chip.cores:
-        for text in core.errata:
-            faults.setdefault(text, []).append(core)
-    return (*chip.errata, *(f"cores {_ids(cores)}: {text}" for text, cores in faults.items()))
+    faults: dict[str, list[CoreKind]] = {}
+    for kind in chip.core_kinds:
+        for text in kind.errata:
+            faults.setdefault(text, []).append(kind)
+    return (*chip.errata, *(f"{_which(kinds)}: {text}" for text, kinds in faults.items()))

@@ -48,6 +48,13 @@ def component(name: str) -> str:
     return COMPONENTS.get(name, name.replace("_", " "))
 
 
+def core_numbers(numbers: tuple[int, ...]) -> str:
+    """The number of the core that holds a layer, how many do, or a dash."""
+    if len(numbers) == 1:
+        return str(numbers[0])
+    return plural(len(numbers), "core") if numbers else "–"
+
+
 def _counts(done: Operations) -> tuple[str, ...]:
     numbers = (
         done.events,
@@ -62,8 +69,7 @@ def _counts(done: Operations) -> tuple[str, ...]:
 
 
 def _activity_row(layer: LayerCost) -> tuple[str, ...]:
-    core = "–" if layer.core is None else str(layer.core)
-    return layer.name, core, *_counts(layer.operations), percent(layer.firing_rate)
+    return layer.name, core_numbers(layer.cores), *_counts(layer.operations), percent(layer.firing_rate)
 
 
 def activity_table(cost: Cost) -> Table:

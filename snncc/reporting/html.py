@@ -19,7 +19,6 @@ from snncc.safeio import write_whole
 if TYPE_CHECKING:
     from snncc.artifact import Artifact
     from snncc.equivalence.result import Verification
-    from snncc.mapping.utilisation import Utilisation
     from snncc.results import Simulation
 
 
@@ -43,13 +42,7 @@ def template(name: str) -> Template:
 
 
 def write_report(
-    path: Path,
-    simulation: Simulation,
-    verification: Verification,
-    origin: str,
-    utilisation: Utilisation | None = None,
-    *,
-    force: bool = False,
+    path: Path, simulation: Simulation, verification: Verification, origin: str, *, force: bool = False
 ) -> Path:
     """Write the page, whole or not at all.
 
@@ -58,25 +51,21 @@ def write_report(
         simulation: what the artifact did and costs.
         verification: integers against spikes on the same data.
         origin: where the data came from.
-        utilisation: what the layers take of a mesh of cores; None without one.
         force: replace a file that stands there.
 
     Raises:
         UsageError: SNNC-U002 if ``path`` exists, SNNC-U003 if it cannot be written.
     """
-    page = render(simulation, verification, origin, utilisation)
+    page = render(simulation, verification, origin)
     # A lone surrogate cannot be encoded; shown() has already replaced those in names.
     write_whole(path, page.encode("utf-8", "backslashreplace"), force=force)
     return path
 
 
-def render(
-    simulation: Simulation, verification: Verification, origin: str, utilisation: Utilisation | None = None
-) -> str:
+def render(simulation: Simulation, verification: Verification, origin: str) -> str:
     """The page as text; arguments as in :func:`write_report`."""
     artifact, cost = simulation.artifact, simulation.cost
     chip = artifact.chip
-    uses = chips.uses(artifact.mapped, chip)
     return template("report.html.j2").render(
         artifact=artifact,
         mapped=artifact.mapped,
@@ -90,13 +79,10 @@ def render(
         verdict=verdict(verification, origin),
         calibration_only=is_calibration(origin),
         headline=costs.headline(cost),
-        network=svg.network_svg(artifact.mapped, uses),
-        floor=svg.floor_svg(chip, uses),
+        network=svg.network_svg(artifact.mapped, simulation.utilisation),
+        floor=svg.floor_svg(chip, simulation.utilisation),
         energy=svg.energy_svg(cost),
-        tables={
-            "use": chips.use_table(artifact.mapped, chip, utilisation),
-            **_tables(simulation, verification),
-        },
+        tables=_tables(simulation, verification),
         reproducibility=_reproducibility(artifact),
         errata=chips.errata(chip),
     )
@@ -105,6 +91,7 @@ def render(
 def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any]:
     artifact, cost = simulation.artifact, simulation.cost
     return {
+        "use": chips.use_table(artifact.mapped, artifact.chip, simulation.utilisation),
         "match": tables.match_table(verification),
         "accuracy": tables.accuracy_table(verification),
         "bounds": tables.bounds_table(verification),

@@ -42,7 +42,7 @@ def simulation_html(result: Simulation) -> str:
 
 def check_html(result: CheckResult) -> str:
     """Every problem, or what the network takes of the chip."""
-    if result.lowered is None:
+    if result.lowered is None or result.utilisation is None:
         problems = (f"[{p.code}] {p}" for p in result.problems)
         return _html(f"does not compile: {plural(len(result.problems), 'problem')}", problems, ())
     mapped = result.lowered.mapped

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from snncc.hw.spec import ChipSpec
+from snncc.hw.spec import ChipSpec, CoreKind
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
-from snncc.reporting.chip import Use
+from snncc.mapping.utilisation import Use, Utilisation, UtilisationRow
 from snncc.reporting.cost import component, joules
 from snncc.reporting.numbers import percent, plural, shape, shown
 
@@ -77,8 +77,8 @@ def _places(mapped: Mapped) -> dict[str, _Place]:
     return places
 
 
-def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
-    """The pieces from input to result, each with its core and the memory it takes, or its cores on a mesh."""
+def network_svg(mapped: Mapped, found: Utilisation) -> Markup:
+    """The pieces from input to result, each with its cores and what it takes most of on one of them."""
     places = _places(mapped)
     right = max(p.x for p in places.values()) + BOX_WIDTH
     edges = [(c, p) for p in mapped.pieces for c in p.connections]
@@ -88,10 +88,7 @@ def network_svg(mapped: Mapped, uses: Sequence[Use]) -> Markup:
         _bow(places[c.source], places[p.name], right + SIDE * (i + 1)) for i, (c, p) in enumerate(beside)
     ]
     parts.append(_input_box(mapped, places[INPUT]))
-    cores: dict[str, list[int]] = {}
-    for tile in mapped.tiles:
-        cores.setdefault(tile.piece, []).append(tile.core)
-    parts += [_piece_box(use, places[use.piece.name], cores.get(use.piece.name, [])) for use in uses]
+    parts += [_piece_box(row, places[row.piece.name]) for row in found.rows]
     bottom = max(p.y for p in places.values()) + BOX_HEIGHT
     parts.append(_result(mapped, places[mapped.output.piece], bottom))
     width = right + max(SIDE * (len(beside) + 1), 60)  # room for the words beside an edge
@@ -149,25 +146,26 @@ def _input_box(mapped: Mapped, at: _Place) -> Markup:
     return _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "port", 35) + lines
 
 
-def _piece_box(use: Use, at: _Place, tiled: Sequence[int]) -> Markup:
-    """A piece with its core and memories; on a mesh its cores, whose memories the utilisation table has."""
-    piece = use.piece
+def _piece_box(row: UtilisationRow, at: _Place) -> Markup:
+    piece = row.piece
+    about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
+    numbers = ", ".join(map(str, row.cores))
+    cores = f"core{'s' * (len(row.cores) > 1)} {numbers}" if row.cores else "no core"
     parts = [
         _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8),
         _text(at.x + 14, at.y + 22, piece.name, "ink b", 30),
+        _text(at.x + BOX_WIDTH - 14, at.y + 22, cores, "accent b", 20, anchor="end"),
+        _text(at.x + 14, at.y + 40, about, "dim", 54),
     ]
-    core = "no core" if piece.core is None else f"core {piece.core}"
-    core = plural(len(tiled), "core") if tiled else core
-    parts.append(_text(at.x + BOX_WIDTH - 14, at.y + 22, core, "accent b", anchor="end"))
-    about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
-    parts.append(_text(at.x + 14, at.y + 40, about, "dim", 54))
-    if tiled:
-        numbers = ", ".join(map(str, sorted(tiled)))
-        parts.append(_text(at.x + 14, at.y + 60, f"on core {numbers}", "dim s", 60))
-        return Markup("").join(parts)
-    parts.append(_gauge(at.x + 14, at.y + 56, "kernel", use.kernel_share, use.kernel_words))
-    parts.append(_gauge(at.x + BOX_WIDTH / 2 + 7, at.y + 56, "neurons", use.neuron_share, use.neuron_words))
+    for column, (resource, use) in enumerate(_fullest(row)):
+        parts.append(_gauge(at.x + 14 + column * (BOX_WIDTH / 2 - 7), at.y + 56, resource, use))
     return Markup("").join(parts)
+
+
+def _fullest(row: UtilisationRow, most: int = 2) -> list[tuple[str, Use]]:
+    """The resources of which a layer takes the largest shares, in the order of the chip's description."""
+    chosen = sorted(row.most, key=lambda r: -row.most[r].share)[:most]
+    return [(r, use) for r, use in row.most.items() if r in chosen]
 
 
 def _role(piece: Piece) -> str:
@@ -177,12 +175,12 @@ def _role(piece: Piece) -> str:
     return f"threshold {piece.cell.theta:,}{gate}"
 
 
-def _gauge(x: float, y: float, label: str, share: float | None, words: int) -> Markup:
-    """A bar of how full a memory is, or the words alone where there is no limit."""
-    if share is None:
-        return _text(x, y + 5, f"{label} {words:,} words", "dim s")
-    track = _rect(x + 54, y - 3, 66, 7, "track", 3) + _rect(x + 54, y - 3, 66 * min(share, 1.0), 7, "fill", 3)
-    return _text(x, y + 4, label, "dim s") + track + _text(x + 126, y + 4, percent(share, 0), "dim s")
+def _gauge(x: float, y: float, resource: str, use: Use) -> Markup:
+    """A bar of how much of a resource is used."""
+    label = _text(x, y + 4, resource.replace("_", " "), "dim s", 14)
+    track = _rect(x + 78, y - 3, 44, 7, "track", 3)
+    track += _rect(x + 78, y - 3, 44 * min(use.share, 1.0), 7, "fill", 3)
+    return label + track + _text(x + 128, y + 4, percent(use.share, 0), "dim s")
 
 
 def _result(mapped: Mapped, source: _Place, bottom: float) -> Markup:
@@ -200,33 +198,36 @@ def _result(mapped: Mapped, source: _Place, bottom: float) -> Markup:
 CELL_WIDTH, CELL_HEIGHT, CELL_GAP = 176, 92, 8
 
 
-def floor_svg(chip: ChipSpec, uses: Sequence[Use]) -> Markup:
-    """Every core of the chip and how full it is; empty markup for a chip without cores."""
-    if not chip.cores:
+def floor_svg(chip: ChipSpec, found: Utilisation) -> Markup:
+    """Every core of a chip and how full it is; empty markup for a mesh, or without cores."""
+    if not chip.cores or chip.mesh is not None:
         return Markup("")
-    holders = {use.piece.core: use for use in uses}
+    holders = {core: row for row in found.rows for core in row.cores}
     across = min(3 if len(chip.cores) <= 9 else math.ceil(math.sqrt(len(chip.cores))), len(chip.cores))
     parts = []
-    for index, core in enumerate(chip.cores):
+    for index, (core, kind) in enumerate(chip.cores.items()):
         x = 1 + (index % across) * (CELL_WIDTH + CELL_GAP)
         y = 1 + (index // across) * (CELL_HEIGHT + CELL_GAP)
-        use = holders.get(core.id)
-        parts.append(_rect(x, y, CELL_WIDTH, CELL_HEIGHT, "box" if use else "box idle", 8))
-        parts.append(_text(x + 12, y + 22, f"core {core.id}", "accent b" if use else "dim b"))
-        parts.append(_text(x + 12, y + 40, use.piece.name if use else "unused", "ink" if use else "dim", 19))
-        parts += _memories(x + 12, y + 58, core.kernel_words, core.neuron_words, use)
+        row = holders.get(core)
+        parts.append(_rect(x, y, CELL_WIDTH, CELL_HEIGHT, "box" if row else "box idle", 8))
+        parts.append(_text(x + 12, y + 22, f"core {core}", "accent b" if row else "dim b"))
+        parts.append(
+            _text(x + 12, y + 40, row.piece.name if row else "unused", "ink" if row else "dim", 19)
+        )
+        parts += _held(x + 12, y + 58, row) if row else _free(x + 12, y + 62, kind)
     down = math.ceil(len(chip.cores) / across)
     width = across * (CELL_WIDTH + CELL_GAP) - CELL_GAP + 2
     return _svg(width, down * (CELL_HEIGHT + CELL_GAP) - CELL_GAP + 2, f"cores of {chip.name}", parts)
 
 
-def _memories(x: float, y: float, kernel: int, neuron: int, use: Use | None) -> Iterator[Markup]:
-    if use is None:
-        yield _text(x, y + 4, f"{kernel // 1024}k kernel words", "dim s")
-        yield _text(x, y + 20, f"{neuron // 1024}k neuron words", "dim s")
-        return
-    yield _gauge(x, y, "kernel", use.kernel_share, use.kernel_words)
-    yield _gauge(x, y + 17, "neurons", use.neuron_share, use.neuron_words)
+def _held(x: float, y: float, row: UtilisationRow) -> Iterator[Markup]:
+    for line, (resource, use) in enumerate(_fullest(row)):
+        yield _gauge(x, y + 17 * line, resource, use)
+
+
+def _free(x: float, y: float, kind: CoreKind) -> Iterator[Markup]:
+    for line, (resource, bound) in enumerate(list(kind.resources.items())[:2]):
+        yield _text(x, y + 16 * line, f"{bound.limit:,} {resource.replace('_', ' ')}", "dim s", 24)
 
 
 # ---- energy -----------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def edited(path: Path, base: str, **changes: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("base", "table"), [("sim", "no limit"), ("speck2f", "16,384"), ("loihi2", "AxonIn")])
+@pytest.mark.parametrize(("base", "table"), [("sim", "no limit"), ("speck2f", "16,384"), ("loihi2", "axons in")])
 def test_a_file_goes_all_the_way(
     base: str, table: str, model: Path, folder: Path, tmp_path: Path, run: Run, run_json: RunJson
 ) -> None:
@@ -123,12 +123,12 @@ def test_numbers_that_a_backend_needs_are_named(tmp_path: Path) -> None:
         api.check(tmp_path / "no.pt", chip=chip)
     assert [str(p) for p in caught.value.problems[:3]] == [
         f"chip mine: {key}: the backend loihi2 needs it."
-        for key in ("mesh", "limits.threshold_max", "core.axons_in")
+        for key in ("mesh", "core_kinds", "limits.threshold_max")
     ]
     with pytest.raises(UsageError) as caught:
         api.check(tmp_path / "no.pt", chip=edited(tmp_path / "mine.toml", "sim", backend='"speck"'))
     assert [p.where for p in caught.value.problems] == [
-        f"chip mine: {key}" for key in ("cores", "limits.strides", "limits.poolings")
+        f"chip mine: {key}" for key in ("core_kinds", "limits.strides", "limits.poolings")
     ]
 
 
@@ -136,15 +136,32 @@ def test_limits_that_a_backend_does_not_check_are_refused(tmp_path: Path) -> Non
     chip = edited(tmp_path / "mine.toml", "speck2f", backend='"sim"', strides="[]", poolings="[]")
     with pytest.raises(UsageError) as caught:
         api.check(tmp_path / "no.pt", chip=chip)
-    found = {p.where.removeprefix("chip mine: limits."): str(p) for p in caught.value.problems}
-    assert found["fan_out"] == (
+    found = {p.where.removeprefix("chip mine: "): str(p) for p in caught.value.problems}
+    assert found["limits.fan_out"] == (
         "chip mine: limits.fan_out: the backend sim does not check this limit, got 2. "
         "Try leaving it out, if the network may exceed it."
     )
-    assert sorted(found) == [
-        "fan_out", "features_max", "input_size_max", "kernel_max", "output_size_max", "padding_max",
-        "power_of_two_memory", "square_kernel", "threshold_max",
+    assert found["core_kinds.3.resources.kernel_words"] == (
+        "chip mine: core_kinds.3.resources.kernel_words: the backend sim does not check this limit, got 32768. "
+        "Try leaving it out, if the network may exceed it."
+    )
+    limits = [key.removeprefix("limits.") for key in found if key.startswith("limits.")]
+    assert sorted(limits) == [
+        "fan_out", "features_max", "input_size_max", "kernel_max", "output_size_max", "padding_max", "threshold_max",
     ]  # fmt: skip
+    assert len(found) == len(limits) + 6 * 2  # kinds of cores, resources of each
+
+
+def test_a_core_must_limit_what_its_backend_counts(tmp_path: Path) -> None:
+    path = edited(tmp_path / "mine.toml", "speck2f")
+    path.write_text(path.read_text().replace("resources.neuron_words", "resources.leak_words", 1))
+    with pytest.raises(UsageError) as caught:
+        api.check(tmp_path / "no.pt", chip=path)
+    assert [str(p) for p in caught.value.problems] == [
+        "chip mine: core_kinds.0.resources.neuron_words: the backend speck needs it.",
+        "chip mine: core_kinds.0.resources.leak_words: the backend speck does not check this limit, got 65536. "
+        "Try leaving it out, if the network may exceed it.",
+    ]
 
 
 def test_words_of_a_files_own_widths(model: Path, tmp_path: Path, run: Run) -> None:

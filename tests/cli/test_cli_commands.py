@@ -14,8 +14,8 @@ from click.testing import Result
 
 from cli import clinets
 from forging import forge_json
+from snncc.api import open_artifact
 from snncc.graphfile import write_graph_file
-from snncc.store import read_artifact
 
 Run = Callable[..., Result]
 RunJson = Callable[..., tuple[int, Any]]
@@ -33,7 +33,7 @@ def model(tmp_path: Path) -> Path:
 def test_check_that_fits(model: Path, run: Run, run_json: RunJson) -> None:
     result = run("check", model, "--target", "speck2f")
     assert result.exit_code == 0
-    assert "128 / " in result.stdout
+    assert "128 (0." in result.stdout
     assert result.stdout.endswith(f"{model} fits speck2f.\n")
     code, found = run_json("check", model, "--target", "speck")
     assert code == 0
@@ -42,7 +42,8 @@ def test_check_that_fits(model: Path, run: Run, run_json: RunJson) -> None:
     assert (conv1["operations"], conv1["operand"]) == (4 * 8 * 6 * 9, "spike counts")
     assert (found["fits"], found["error"]) == (True, None)
     first = found["layers"][0]
-    assert (first["name"], first["layer"], first["shape"]) == ("s1", "conv1", [4, 8, 6])
+    assert (first["name"], first["layer"], first["largest_tile"]) == ("s1", "conv1", [4, 8, 6])
+    assert len(first["cores"]) == 1
     # One input channel and the gate's; 3x3 taps fill 16 words, times 4 features.
     assert first["kernel_words"]["used"] == 2 * 16 * 4
     assert first["neuron_words"]["used"] == 4 * 8 * 8
@@ -76,9 +77,9 @@ def test_compile_writes_an_artifact(model: Path, tmp_path: Path, run: Run, run_j
     result = run("compile", model, "--target", "speck2f", "-o", out)
     assert result.exit_code == 0
     assert result.stdout.endswith(f"wrote {out}; next: snncc verify {out} --data x.npz\n")
-    for title in ("Layers on speck2f, schedule exact", "Compilation steps", "Certificate"):
+    for title in ("Layers on speck2f, schedule exact: 2 of 9 cores, 1 chip", "Compilation steps", "Certificate"):
         assert f"\n{title}\n" in f"\n{result.stdout}"
-    assert read_artifact(out).mapped.target == "speck2f"
+    assert open_artifact(out).mapped.target == "speck2f"
     code, found = run_json(
         "compile", model, "--target", "speck2f", "-o", out, "--force", "--schedule", "free"
     )
@@ -102,7 +103,7 @@ def test_calibration_from_a_file(tmp_path: Path, model: Path, run_json: RunJson)
     data = clinets.write_data(tmp_path / "c.npz", samples=9)
     code, _ = run_json("compile", model, "--target", "speck2f", "-o", tmp_path / "out", "--calib", data)
     assert code == 0
-    assert len(read_artifact(tmp_path / "out").calibration) == 9
+    assert len(open_artifact(tmp_path / "out").calibration) == 9
 
 
 # ---- verify -----------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_a_chip_file_that_is_none(folder: Path, tmp_path: Path, run: Run) -> Non
     (tmp_path / "bad.toml").write_bytes(b"\xff")
     bad = run(*args, tmp_path / "bad.toml")
     assert bad.exit_code == 2
-    assert bad.stderr.startswith("error[SNNC-U009] chip file bad.toml: no valid TOML (")
+    assert bad.stderr.startswith("error[SNNC-U009] chip file bad.toml: no valid TOML, got ")
     (tmp_path / "few.toml").write_text("schema_version = 1\nname = 'x'\n")
     few = run(*args, tmp_path / "few.toml")
     assert few.exit_code == 2

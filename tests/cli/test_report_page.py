@@ -169,9 +169,10 @@ def _renamed(folder: Path, name: str) -> tuple[Any, Any]:
     connection = pieces[1].connections[0].model_copy(update={"source": name})
     pieces[0] = pieces[0].model_copy(update={"name": name, "layer": name})
     pieces[1] = pieces[1].model_copy(update={"layer": name, "connections": (connection,)})
+    tiles = (artifact.mapped.tiles[0].model_copy(update={"piece": name}), *artifact.mapped.tiles[1:])
     evil = replace(
         artifact,
-        mapped=artifact.mapped.model_copy(update={"pieces": tuple(pieces)}),
+        mapped=artifact.mapped.model_copy(update={"pieces": tuple(pieces), "tiles": tiles}),
         manifest=artifact.manifest.model_copy(update={"model": name, "notes": (name,)}),
         certificate=artifact.certificate.model_copy(update={"claim": name, "notes": (name,)}),
         float_graph=replace(artifact.float_graph, name=name),
@@ -286,7 +287,6 @@ def test_a_network_with_a_skip_is_drawn(tmp_path: Path) -> None:
     from snncc.ir import Add, Conv2d, Decode, Family, Graph, Input, Neuron, Output
     from snncc.model import Model
     from snncc.plugins import find_target
-    from snncc.reporting.chip import uses
     from snncc.reporting.svg import floor_svg, network_svg
 
     base = clinets.graph().by_name
@@ -309,9 +309,10 @@ def test_a_network_with_a_skip_is_drawn(tmp_path: Path) -> None:
     data = Dataset(x[:, None].astype("int64"), y, "x")
     artifact = api.compile(model, target="sim", out=tmp_path / "a", calib=data)
     chip = find_target("sim").chip
-    figure = network_svg(artifact.mapped, uses(artifact.mapped, chip))
+    used = api.utilisation(artifact)
+    figure = network_svg(artifact.mapped, used)
     assert figure.count('class="edge"') == 5  # input, chain of two, skip, result
-    assert not floor_svg(chip, uses(artifact.mapped, chip))
+    assert not floor_svg(chip, used)
     page = _Page(render(api.simulate(artifact, data), api.verify(artifact, data), "x"))
     assert_harmless(page)
-    assert "words" in page.text
+    assert "Layers on sim, schedule exact: no limits of cores" in page.text

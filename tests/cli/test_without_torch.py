@@ -40,7 +40,7 @@ def test_a_copied_artifact_needs_no_torch(tmp_path: Path) -> None:
     x = np.random.default_rng(1).integers(0, 5, (8, 1, 2, 6, 4))
     model = Model(graph, calibration=x)
     lowered = SPECK2F.lower(model, x, Options())
-    write_artifact(tmp_path / "made", model, lowered, SPECK2F.emit(lowered), force=False)
+    write_artifact(tmp_path / "made", model, lowered, SPECK2F.emit(lowered), SPECK2F.checker, force=False)
     shutil.copytree(tmp_path / "made", tmp_path / "copy")
     shutil.rmtree(tmp_path / "made")
     np.savez(tmp_path / "x.npz", x=x[:, 0])

@@ -23,8 +23,9 @@ from snncc.compilation import Lowered, Options, Target
 from snncc.errors import CapacityError
 from snncc.ir import Add, Const, Conv2d, Graph, Linear, Neuron, Reset, Reshape
 from snncc.ir.interp import run
+from snncc.mapping.check import violations
 from snncc.model import Model
-from snncc_loihi.check import micro_step_sums, violations
+from snncc_loihi.check import micro_step_sums
 from snncc_loihi.target import LOIHI1, LOIHI2
 from snncc_sim import SIMULATOR
 
@@ -84,7 +85,7 @@ def test_taps_outside_a_small_map_bring_nothing(
 
 def agrees(target: Target, lowered: Lowered, x: np.ndarray) -> None:
     """The program keeps every rule and computes the integers."""
-    assert list(violations(lowered.mapped, lowered.tensors, target.chip)) == []
+    assert list(violations(lowered.mapped, lowered.tensors, target.chip, target.checker)) == []
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, x)
     assert np.array_equal(activity.result, run(lowered.integer_graph, x).result)
 

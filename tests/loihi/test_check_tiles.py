@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cells import renumbered
-from loihi_nets import DENSE, Way, chain, chip, mobilenet, networks, pilotnet
-from snncc.errors import CapacityError
-from snncc.mapping.check_tiles import tile_violations
+from loihi_nets import DENSE, Way, chain, chip, mobilenet, networks, pilotnet, without_cores
+from snncc.errors import CapacityError, Problem
+from snncc.hw.spec import ChipSpec
+from snncc.mapping.check import violations as all_violations
 from snncc.mapping.mapped import Mapped, Piece, Tile
-from snncc_loihi.check import cautions, core_use, violations
+from snncc_loihi.check import CHECKER, cautions, core_use
 from snncc_loihi.partition import partition, tiles_of
 from snncc_loihi.place import place_network
 from snncc_loihi.resources import MODELS, Block, readers_of
@@ -64,6 +65,10 @@ def test_large_networks_are_counted_alike(name: str, make: Callable[[], Mapped])
         assert used == MODELS[name].use(pieces[tile.piece], block, grids, readers, mapped.output.piece)
 
 
+def violations(mapped: Mapped, made: Tensors, spec: ChipSpec) -> Iterator[Problem]:
+    return all_violations(mapped, made, spec, CHECKER)
+
+
 def example(name: str = "loihi2") -> tuple[Mapped, Tensors]:
     net = chain((2, 9, 12), (6, Way(kernel=(3, 3), delay=0)), (4, Way(kernel=(2, 2), groups=2)), (10, DENSE))
     made = tensors(net)
@@ -109,7 +114,6 @@ MUTATIONS: dict[str, Callable[[Mapped], Mapped]] = {
     "a tile is empty or leaves its map": lambda m: tile(
         m, 0, high=(m.tiles[0].high[0], 99, m.tiles[0].high[2])
     ),
-    "stands on a core of its own beside its tiles, got 3": lambda m: piece(m, 1, core=3),
     "spikes wait longer than the chip can hold them, got 63, limit 62.": lambda m: connection(m, delay=63),
     "a connection pools, which this chip cannot": pooled,
     "sums of one micro-step leave the accumulator": lambda m: piece(m, 2, gain=256 * 64),
@@ -165,13 +169,11 @@ def test_accumulator_of_16_bits() -> None:
     ]
 
 
-def test_tiles_on_a_chip_without_a_mesh() -> None:
-    placed, _ = example()
-    plain = LOIHI2.model_copy(update={"mesh": None})
-    assert [p.what for p in tile_violations(placed, plain)] == [
-        "has tiles, but the chip has no mesh of cores"
-    ]
-    assert list(tile_violations(placed.model_copy(update={"tiles": ()}), plain)) == []
+def test_tiles_on_a_chip_without_cores() -> None:
+    placed, made = example()
+    plain = without_cores(LOIHI2)
+    assert [p.what for p in violations(placed, made, plain)] == ["has tiles, but the chip has no cores"]
+    assert list(violations(placed.model_copy(update={"tiles": ()}), made, plain)) == []
 
 
 def test_wide_convolutions_are_cautioned_on_loihi_2() -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loihi_nets import DENSE, Way, boards, chain, chip, mobilenet, networks, pilotnet, yolo_kp
+from loihi_nets import DENSE, Way, boards, chain, chip, cut, mobilenet, networks, pilotnet, yolo_kp
 from snncc.errors import CapacityError
 from snncc.mapping.mapped import Mapped
-from snncc_loihi.partition import core_limits, partition, tiles_of, utilisation
+from snncc_loihi.partition import core_limits, partition, tiles_of
 from snncc_loihi.resources import MODELS, readers_of
 
 LOIHI1, LOIHI2 = chip("loihi1"), chip("loihi2")
@@ -17,8 +17,8 @@ LOIHI1, LOIHI2 = chip("loihi1"), chip("loihi2")
 
 def test_pilotnet_is_cut_as_intel_prints_it() -> None:
     """Blocks (x, y, channels) and cores of the input and five convolutions; the log's total is 74 cores."""
-    table = utilisation(pilotnet(), LOIHI2, partition(pilotnet(), LOIHI2))
-    found = [(row.block[::-1], row.cores) for row in table.rows[:6]]
+    table = cut(pilotnet(), LOIHI2)
+    found = [(row.largest[::-1], len(row.cores)) for row in table.rows[:6]]
     assert found == [
         ((16, 66, 3), 13),
         ((4, 32, 24), 25),
@@ -28,7 +28,7 @@ def test_pilotnet_is_cut_as_intel_prints_it() -> None:
         ((16, 2, 64), 2),
     ]
     # The dense layer takes 12 cores there, with its weights of 3 bits but 12000 words a core.
-    assert [row.cores for row in table.rows[6:]] == [6, 1, 1, 1]
+    assert [len(row.cores) for row in table.rows[6:]] == [6, 1, 1, 1]
     assert table.cores == 68
     assert abs(table.cores - 74) <= 0.1 * 74
 
@@ -95,17 +95,19 @@ def test_too_many_cores() -> None:
     )
 
 
-def test_table_in_intels_form() -> None:
-    net = chain((2, 8, 12), (6, Way(kernel=(3, 3))), (10, DENSE))
-    table = utilisation(net, LOIHI2, partition(net, LOIHI2))
-    assert table.text().splitlines() == [
-        "| AxonIn |NeuronGr|Neurons |Synapses|AxonMap |AxonMem | Total  | Cores  |",
-        "|-----------------------------------------------------------------------|",
-        "|   2.25%|  12.50%|   0.24%|   9.00%|   0.06%|   0.00%|   9.11%|       1|Dense(10) b",
-        "|   0.01%|  25.00%|   7.03%|   0.22%|   1.80%|   0.00%|   3.08%|       2|Conv(8, 6, 6) a",
-        "|-----------------------------------------------------------------------|",
-        "| Total                                                                3|",
+def test_the_table_names_the_fullest_tile_of_each_layer() -> None:
+    table = cut(chain((2, 8, 12), (6, Way(kernel=(3, 3))), (10, DENSE)), LOIHI2)
+    assert [(r.piece.name, r.largest, r.cores) for r in table.rows] == [
+        ("a", (6, 6, 8), (0, 1)),
+        ("b", (10, 1, 1), (2,)),
     ]
+    shares = [[f"{use.share:.2%}" for use in r.most.values()] for r in table.rows]
+    assert [list(r.most) for r in table.rows] == [list(MODELS["loihi2"].resources)] * 2
+    assert shares == [
+        ["0.01%", "25.00%", "7.03%", "0.22%", "1.80%", "0.00%", "3.08%"],
+        ["2.25%", "12.50%", "0.24%", "9.00%", "0.06%", "0.00%", "9.11%"],
+    ]
+    assert (table.cores, table.cores_available, table.chips) == (3, 1024, 1)
 
 
 def test_a_network_of_28_layers_is_cut() -> None:

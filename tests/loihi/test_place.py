@@ -11,6 +11,8 @@ from loihi_nets import DENSE, Way, boards, chain, chip, networks, pilotnet
 from snncc.errors import CapacityError
 from snncc.hw.mesh import Bound, Mesh
 from snncc.mapping.mapped import INPUT, Mapped
+from snncc.mapping.utilisation import utilisation_of
+from snncc_loihi.check import core_use
 from snncc_loihi.partition import partition, tiles_of
 from snncc_loihi.place import (
     Traffic,
@@ -145,11 +147,12 @@ def test_equal_seeds_give_equal_placements() -> None:
 
 def test_a_placed_network() -> None:
     net = pilotnet()
-    placed, table = place_network(net, tensors(net, 0), LOIHI2)
+    placed, found = place_network(net, tensors(net, 0), LOIHI2)
+    table = utilisation_of(placed, LOIHI2, core_use(placed, LOIHI2))
     assert len(placed.tiles) == table.cores == 68
     assert table.chips == 1
     assert table.cores_available == 1024
-    assert table.hops < 0.5 * table.hops_row_major
+    assert found.hops < 0.5 * found.hops_row_major
     assert placed.model_copy(update={"tiles": ()}) == net
 
 
@@ -166,7 +169,8 @@ def test_rates_move_the_busy_tiles_together() -> None:
 def test_a_network_of_more_tiles_than_a_chip_stands_on_two() -> None:
     net = pilotnet()
     crowded = chip("loihi2", neurons=1500)
-    _, table = place_network(net, tensors(net, 0), crowded)
+    placed, _ = place_network(net, tensors(net, 0), crowded)
+    table = utilisation_of(placed, crowded, core_use(placed, crowded))
     assert table.cores > 128
     assert table.chips == 2
     with pytest.raises(CapacityError, match="SNNC-C014"):

@@ -44,7 +44,7 @@ def agree(lowered: Lowered, x: np.ndarray, *, integers: bool = True) -> Activity
 
 def lowered_for(target: Target, graph: Graph, x: np.ndarray, **options: object) -> Lowered:
     lowered = target.lower(Model(graph), x, Options(**options))  # type: ignore[arg-type]
-    check_mapped(lowered.mapped, lowered.tensors, target.chip)
+    check_mapped(lowered.mapped, lowered.tensors, target.chip, target.checker)
     return lowered
 
 

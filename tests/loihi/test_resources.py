@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loihi_nets import chip, networks
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Mapped
+from snncc_loihi.partition import core_limits
 from snncc_loihi.resources import (
     MODELS,
     Block,
@@ -59,7 +60,7 @@ def test_dense_words_of_a_layer_cut_unevenly(bits: int) -> None:
 def test_the_mnist_row_is_explained_by_the_larger_memory() -> None:
     """128 -> 64 prints 16.80 %: 2688 words of 16000. Of the 12000 that older logs name it is 22.4 %."""
     assert dense_words(128, 64, 8) == 2688
-    assert f"{2688 / LOIHI2.core['synapse_words'].limit:.2%}" == "16.80%"
+    assert f"{2688 / core_limits(LOIHI2)['synapse_words']:.2%}" == "16.80%"
     assert f"{2688 / 12000:.2%}" != "16.80%"
 
 
@@ -107,7 +108,7 @@ YOLO = [
 
 def printed(used: float, resource: str) -> tuple[str, ...]:
     """The share as the log would print it; half a hundredth may have been rounded either way."""
-    share = 100 * used / LOIHI2.core[resource].limit
+    share = 100 * used / core_limits(LOIHI2)[resource]
     return tuple(f"{share + e:.2f}%" for e in (-1e-9, 1e-9))
 
 

@@ -15,8 +15,10 @@ from snncc.compilation import Options
 from snncc.data import Dataset
 from snncc.errors import CapacityError, UsageError
 from snncc.ir import Graph
+from snncc.mapping.utilisation import utilisation_of
 from snncc.model import Model
-from snncc_loihi.partition import partition, utilisation
+from snncc_loihi.partition import core_limits, partition
+from snncc_loihi.resources import MODELS, readers_of
 from snncc_loihi.target import LOIHI1, LOIHI2
 from snncc_sim import SIMULATOR
 
@@ -56,9 +58,14 @@ def test_a_graded_event_counts_once_and_accumulates_as_often_as_it_says() -> Non
 
 
 def test_the_table_counted_from_tiles_is_the_one_that_cut_them() -> None:
-    lowered = LOIHI2.lower(Model(GRAPH), X, Options())
-    bare = lowered.mapped.model_copy(update={"tiles": ()})
-    assert LOIHI2.utilisation(lowered.mapped, CHIP).text() == utilisation(bare, CHIP, partition(bare, CHIP)).text()
+    mapped = LOIHI2.lower(Model(GRAPH), X, Options()).mapped
+    table = utilisation_of(mapped, CHIP, LOIHI2.checker.use(mapped, CHIP))
+    model, grids, readers = MODELS["loihi2"], partition(mapped, CHIP), readers_of(mapped)
+    for row in table.rows:
+        blocks = [model.use(row.piece, b, grids, readers, mapped.output.piece) for b in grids[row.piece.name].blocks()]
+        assert {r: use.used for r, use in row.most.items()} == {r: max(b[r] for b in blocks) for r in blocks[0]}
+        assert {r: use.limit for r, use in row.most.items()} == core_limits(CHIP)
+        assert len(row.cores) == len(blocks)
 
 
 def test_loihi1_refuses_counts_by_layer() -> None:
@@ -95,7 +102,8 @@ def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
     simulation = api.simulate(artifact, Dataset(X))
     assert simulation.cost.latency.mean_ns is not None
     page = api.report(artifact, tmp_path / "r.html", data=Dataset(X)).read_text()
-    assert "AxonIn" in page
+    assert "axons in" in page
+    assert "limits of a core: axons in 16,000; neuron groups 8; neurons 4,095; " in page
     program = json.loads((tmp_path / "a" / "target" / "network.json").read_text())
     assert [p["name"] for p in program["populations"]] == [p.name for p in artifact.mapped.pieces]
     with pytest.raises(UsageError) as caught:
@@ -104,17 +112,17 @@ def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
 
 
 def test_the_page_names_each_layers_cores_and_what_each_range_is_of(tmp_path: Path) -> None:
-    from snncc.reporting.chip import uses
     from snncc.reporting.svg import network_svg
     from snncc.reporting.tables import range_table
 
     artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
-    figure = network_svg(artifact.mapped, uses(artifact.mapped, LOIHI2.chip))
+    figure = network_svg(artifact.mapped, api.utilisation(artifact))
     assert "no core" not in figure
-    assert "words" not in figure  # memories of cores that this chip does not have
+    assert "kernel words" not in figure  # a memory of cores that this chip does not have
+    assert "neuron groups" in figure
     for piece in artifact.mapped.pieces:
         cores = sorted(t.core for t in artifact.mapped.tiles if t.piece == piece.name)
-        assert f"on core {', '.join(map(str, cores))}" in figure
+        assert f"core{'s' * (len(cores) > 1)} {', '.join(map(str, cores))}" in figure
     table = range_table(artifact.certificate)
     assert [row[:2] for row in table.rows[:2]] == [
         (table.rows[0][0], "membrane"),

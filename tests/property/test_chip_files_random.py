@@ -48,7 +48,7 @@ def test_the_replay_notices_a_wrong_file(what: str) -> None:
     lowered = lower(*nodes)
     files = dict(SPECK2F.emit(lowered))
     config, schedule = json.loads(files["speck2f.json"]), json.loads(files["schedule.json"])
-    first, second = (config["cnn_layers"][str(p.core)] for p in lowered.mapped.pieces)
+    first, second = (config["cnn_layers"][str(t.core)] for t in lowered.mapped.tiles)
     if what == "weights":
         second["weights"] = np.array(second["weights"])[:, :, ::-1, ::-1].tolist()
     elif what == "rounds":

@@ -38,7 +38,7 @@ def made(folder: Path, graph: Graph, x: np.ndarray, way: str) -> Artifact | None
         lowered = target.lower(model, x, Options(schedule))
     except (CapacityError, ModelError):
         return None
-    return write_artifact(folder, model, lowered, target.emit(lowered), force=False)
+    return write_artifact(folder, model, lowered, target.emit(lowered), target.checker, force=False)
 
 
 def agrees(graph: Graph, seed: int, way: str) -> None:

@@ -96,10 +96,10 @@ class Net:
             drive = self._value(Add(name=f"{name}_add", inputs=tuple(currents)))
         cell, fields = split({"threshold": 20, "max_spikes": 0, **neuron})
         release = schedule(self.engine).release
-        timing = {k: v for k, v in fields.items() if k not in ("state_bits", "gate", "core")}
+        timing = {k: v for k, v in fields.items() if k not in ("state_bits", "gate")}
         self._value(WindowNeuron(name=name, inputs=(drive,), release=release, cell=cell, **timing))
         self.tensors |= {c.digest: c.array for c in cell.constants()}
-        fields = {"capped": True, "core": 0, "cell": cell, **fields}
+        fields = {"capped": True, "cell": cell, **fields}
         shape = (channels, *size)
         self.shapes[name] = shape
         self.pieces.append(

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from simulator.simnets import conv_chain, gate_pieces, recolour
-from snncc.hw.spec import Abilities, ChipSpec, CoreSpec, Costs, Limits, Quantity
+from snncc.hw.spec import Abilities, ChipSpec, CoreKind, Costs, Limits, Quantity
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import Mapped
+from snncc.mapping.mapped import Mapped, Tile
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR, cost
 from snncc_sim.models import MODELS
@@ -24,19 +24,19 @@ def quantity(value: float, low: float, high: float) -> Quantity:
 
 def chip(**costs: Quantity) -> ChipSpec:
     cores = [
-        CoreSpec(id=i, kernel_words=1, neuron_words=1, synop_time_ns=quantity(t, t / 2, t * 2))
+        CoreKind(ids=(i,), resources={}, synop_time_ns=quantity(t, t / 2, t * 2))
         for i, t in enumerate((10.0, 30.0, 30.0, 20.0))
     ]
     abilities = dict.fromkeys((k for k in Abilities.model_fields if k != "source"), True)
     return ChipSpec(
+        schema_version=1,
         name="toy",
         backend="sim",
         description="",
         limits=Limits(source="", weight_bits=8, state_bits=32),
         abilities=Abilities(source="", **abilities),
         costs=Costs(**costs),
-        cores=tuple(cores),
-        errata=(),
+        core_kinds=tuple(cores),
         not_modelled=("the weather",),
     )
 
@@ -53,8 +53,11 @@ FULL = {
 def ran(kind: Engine) -> tuple[Mapped, Activity, Any]:
     net = conv_chain(Engine.CLOCKED if kind is Engine.CLOCKED else Engine.EVENT)
     mapped = gate_pieces(net.mapped(), -3000, 3000) if kind is Engine.GATED else net.mapped()
-    pieces = tuple(recolour(p, core=i, capped=False) for i, p in enumerate(mapped.pieces))
-    mapped = mapped.model_copy(update={"pieces": pieces})
+    pieces = tuple(recolour(p, capped=False) for p in mapped.pieces)
+    tiles = tuple(
+        Tile(piece=p.name, core=i, low=(0, 0, 0), high=p.shape) for i, p in enumerate(mapped.pieces)
+    )
+    mapped = mapped.model_copy(update={"pieces": pieces, "tiles": tiles})
     x = net.data(5)
     return mapped, SIMULATOR.execute(mapped, net.tensors, x), x
 

@@ -12,7 +12,7 @@ from snncc.ir import Const
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Mapped, Piece
 from snncc_speck import SPECK2F
-from speck_nets import changed, example
+from speck_nets import changed, example, moved, resized
 
 CHIP = SPECK2F.chip
 LOWERED = example()
@@ -20,7 +20,7 @@ GOOD, TENSORS = LOWERED.mapped, LOWERED.tensors
 
 
 def found(mapped: Mapped, tensors: Any = TENSORS, chip: ChipSpec = CHIP) -> list[str]:
-    problems = list(violations(mapped, tensors, chip))
+    problems = list(violations(mapped, tensors, chip, SPECK2F.checker))
     assert {p.code for p in problems} <= {"SNNC-X001"}
     return [str(p) for p in problems]
 
@@ -33,8 +33,12 @@ def gate(**updates: Any) -> Mapped:
 
 def readers(count: int) -> Mapped:
     """n1 read by n2 and by copies of it on other cores."""
-    copies = [GOOD.pieces[1].model_copy(update={"name": f"n{i + 2}", "core": i + 3}) for i in range(count)]
-    return GOOD.model_copy(update={"pieces": (GOOD.pieces[0], *copies)})
+    names = [f"n{i + 2}" for i in range(count)]
+    copies = [GOOD.pieces[1].model_copy(update={"name": name}) for name in names]
+    tiles = [GOOD.tiles[1].model_copy(update={"piece": name, "core": i + 3}) for i, name in enumerate(names)]
+    return GOOD.model_copy(
+        update={"pieces": (GOOD.pieces[0], *copies), "tiles": (GOOD.tiles[0], *tiles)}
+    )
 
 
 def test_a_core_feeds_as_many_others_as_it_addresses() -> None:
@@ -47,7 +51,7 @@ def test_one_reader_by_two_routes_is_two_destinations() -> None:
     """Pooling belongs to a destination's entry."""
     first = GOOD.pieces[1].connections[0]
     pooled = first.model_copy(update={"address": first.address.model_copy(update={"pool": (2, 2)})})
-    other = GOOD.pieces[1].model_copy(update={"name": "n3", "core": 4})
+    other = GOOD.pieces[1].model_copy(update={"name": "n3"})
     both = other.model_copy(update={"connections": (first, pooled)})
     doubled = GOOD.model_copy(update={"pieces": (*GOOD.pieces, both)})
     assert "mapping of n1: feeds too many destinations, got 3, limit 2." in found(doubled)
@@ -136,23 +140,19 @@ def test_a_control_event_goes_through_a_tap_of_the_kernel() -> None:
         ((0, 0), []),
         ((1, 0), ["mapping of n2: a control event has no address, got (1, 5), limit 5."]),
     ):
-        assert found(changed(gate(tap=tap), 1, connections=(connection,), shape=(5, 5, 4)), weights) == texts
+        smaller = changed(gate(tap=tap), 1, connections=(connection,), shape=(5, 5, 4))
+        assert found(moved(smaller, 1, high=(5, 5, 4)), weights) == texts
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ({"kernel_words": 511}, "kernel memory of core 3 is too small, got 512, limit 511."),
-    ({"neuron_words": 159}, "neuron memory of core 3 is too small, got 160, limit 159."),
+    ({"kernel_words": 511}, "too many kernel_words, got 512, limit 511."),
+    ({"neuron_words": 159}, "too many neuron_words, got 160, limit 159."),
 ], ids=str)  # fmt: skip
 def test_memories_of_a_core(words: dict[str, int], message: str) -> None:
     """4 inputs (one of them the gate's) · 2^(⌈ld 9⌉ + ⌈ld 5⌉) words; 5 · 2^(⌈ld 6⌉ + ⌈ld 4⌉)."""
-
-    def resized(**sizes: int) -> ChipSpec:
-        cores = tuple(c.model_copy(update=sizes) if c.id == 3 else c for c in CHIP.cores)
-        return CHIP.model_copy(update={"cores": cores})
-
     name, limit = next(iter(words.items()))
-    assert found(GOOD, chip=resized(**{name: limit + 1})) == []
-    assert found(GOOD, chip=resized(**words)) == [f"mapping of n2: {message}"]
+    assert found(GOOD, chip=resized(CHIP, 3, **{name: limit + 1})) == []
+    assert found(GOOD, chip=resized(CHIP, 3, **words)) == [f"mapping of n2 on core 3: {message}"]
 
 
 def events(piece: Piece, **updates: Any) -> list[str]:
@@ -182,5 +182,5 @@ def test_thresholds_stay_in_their_field(threshold: int, messages: list[str]) -> 
 
 def test_a_piece_without_connections() -> None:
     mapped = changed(GOOD, 1, connections=())
-    first = next(iter(violations(mapped, TENSORS, CHIP.model_copy(update={"cores": ()}))))
+    first = next(iter(violations(mapped, TENSORS, CHIP, SPECK2F.checker)))
     assert str(first) == "mapping of n2: has no connection."

@@ -74,11 +74,14 @@ def test_words_of_a_kernel_fill_up_to_powers_of_two(
 ) -> None:
     mapped = layer((3, 4, 4), features, Way(kernel=kernel))
     assert kernel_words(mapped.pieces[0], False) == 3 * words
-    assert [(n.piece, n.kernel_words) for n in needs(mapped, gated=True)] == [("a", 4 * words)]
+    assert {name: n["kernel_words"] for name, n in needs(mapped, gated=True).items()} == {"a": 4 * words}
 
 
 def memories(**words: int) -> ChipSpec:
-    return CHIP.model_copy(update={"cores": tuple(c.model_copy(update=words) for c in CHIP.cores[3:5])})
+    kind = CHIP.cores[3]
+    resources = {r: b.model_copy(update={"limit": words[r]}) for r, b in kind.resources.items()}
+    two = kind.model_copy(update={"ids": (3, 4), "resources": resources})
+    return CHIP.model_copy(update={"core_kinds": (two,)})
 
 
 def test_the_largest_memory_of_any_core() -> None:

@@ -18,7 +18,7 @@ from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
-from speck_nets import changed, conv, example, lower, spiking
+from speck_nets import changed, conv, example, lower, moved, spiking
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,7 +29,14 @@ def test_every_mapping_passes(graph: Graph, seed: int, target: Any) -> None:
     except CapacityError:
         assert target is SPECK2F
         return
-    assert list(violations(lowered.mapped, lowered.tensors, target.chip)) == []
+    assert list(violations(lowered.mapped, lowered.tensors, target.chip, target.checker)) == []
+
+
+def split(mapped: Mapped) -> Mapped:
+    """The second layer's first channel on a core of its own."""
+    rest = moved(mapped, 1, low=(1, 0, 0))
+    first = mapped.tiles[1].model_copy(update={"core": 0, "high": (1, *mapped.tiles[1].high[1:])})
+    return rest.model_copy(update={"tiles": (*rest.tiles, first)})
 
 
 def mutations() -> dict[str, Any]:
@@ -45,8 +52,10 @@ def mutations() -> dict[str, Any]:
         )
 
     return {
-        "two pieces share a core": lambda m: changed(m, 1, core=m.pieces[0].core),
-        "stands on no core of the chip": lambda m: changed(m, 1, core=9),
+        "several tiles stand on core 2": lambda m: moved(moved(m, 0, core=2), 1, core=2),
+        "a tile stands on a core that the system has not": lambda m: moved(m, 1, core=9),
+        "neurons stand on no core": lambda m: moved(m, 1, low=(1, 0, 0)),
+        "stands on several cores": split,
         "reads a source that does not stand before it": lambda m: m.model_copy(update={"pieces": m.pieces[::-1]}),
         "has no gate in a gated schedule": lambda m: changed(m, 1, gate=None),
         "a control event could cause two spikes": lambda m: gate(m, step=128),
@@ -68,17 +77,31 @@ def mutations() -> dict[str, Any]:
 @pytest.mark.parametrize("rule", list(mutations()))
 def test_a_mutated_mapping_is_refused(rule: str) -> None:
     lowered = example()
-    assert list(violations(lowered.mapped, lowered.tensors, SPECK2F.chip)) == []
+    assert list(violations(lowered.mapped, lowered.tensors, SPECK2F.chip, SPECK2F.checker)) == []
     broken = mutations()[rule](lowered.mapped)
-    found = {p.what for p in violations(broken, lowered.tensors, SPECK2F.chip)}
+    found = {p.what for p in violations(broken, lowered.tensors, SPECK2F.chip, SPECK2F.checker)}
     assert rule in found
+
+
+def test_a_resource_that_nobody_counts_is_no_limit_kept() -> None:
+    lowered = example()
+    kinds = tuple(
+        k.model_copy(update={"resources": k.resources | {"leak_words": k.resources["neuron_words"]}})
+        for k in SPECK2F.chip.core_kinds
+    )
+    chip = SPECK2F.chip.model_copy(update={"core_kinds": kinds})
+    assert [str(p) for p in violations(lowered.mapped, lowered.tensors, chip, SPECK2F.checker)] == [
+        f"mapping of {t.piece} on core {t.core}: its use of the core is counted otherwise, "
+        "got ['kernel_words', 'neuron_words'], limit ['kernel_words', 'neuron_words', 'leak_words']."
+        for t in lowered.mapped.tiles
+    ]
 
 
 def test_weights_outside_their_word_are_refused() -> None:
     lowered = example()
     digest = lowered.mapped.pieces[0].connections[0].weight
     tensors = {k: (v.astype(np.int16) * 2 + 200 if k == digest else v) for k, v in lowered.tensors.items()}
-    assert "a weight leaves its word" in {p.what for p in violations(lowered.mapped, tensors, SPECK2F.chip)}
+    assert "a weight leaves its word" in {p.what for p in violations(lowered.mapped, tensors, SPECK2F.chip, SPECK2F.checker)}
 
 
 def test_rectangular_kernels_are_refused_or_squared_by_the_chip_alone() -> None:

@@ -34,12 +34,13 @@ def test_it_has_the_familys_limits_and_no_constants() -> None:
     mine, other = SPECK2E.chip, SPECK2F.chip
     assert mine.limits.model_copy(update={"source": other.limits.source}) == other.limits
     assert mine.abilities.model_copy(update={"source": other.abilities.source}) == other.abilities
-    assert [(c.id, c.kernel_words, c.neuron_words) for c in mine.cores] == [
-        (c.id, c.kernel_words, c.neuron_words) for c in other.cores
+    held = [
+        {i: {r: b.limit for r, b in c.resources.items()} for i, c in chip.cores.items()} for chip in (mine, other)
     ]
-    assert [c.id for c in mine.cores if c.errata] == [0, 1]
+    assert held[0] == held[1]
+    assert [i for i, c in mine.cores.items() if c.errata] == [0, 1]
     assert all(value is None for _, value in mine.costs)
-    assert all(core.synop_time_ns is None for core in mine.cores)
+    assert all(core.synop_time_ns is None for core in mine.core_kinds)
 
 
 def test_a_network_is_compiled_as_for_speck2f() -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from snncc.compilation import Options
 from snncc.errors import CapacityError, ModelError, SnnccError
-from snncc.hw.spec import CoreSpec
+from snncc.hw.mesh import Bound
+from snncc.hw.spec import CoreKind
 from snncc.ir import Add, Const, Family, Graph, Input, Linear, Neuron, Node, Output, Reshape, SumPool2d
-from snncc.mapping.place import Need, place
+from snncc.mapping.place import place
 from snncc.model import Model
 from snncc_speck import SPECK2F
 from speck_nets import conv, lower, spiking
@@ -39,7 +40,7 @@ def test_kernel_memory_counts_powers_of_two_and_the_gates_channel() -> None:
         Linear(name="fc", inputs=("f",), weight=Const(wide[:, :288])),
         spiking("n", "fc"),
     )
-    assert lower(*small).mapped.pieces[0].core in (5, 6)
+    assert lower(*small).mapped.tiles[0].core in (5, 6)
 
 
 def test_every_violation_of_a_network_is_listed_at_once() -> None:
@@ -135,9 +136,17 @@ def test_a_threshold_that_vanishes() -> None:
     )
 
 
+def bound(limit: int) -> Bound:
+    return Bound(limit=limit, source="made up for this test", grade="assumed")
+
+
 def test_placement_names_the_layers_that_compete() -> None:
-    cores = [CoreSpec(id=i, kernel_words=w, neuron_words=100) for i, w in enumerate((10, 10, 50, 50))]
-    needs = [Need("a", 40, 1), Need("b", 45, 1), Need("c", 50, 1), Need("d", 5, 1)]
+    cores = {
+        i: CoreKind(ids=(i,), resources={"kernel_words": bound(w), "neuron_words": bound(100)})
+        for i, w in enumerate((10, 10, 50, 50))
+    }
+    sizes = {"a": 40, "b": 45, "c": 50, "d": 5}
+    needs = {name: {"kernel_words": words, "neuron_words": 1} for name, words in sizes.items()}
     found = place(needs, cores)
     assert not isinstance(found, dict)
     words = "these layers compete for the same cores, the only ones whose memories hold them"
@@ -147,9 +156,10 @@ def test_placement_names_the_layers_that_compete() -> None:
         "3 layers",
         "2 cores (2, 3)",
     )
-    named = {f"%{n} ({w} kernel and 1 neuron words)" for n, w in (("a", 40), ("b", 45), ("c", 50))}
-    assert set(found.where.split(", ")) == named  # %d fits elsewhere and is not blamed
-    fitting = place(needs[1:], cores)
+    named = {f"%{n} ({sizes[n]} kernel words, 1 neuron words)" for n in "abc"}
+    assert {f"%{text}" for text in found.where[1:].split(", %")} == named  # %d fits elsewhere and is not blamed
+    del needs["a"]
+    fitting = place(needs, cores)
     assert isinstance(fitting, dict)
     assert {fitting["b"], fitting["c"]} == {2, 3}
 
@@ -174,11 +184,11 @@ def test_a_linear_layer_over_any_small_map_becomes_a_square_kernel(height: int, 
 
 
 def test_unreliable_cores_are_used_last() -> None:
-    def chain(layers: int) -> list[int | None]:
+    def chain(layers: int) -> list[int]:
         nodes: list[Node] = [Input(name="x", shape=(2, 4, 5), levels=4)]
         for i in range(layers):
             nodes += [conv(f"c{i}", nodes[-1].name, 2, 2, padding=(1, 1), seed=i), spiking(f"n{i}", f"c{i}")]
-        return [p.core for p in lower(*nodes).mapped.pieces]
+        return [t.core for t in lower(*nodes).mapped.tiles]
 
     assert not {0, 1} & set(chain(7))
     assert len(set(chain(9))) == 9

@@ -14,12 +14,13 @@ import pytest
 
 from forging import forge_json
 from snncc import publish, store
+from snncc.api import open_artifact
 from snncc.artifact import Artifact
 from snncc.compilation import Options
 from snncc.errors import SnnccError, fail
 from snncc.ir import Input
 from snncc.model import Model
-from snncc.store import read_artifact, write_artifact
+from snncc.store import write_artifact
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
 
@@ -39,12 +40,12 @@ def write(out: Path, *, force: bool = False, channels: int = 3) -> Artifact:
     x = np.random.default_rng(1).integers(0, 5, (5, 1, 2, 6, 4))
     model = Model(graph, calibration=x, labels=np.arange(5), origin="net.pt", notes=("n: integer neuron",))
     lowered = SPECK2F.lower(model, x, Options())
-    return write_artifact(out, model, lowered, SPECK2F.emit(lowered), force=force)
+    return write_artifact(out, model, lowered, SPECK2F.emit(lowered), SPECK2F.checker, force=force)
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(SnnccError) as error:
-        read_artifact(path)
+        open_artifact(path)
     return str(error.value)
 
 
@@ -55,7 +56,7 @@ def files_below(path: Path) -> set[str]:
 def test_it_holds_what_the_design_lists_and_reads_back_equal(tmp_path: Path) -> None:
     written = write(tmp_path / "out")
     assert files_below(tmp_path / "out") == FILES
-    read = read_artifact(tmp_path / "out")
+    read = open_artifact(tmp_path / "out")
     for name in ("manifest", "float_graph", "integer_graph", "spike_graph", "mapped", "chip", "certificate"):
         assert getattr(read, name) == getattr(written, name)
     assert set(read.manifest.files) == HASHED
@@ -113,7 +114,7 @@ def test_a_write_that_fails_leaves_no_trace(
     assert error.value.code == "SNNC-U003"
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["out"]
-    assert read_artifact(tmp_path / "out").manifest == old
+    assert open_artifact(tmp_path / "out").manifest == old
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -175,7 +176,7 @@ def test_an_artifact_that_gave_way_to_something_else_is_not_replaced(
 def test_a_folder_that_does_not_read_back_gets_no_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(folder: Path) -> Artifact:
+    def read(folder: Path, checker_of: object) -> Artifact:
         raise fail("SNNC-X001", str(folder), "does not read back")
 
     monkeypatch.setattr(store, "read_artifact", read)
@@ -207,7 +208,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
         path.unlink()
         assert refusal(tmp_path / "out") == f"[SNNC-U006] {path}: is missing. Try compiling again."
         path.write_bytes(good)
-    read_artifact(tmp_path / "out")
+    open_artifact(tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "target/../../secret"])
@@ -270,7 +271,7 @@ def test_an_artifact_may_be_reached_through_links(tmp_path: Path) -> None:
     (tmp_path / "shelf").symlink_to("disk")
     (tmp_path / "latest").symlink_to("shelf/out")
     for path in (tmp_path / "shelf" / "out", tmp_path / "latest"):
-        assert read_artifact(path).manifest == written.manifest
+        assert open_artifact(path).manifest == written.manifest
 
 
 def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ def test_every_change_of_the_manifest_or_its_sum_is_noticed(tmp_path: Path) -> N
             assert refusal(tmp_path / "out").startswith("[SNNC-U006]")
         path.write_bytes(good)
     assert trials > 3000
-    read_artifact(tmp_path / "out")
+    open_artifact(tmp_path / "out")
 
 
 def test_a_manifest_without_its_sum_or_with_another(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ def edited(chip: ChipSpec) -> ChipSpec:
     for costs in (document["costs"], document["mesh_costs"] or {}):
         for quantity in filter(None, costs.values()):
             quantity |= {key: 3 * quantity[key] for key in ("value", "low", "high")}
-    for bound in document["core"].values():
-        bound["limit"] = 1
+    for kind in document["core_kinds"]:
+        for bound in kind["resources"].values():
+            bound["limit"] = 1
     return ChipSpec.model_validate_json(json.dumps(document))
 
 

@@ -70,7 +70,7 @@ def lowered_for(chip: ChipSpec) -> Lowered | None:
 
 
 def check_counts(lowered: Lowered) -> None:
-    check_mapped(lowered.mapped, lowered.tensors, lowered.chip)
+    check_mapped(lowered.mapped, lowered.tensors, lowered.chip, target_of(lowered.chip).checker)
     counts = X.reshape(len(X), 1, *lowered.mapped.input.shape)
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts)
     assert not any(a.out_of_range for a in activity.layers)

@@ -14,6 +14,7 @@ from snncc.errors import CapacityError, problem
 from snncc.ir import Family, Graph, IntegerNeuron, Node
 from snncc.ir.node import INTEGER_ONLY
 from snncc.ir.schedule import EXACT, Schedule
+from snncc.mapping.check import NOTHING_MORE
 from snncc.model import Model
 from snncc.passes.base import Pass, Semantics
 from snncc_sim.target import SIM, fit
@@ -72,7 +73,7 @@ def test_a_target_needs_a_chip_its_schedules_and_how_a_network_stands_on_it() ->
     assert lowered.mapped == draft.mapped == plain.mapped
     assert lowered.certificate == plain.certificate.model_copy(update={"notes": ("watched",)})
     assert target.emit(lowered) == {}
-    assert target.utilisation(lowered.mapped, target.chip) is None
+    assert target.checker is NOTHING_MORE
     assert target.executors == {}
 
 
@@ -115,11 +116,11 @@ def eight(chip: Any) -> Any:
 
 def test_cores_with_faults_are_taken_last_and_noted() -> None:
     plain = SPECK2F.lower(Model(GRAPH), X, Options())
-    assert {p.core for p in plain.mapped.pieces}.isdisjoint({0, 1})
+    assert {t.core for t in plain.mapped.tiles}.isdisjoint({0, 1})
     assert not [n for n in plain.certificate.notes if "stands on core" in n]
-    cores = tuple(c.model_copy(update={"errata": ("is odd", "hums")}) for c in SPECK2F.chip.cores)
-    faulty = speck_target(SPECK2F.chip.model_copy(update={"cores": cores}))
+    kinds = tuple(k.model_copy(update={"errata": ("is odd", "hums")}) for k in SPECK2F.chip.core_kinds)
+    faulty = speck_target(SPECK2F.chip.model_copy(update={"core_kinds": kinds}))
     made = faulty.lower(Model(GRAPH), X, Options())
     assert [n for n in made.certificate.notes if "stands on core" in n] == [
-        f"%{p.name} stands on core {p.core}: is odd; hums" for p in made.mapped.pieces
+        f"%{t.piece} stands on core {t.core}: is odd; hums" for t in made.mapped.tiles
     ]

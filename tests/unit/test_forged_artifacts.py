@@ -215,10 +215,10 @@ def test_without_h5py_a_network_for_netx_is_not_certified(
 EMIT = """
 import hashlib, sys
 from snncc.plugins import find_target
-from snncc.store import read_artifact
+from snncc.api import open_artifact
 from pathlib import Path
 for folder in map(Path, sys.argv[1:]):
-    artifact = read_artifact(folder)
+    artifact = open_artifact(folder)
     for name, data in sorted(find_target(artifact.mapped.target).emit(artifact.lowered).items()):
         print(folder / "target" / name, hashlib.sha256(data).hexdigest())
 """
@@ -389,22 +389,23 @@ def test_an_array_that_only_the_mapping_names_is_what_its_name_says(good: Good, 
 def test_neurons_that_stand_on_no_core(good: Good, tmp_path: Path) -> None:
     folder, data = copied(good, "loihi2", tmp_path / "out")
     forge_json(folder, "mapped.json", lambda mapped: mapped.update(tiles=[]))
-    pieces = snncc.open_artifact(folder).mapped.pieces
-    assert messages(folder, data) == [
-        f"{folder}/mapped.json: mapping of {p.name}: neurons stand on no core, "
-        f"got {int(np.prod(p.shape))}, limit 0."
-        for p in pieces
-    ]
-
-
-def test_a_core_that_the_chip_has_not(good: Good, tmp_path: Path) -> None:
-    folder, data = copied(good, "sim", tmp_path / "out")
-    forge_json(folder, "mapped.json", lambda mapped: mapped["pieces"][0].update(core=0))
     with pytest.raises(SnnccError) as error:
         snncc.verify(folder, data)
     assert str(error.value) == (
         f"[SNNC-U006] {folder}: the mapped network is ill-formed, "
-        "got mapping of n1: stands on a core, and the chip lists none, got 0."
+        "got mapping of n1: neurons stand on no core, got 72, limit 0."
+    )
+
+
+def test_a_core_that_the_chip_has_not(good: Good, tmp_path: Path) -> None:
+    folder, data = copied(good, "sim", tmp_path / "out")
+    tile = {"piece": "n1", "core": 0, "low": [0, 0, 0], "high": [1, 1, 1]}
+    forge_json(folder, "mapped.json", lambda mapped: mapped.update(tiles=[tile]))
+    with pytest.raises(SnnccError) as error:
+        snncc.verify(folder, data)
+    assert str(error.value) == (
+        f"[SNNC-U006] {folder}: the mapped network is ill-formed, "
+        "got mapping of sim: has tiles, but the chip has no cores, got 1."
     )
 
 

@@ -68,5 +68,5 @@ def table_rows(page: str) -> Iterator[tuple[str, str, str]]:
 def test_a_number_of_the_page_is_the_chip_files(chip: str, key: str, value: str) -> None:
     found = tomllib.loads(texts()[chip])
     for part in key.split("."):
-        found = found[part]
+        found = found[int(part)] if isinstance(found, list) else found[part]
     assert str(found["limit"] if isinstance(found, dict) else found) == value

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cells import integer_neuron, renumbered
+from loihi_nets import without_cores
 from random_graphs import Builder, random_inputs
 from relay_nets import blocks, lowered_by
 from simulator.simnets import Net, Way
@@ -35,13 +36,12 @@ from snncc.ir import (
 from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.ir.schedule import Engine
-from snncc.mapping.check import violations
+from snncc.mapping.check import Checker, violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.relay import Relay, ShortcutCost, Shortcuts, compare_shortcuts, shared_sums
-from snncc_loihi.check import violations as loihi_violations
 from snncc_loihi.neurons import LoihiNeurons
 from snncc_loihi.place import place_network
 from snncc_loihi.target import LOIHI2
@@ -376,13 +376,14 @@ def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     graph = blocks(np.random.default_rng(4), count=1)
     _, _, mapped, tensors = lowered_by(graph, random_inputs(graph, 3, 4), relay=True, graded=False)
     at = [p.cell.signed for p in mapped.pieces].index(True)
-    assert list(violations(mapped, tensors, LOIHI2.chip)) == []
+    bare = without_cores(LOIHI2.chip)
+    assert list(violations(mapped, tensors, bare, LOIHI2.checker)) == []
 
-    def broken(chip: Any = LOIHI2.chip, engine: Engine = Engine.CLOCKED, **update: Any) -> list[str]:
+    def broken(chip: Any = bare, engine: Engine = Engine.CLOCKED, **update: Any) -> list[str]:
         pieces = list(mapped.pieces)
         pieces[at] = renumbered(pieces[at], **update)
         changed = mapped.model_copy(update={"pieces": tuple(pieces), "schedule": replace(mapped.schedule, engine=engine)})
-        return [str(p) for p in violations(changed, tensors, chip)]
+        return [str(p) for p in violations(changed, tensors, chip, Checker())]
 
     where = "mapping of stem.relay"
     unclocked = f"{where}: is signed, but no graded window of a clocked chip."
@@ -403,7 +404,7 @@ def test_the_checker_sees_both_ends_of_a_relays_sums() -> None:
         for p in mapped.mapped.pieces
     )
     changed = mapped.mapped.model_copy(update={"pieces": pieces})
-    found = [str(p) for p in loihi_violations(changed, mapped.tensors, LOIHI2.chip)]
+    found = [str(p) for p in LOIHI2.checker.rules(changed, mapped.tensors, LOIHI2.chip)]
     assert found[0] == (
         "mapping of s0: sums of one micro-step leave the accumulator, got (-32768, 32768), limit 32767."
     )

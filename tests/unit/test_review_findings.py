@@ -15,6 +15,7 @@ import snncc
 from cells import integer_neuron
 from forging import forge
 from snncc.analysis.claims import layer_sums
+from snncc.api import open_artifact
 from snncc.compilation import Options
 from snncc.data import Dataset, as_dataset
 from snncc.errors import SnnccError
@@ -38,7 +39,7 @@ from snncc.ir.cell import Cell
 from snncc.ir.interp import run
 from snncc.model import Model
 from snncc.passes import fold_conv_bn
-from snncc.store import read_artifact, write_artifact
+from snncc.store import write_artifact
 from snncc_sim.target import SIM
 from snncc_speck import SPECK2F
 from speck_nets import conv, network, spiking
@@ -47,7 +48,7 @@ from speck_nets import conv, network, spiking
 def made(graph: Graph, out: Path, x: Any, schedule: str = "exact", target: Any = SPECK2F) -> Any:
     model = Model(graph, calibration=x)
     lowered = target.lower(model, x, Options(schedule))
-    return write_artifact(out, model, lowered, target.emit(lowered), force=False)
+    return write_artifact(out, model, lowered, target.emit(lowered), target.checker, force=False)
 
 
 def small() -> Graph:
@@ -73,7 +74,7 @@ def test_force_never_deletes_what_snncc_did_not_write(tmp_path: Path, manifest: 
     model = Model(small(), calibration=x)
     lowered = SPECK2F.lower(model, x, Options())
     with pytest.raises(SnnccError) as error:
-        write_artifact(out, model, lowered, {}, force=True)
+        write_artifact(out, model, lowered, {}, SPECK2F.checker, force=True)
     assert str(error.value) == f"[SNNC-U002] {out}: exists already. Try another path."
     assert (out / "precious.txt").read_text() == "mine"
 
@@ -266,7 +267,7 @@ def test_a_forged_mapping_is_refused_not_run(tmp_path: Path, what: str) -> None:
     made(small(), tmp_path / "out", counts(4, 2, 6, 4))
     forge(tmp_path / "out", "mapped.json", lambda data: edit_mapped(data, what))
     with pytest.raises(SnnccError) as error:
-        read_artifact(tmp_path / "out")
+        open_artifact(tmp_path / "out")
     assert error.value.code == "SNNC-U006"
 
 
@@ -289,7 +290,7 @@ def test_forged_files_are_refused(tmp_path: Path, name: str, old: bytes, new: by
 
     forge(tmp_path / "out", name, change)
     with pytest.raises(SnnccError) as error:
-        read_artifact(tmp_path / "out")
+        open_artifact(tmp_path / "out")
     assert error.value.code == "SNNC-U006"
 
 

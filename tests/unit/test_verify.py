@@ -46,7 +46,7 @@ def artifact(
     x = inputs(1, 16) if calibration is None else calibration
     model = Model(graph, calibration=x)
     lowered = SPECK2F.lower(model, x, Options(schedule))
-    return write_artifact(folder / schedule, model, lowered, SPECK2F.emit(lowered), force=False)
+    return write_artifact(folder / schedule, model, lowered, SPECK2F.emit(lowered), SPECK2F.checker, force=False)
 
 
 def tampered(good: Artifact, what: str) -> Artifact:

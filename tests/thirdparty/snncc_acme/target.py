@@ -11,14 +11,17 @@ from snncc.compilation import Draft, Fitted, Lowered, Target
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir.schedule import EXACT, Schedule
+from snncc.mapping.check import Checker
+from snncc.mapping.mapped import Mapped, Tile
 from snncc.passes.base import Pass
 from snncc_acme.or_pooling import OrPooling
 
 
 def acme_target(chip: ChipSpec) -> Target:
     """Windows of micro-steps on slices, of which every layer takes one."""
-    expect(chip, needed=("core.slices",))
-    return Target(chip, schedules={EXACT.name: EXACT}, fit=_fit, passes=_passes, emit=_emit)
+    expect(chip, needed=("core_kinds",), counted=("layers",))
+    checker = Checker(use=_use)
+    return Target(chip, {EXACT.name: EXACT}, _fit, passes=_passes, emit=_emit, checker=checker)
 
 
 def _passes(schedule: Schedule) -> tuple[Pass, ...]:
@@ -30,11 +33,18 @@ def _fit(draft: Draft) -> Fitted:
     word = 2 ** (bits - 1)
     ranges = tuple(layer_range(s, bits, (-word - s.start_low, word - 1 - s.start_high)) for s in draft.sums)
     problems = (*_too_many(draft), *left_ranges(ranges))
-    return Fitted(draft.mapped, draft.tensors, ranges, problems=problems)
+    places = zip(draft.mapped.pieces, draft.chip.cores, strict=False)
+    tiles = tuple(Tile(piece=p.name, core=core, low=(0, 0, 0), high=p.shape) for p, core in places)
+    mapped = draft.mapped.model_copy(update={"tiles": tiles})
+    return Fitted(mapped, draft.tensors, ranges, problems=problems)
+
+
+def _use(mapped: Mapped, chip: ChipSpec) -> Mapping[Tile, Mapping[str, int]]:
+    return {tile: {"layers": 1} for tile in mapped.tiles}
 
 
 def _too_many(draft: Draft) -> Iterator[Problem]:
-    layers, slices = len(draft.mapped.pieces), draft.chip.core["slices"].limit
+    layers, slices = len(draft.mapped.pieces), len(draft.chip.cores)
     if layers > slices:
         hint = "fewer layers; a pooling counts as one"
         where, what = draft.float_graph.name, "has more layers than slices"
