@@ -173,7 +173,8 @@ def load_chip(path: Path) -> ChipSpec:
 def _wrong_key(where: str, error: dict[str, Any]) -> Problem:
     key = ".".join(map(str, error["loc"]))
     got = None if error["type"] == "missing" or not key else error.get("input")
-    return problem("SNNC-U009", f"{where}: {key}" if key else where, error["msg"], got=got)
+    what = error["msg"].removeprefix("Value error, ")
+    return problem("SNNC-U009", f"{where}: {key}" if key else where, what, got=got)
 
 
 def _tuples(value: object) -> object:

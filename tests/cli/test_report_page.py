@@ -186,7 +186,7 @@ def _simulated(artifact: Artifact) -> Simulation:
     counts = artifact.spike_inputs(artifact.calibration.x, {})
     activity = SIMULATOR.execute(artifact.mapped, artifact.tensors, counts)
     cost = SIMULATOR.estimate(artifact.mapped, activity, artifact.chip, 0, artifact.tensors)
-    return Simulation(artifact, activity, cost, artifact.chip)
+    return Simulation(artifact, activity, cost, artifact.chip, api.utilisation(artifact))
 
 
 @pytest.mark.parametrize("name", XSS, ids=range(len(XSS)))

@@ -49,8 +49,16 @@ grade = "assumed"
 
 [[core_kinds]]
 ids = [1, 0]
-kernel_words = 64
-neuron_words = 32
+
+[core_kinds.resources.kernel_words]
+limit = 64
+source = "made up for kernels"
+grade = "vendor"
+
+[core_kinds.resources.neuron_words]
+limit = 32
+source = "made up for neurons"
+grade = "fitted"
 """
 
 
@@ -73,7 +81,7 @@ def required() -> Iterator[tuple[str, str]]:
     for line in SMALL.splitlines():
         if line.startswith("["):
             table = line.strip("[]") + "."
-        elif " = " in line:
+        elif " = " in line and not line.startswith("ids"):
             yield line, (table.replace("core_kinds.", "core_kinds.0.") + line.partition(" = ")[0])
 
 
@@ -94,7 +102,7 @@ def test_every_key_is_needed(tmp_path: Path, line: str, key: str) -> None:
     ("clocked = true", "clocked = true\nfast = true", "abilities.fast: Extra inputs are not permitted, got True."),
     ("ids = [1, 0]", "ids = [1, 0.5]", "core_kinds.0.ids.1: Input should be a valid integer, got 0.5."),
     ("ids = [1, 0]", 'ids = "1"', "core_kinds.0.ids: Input should be a valid tuple, got 1."),
-    ("ids = [1, 0]", "ids = [1, 1]", "a core id stands twice, got [1, 1]."),
+    ("ids = [1, 0]", "ids = [1, 1]", "a core id stands twice, got [1]."),
 ], ids=lambda v: v[:30])  # fmt: skip
 def test_values_are_of_their_type(tmp_path: Path, old: str, new: str, text: str) -> None:
     assert refusals(tmp_path, SMALL.replace(old, new, 1)) == [f"chip file small.toml: {text}"]
@@ -140,14 +148,17 @@ def test_what_is_no_toml_says_where(tmp_path: Path) -> None:
 
 
 def test_cores_stand_by_their_number_with_what_their_kind_holds(tmp_path: Path) -> None:
-    more = SMALL + '\n[[core_kinds]]\nids = [2]\nkernel_words = 8\nneuron_words = 4\nerrata = ["slow"]\n'
-    chip = load(tmp_path, more)
-    assert [(c.id, c.kernel_words, c.neuron_words, c.errata) for c in chip.cores] == [
-        (0, 64, 32, ()),
-        (1, 64, 32, ()),
-        (2, 8, 4, ("slow",)),
-    ]
-    assert (chip.mesh, chip.core, chip.mesh_costs, chip.errata, chip.not_modelled) == (None, {}, None, (), ())
+    more = SMALL + '\n[[core_kinds]]\nids = [2]\nerrata = ["slow"]\n[core_kinds.resources.slots]\n'
+    chip = load(tmp_path, more + 'limit = 8\nsource = "made up"\ngrade = "assumed"\n')
+    assert {
+        i: ({r: b.limit for r, b in kind.resources.items()}, kind.errata) for i, kind in chip.cores.items()
+    } == {
+        0: ({"kernel_words": 64, "neuron_words": 32}, ()),
+        1: ({"kernel_words": 64, "neuron_words": 32}, ()),
+        2: ({"slots": 8}, ("slow",)),
+    }
+    assert list(chip.cores) == [0, 1, 2]
+    assert (chip.mesh, chip.mesh_costs, chip.errata, chip.not_modelled) == (None, None, (), ())
 
 
 # ---- shipped chips ------------------------------------------------------------------------------
