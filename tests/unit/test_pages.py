@@ -1,4 +1,4 @@
-"""The pages in docs/: what refers to them finds them, what they refer to is there, their numbers are the files'."""
+"""The pages in docs/: references find them, what they name is there, their numbers are those of the files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from snncc.analysis.layerwise import TOLERANCE
+from snncc.passes.quantize import DECAY_BITS, Quantize
+from snncc_speck import gate
+
+MARGIN_OF_SCALE = Quantize.margin  # the field's default
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("snncc", "frontends", "backends", "simulators", "tests", "examples", "docs", "bench")
 SUFFIXES = {".py", ".md", ".toml", ".j2", ".css"}
@@ -70,3 +75,18 @@ def test_a_number_of_the_page_is_the_chip_files(chip: str, key: str, value: str)
     for part in key.split("."):
         found = found[int(part)] if isinstance(found, list) else found[part]
     assert str(found["limit"] if isinstance(found, dict) else found) == value
+
+
+@pytest.mark.parametrize(
+    ("sentence", "value"),
+    [
+        ("on the calibration inputs ([ranges](#ranges-and-certificates)), times 1.25, fits", MARGIN_OF_SCALE),
+        ("`high` and `low` are the calibrated prefix sums times 1.2, or", gate.MARGIN),
+        ("A leak is rounded to 12 binary places", DECAY_BITS),
+        ("which adds s = min(127, θ)", gate.STEP_MAX),
+        ("|Δ drive| ≤ 1e-5·(Σ|w·x| + |b|)", TOLERANCE),
+    ],
+)
+def test_a_number_in_the_semantics_is_the_codes(sentence: str, value: float) -> None:
+    assert sentence in " ".join(texts()["docs/semantics.md"].split())
+    assert value in [float(n) for n in re.findall(r"\d+(?:\.\d+)?(?:e-\d+)?", sentence)]
