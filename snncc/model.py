@@ -18,7 +18,7 @@ class Comparison:
         inputs: random inputs compared.
         layers: layers compared.
         worst: largest |difference| / bound over all pre-activations, where the bound is
-            1e-5·(Σ|w·x| + |b|) (DESIGN §5); at most 1.
+            1e-5·(Σ|w·x| + |b|) (docs/semantics.md#float-rule); at most 1.
         flips: spikes that differ, each with its membrane within the bound of the threshold.
         end_to_end: largest |difference| of the results on the first input; reported, not bounded.
         values: pre-activations and results compared.

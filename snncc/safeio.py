@@ -1,7 +1,7 @@
 """Opening foreign files: sizes bounded before allocation, names contained, closed formats only.
 
-A foreign file is data (DESIGN §9). The readers here parse their formats themselves, check every
-declared size against the bytes that are there, and never decompress.
+A foreign file is data (docs/design.md#foreign-files). The readers here parse their formats
+themselves, check every declared size against the bytes that are there, and never decompress.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def gate_network(mapped: Mapped, sums: dict[str, LayerSums]) -> Gated:
 
     The membrane starts B lower than the integers ask, with B so large that no order of the
     allowed input sums reaches the threshold before the release: start + high - B < θ
-    (``facts/speck.md`` §3). B is a multiple of the control event's weight min(127, θ), the one
+    (docs/semantics.md#gated-schedule). B is a multiple of the control event's weight min(127, θ), the one
     step that never causes two spikes, so that one extra input feature lifts exactly B.
     """
     pieces: list[Piece] = []

@@ -1,4 +1,4 @@
-"""The float rule of DESIGN §5: two float graphs compared layer by layer on the same input spikes.
+"""The float rule (docs/semantics.md#float-rule): two float graphs compared on the same input spikes.
 
 End to end one spike that rounding flips can grow through the layers; so each layer of the second
 graph is run on the *first* graph's spikes, its drive may differ by 1e-5·(Σ|w·x| + |b|), and a

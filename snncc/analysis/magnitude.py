@@ -1,6 +1,6 @@
 """How large the partial sums of a node's result are: what float rounding is measured against.
 
-DESIGN §5 lets two float programs differ by 1e-5·(Σ|w·x| + |b|). With every value goes a
+Two float programs may differ by 1e-5·(Σ|w·x| + |b|) (docs/semantics.md#float-rule). With every value goes a
 magnitude M of the same shape: the sum of the absolute products that it is made of, through every
 node since the last spikes. An error of ε·M in each input leaves at most ε·M in the result, to
 first order in ε.

@@ -2,7 +2,7 @@
 
 Operations are those of a dense execution of the graph, padding taps included, biases excluded, a
 sample with all its timesteps. Whether one is an accumulate or a real multiply (MAC) follows from
-the types alone, never from values (DESIGN §4).
+the types alone, never from values (docs/semantics.md#operations).
 """
 
 from __future__ import annotations

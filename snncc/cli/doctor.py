@@ -14,7 +14,7 @@ from snncc.cli.output import print_json, print_table, say
 from snncc.tools import Finding
 
 # The real samna is a compiled library of many megabytes; PyPI's is a script of a few files that runs pip
-# when it is imported (facts/ecosystem.md, point 3). Neither is ever imported here.
+# when it is imported (docs/chips.md#vendor-software). Neither is ever imported here.
 _LIBRARY_SUFFIXES = (".so", ".pyd", ".dylib")
 
 

@@ -26,7 +26,7 @@ from snncc.ir.types import Current, Spikes, ValueType
 class Neuron(Node):
     """The canonical neuron of float graphs, one update a timestep.
 
-    In order, with drive ``x`` and membrane potential ``v`` (docs/semantics.md has each library's)::
+    In order, with drive ``x`` and membrane potential ``v`` (docs/semantics.md#neurons-of-libraries)::
 
         synapse  I = x, or one pole with ``synapse_decay`` and ``synapse_order``
         charge   u = decay·v + gain·I + bias
@@ -156,7 +156,7 @@ class WindowNeuron(Node):
     micro-step ``phase + t·period`` (period: the graph's ``micro_steps``) the cell is charged with it
     and its pre-charge, ``a`` is emptied, and for ``max_spikes`` micro-steps it fires once wherever
     u ≥ θ, u -= θ. At the window's end the pre-charge is taken off and the cell settles: the count of a
-    window is the cell's count of one update (docs/semantics.md). With ``graded`` the count leaves at
+    window is the cell's count of one update (docs/semantics.md#windows). With ``graded`` the count leaves at
     once, as one event that carries it (Loihi 2); only such a neuron may be signed.
 
     With ``release=stream`` (clocked chips, one timestep) the membrane starts at ``v_init + bias +

@@ -35,7 +35,7 @@ class Connection(_Model):
 
 
 class Gate(_Model):
-    """Release of a layer by host control events (``facts/speck.md`` §3).
+    """Release of a layer by host control events (docs/semantics.md#gated-schedule).
 
     The membrane starts ``lift`` lower, so that it cannot fire while it integrates; then
     ``rounds`` control events per output site, each adding ``step`` ≤ θ through one tap of one

@@ -15,7 +15,7 @@ from snncc.ir.node import describe as describe
 
 
 class Semantics(StrEnum):
-    """What a pass preserves (DESIGN §5)."""
+    """What a pass preserves (docs/semantics.md#equivalence)."""
 
     EXACT = "exact"
     APPROXIMATE = "approximate"

@@ -14,9 +14,10 @@ from snncc.passes.base import Semantics
 
 @dataclass(frozen=True)
 class Distribute:
-    """Lowers membrane shortcuts (x ← x + conv(s)) to pure spikes (DESIGN §5.6).
+    """Lowers membrane shortcuts (x ← x + conv(s)) to pure spikes.
 
-    A current cannot travel between cores. Where the same sum reaches several neurons, each of
+    A current cannot travel between cores (docs/semantics.md#membrane-shortcuts).
+    Where the same sum reaches several neurons, each of
     them gets synapses of its own from every contributing branch, with the same weights, so that
     only spikes travel; balancing delays come with the schedule. O(L²) synapses for L blocks.
     The first reader keeps the original nodes.

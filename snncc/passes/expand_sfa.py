@@ -40,7 +40,7 @@ from snncc.passes.base import Semantics, describe
 
 @dataclass(frozen=True)
 class ExpandSFA:
-    """Makes the schedule of an integer graph explicit, one spike at most a micro-step (DESIGN §5).
+    """Makes the schedule of an integer graph explicit (docs/semantics.md#windows).
 
     With windows, that of neuron depth l starts at micro-step l·P, P micro-steps a timestep; spikes
     that skip layers are delayed, so that everything a window sums has arrived before the neuron may

@@ -93,7 +93,7 @@ class Recorder:
         return "counts and results equal on the calibration inputs"
 
     def _check_float_rule(self, one: Pass, before: Graph, after: Graph, apart: float) -> str:
-        """DESIGN §5: layer by layer on the same spikes; end to end only reported."""
+        """Layer by layer on the same spikes, end to end only reported: docs/semantics.md#float-rule."""
         layers = compare_layers(before, after, self.calibration)
         if layers.worst > 1:
             got = f"{layers.worst:.3g} of the bound"

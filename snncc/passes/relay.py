@@ -39,9 +39,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Relay:
-    """Lowers membrane shortcuts (x ← x + conv(s)) of an integer graph to graded events (DESIGN §5.6).
+    """Lowers membrane shortcuts (x ← x + conv(s)) of an integer graph to graded events.
 
-    A current cannot travel between cores. Where a sum has several readers, one neuron a value
+    A current cannot travel between cores (docs/semantics.md#membrane-shortcuts).
+    Where a sum has several readers, one neuron a value
     passes it on: threshold 1, no memory, one event that carries the sum, of either sign; its
     readers add it up through weights of 1. The sum so far goes from block to block, and no weight
     is stored twice. Biases of the weights are part of the sum that the relay carries. Its

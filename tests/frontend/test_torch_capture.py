@@ -328,7 +328,7 @@ def test_a_python_loop_over_time_is_refused_with_advice():
 
 
 def test_a_single_step_neuron_that_gets_time_as_a_batch_is_refused():
-    """Trap 3 of facts/frontends.md: its state is never seen, so integrating over T would be wrong."""
+    """Its state is never seen, so integrating over T would be wrong."""
     module = nn.Sequential(nn.Linear(3, 2), IF(step_mode="s"))
     assert problems(module, 4, 1, 3, timesteps=4) == (
         "[SNNC-M004] 1: neuron: a single-step neuron gets all timesteps as a batch, got ['T', 'B']. Try "

@@ -301,7 +301,7 @@ def lost_remainder(self, x):
 
 
 def no_threshold(self, x):
-    """The vendored `Qtrick` neuron of facts/frontends.md §3: same name, fires without threshold."""
+    """The vendored `Qtrick` neuron: spikingjelly's name, fires without threshold."""
     v = self.charge(self._memories["v"] + torch.zeros_like(x), x)
     spike = (v >= 0).to(x)
     self._memories["v"] = v - spike

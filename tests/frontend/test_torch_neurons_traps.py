@@ -1,7 +1,8 @@
 """Names that lie, and neurons of a user's own.
 
-Libraries reuse a class's name for other mathematics (facts/frontends.md §3). The classes below bear
-such names; where a library is not installed here they follow its published equations, or on purpose
+Libraries reuse a class's name for other mathematics
+(docs/semantics.md#same-name-other-mathematics). The classes below bear such names;
+where a library is not installed here they follow its published equations, or on purpose
 do not. The real packages are checked by tests/oracles.
 """
 

@@ -1,7 +1,7 @@
 """Random small networks: captured graph = PyTorch under the float rule, layer by layer.
 
 `capture` itself compares every layer with the module's own spikes and raises beyond the bound of
-DESIGN §5; the test adds an end-to-end check that is exact up to reported flips.
+docs/semantics.md#float-rule; the test adds an end-to-end check that is exact up to reported flips.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Live parameters of the zoo's models against the papers' tables.
 
 Live: reached by the backward pass from the logits, so that a layer that nothing calls does not count.
-The papers mix two conventions, which `facts/energy.md` §1 lists row by row: rounding and truncation.
+The papers mix two conventions, rounding and truncation (docs/semantics.md#published-models).
 """
 
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
@@ -104,7 +104,7 @@ CANNOT_MATCH = [
     (None, "10.0", None, "Meta-SpikeFormer as E-SpikeFormer's table V has it: configuration not published"),
 ]
 
-# Neurons that fire, counted in the published models (facts/frontends.md §2) less those never called.
+# Neurons that fire, in the published models less those never called (docs/semantics.md#published-models).
 NEURONS = [
     ("Spikformer-8-512", 61),
     ("Spikingformer-8-512", 60),

@@ -199,7 +199,7 @@ def test_frady_2020_core_energy() -> None:
 
     76,800 neurons x 60 steps are 4.6e6 updates, nearly all of neurons that no event reached; 667 to
     750 input spikes make 5.1e7 to 5.8e7 synaptic operations. [DAV]'s constants are known to come out
-    9 to 20 % high (facts/simulators.md, section 3).
+    9 to 20 % high (docs/chips.md#loihi-energy-held-against-silicon).
     """
     measured = 1.33e6  # nJ
     counts = dict.fromkeys(("lookups", "active", "packets", "hops_x", "hops_y"), 0)

@@ -23,7 +23,7 @@ def refusals(*nodes: Node) -> list[str]:
 
 
 def test_kernel_memory_counts_powers_of_two_and_the_gates_channel() -> None:
-    """32x7x7 -> 64 needs 33 · 2^(6+6) words with the gate; 32x3x3 -> 64 needs 33,792 and fits (facts/speck.md §8)."""
+    """32x7x7 -> 64 needs 33 · 2^(6+6) words with the gate; 32x3x3 -> 64 needs 33,792 and fits."""
     wide = np.full((64, 32 * 49), 0.01, np.float32)
     big = (
         Input(name="x", shape=(32, 7, 7), levels=4),

@@ -137,7 +137,7 @@ def neuron(**fields: Any) -> Neuron:
     return Neuron(name="n", inputs=(fields.pop("source", "x"),), **fields)
 
 
-DRIVE = [2.5, 0.0, 0.0, 1.2, 0.0]  # facts/frontends.md §3, "same drive": leak 0.9, threshold 1, soft reset
+DRIVE = [2.5, 0.0, 0.0, 1.2, 0.0]  # leak 0.9, threshold 1, soft reset
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_integer_rounding_on_ties(precharge: int, counts: list[int]) -> None:
 @pytest.mark.parametrize("theta", [5, 6])
 @given(u=st.integers(-40, 60))
 def test_half_up_is_a_precharge_of_half_the_threshold(theta: int, u: int) -> None:
-    """DESIGN §5: n = ⌊u/θ + ½⌋ = ⌊(u + ⌊θ/2⌋)/θ⌋ for odd θ too."""
+    """n = ⌊u/θ + ½⌋ = ⌊(u + ⌊θ/2⌋)/θ⌋ for odd θ too."""
     assert (2 * u + theta) // (2 * theta) == (u + theta // 2) // theta
 
 

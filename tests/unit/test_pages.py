@@ -52,6 +52,12 @@ def test_every_page_and_anchor_that_is_named_exists() -> None:
     assert [n for n in named if n[1] not in texts() or (n[2] and n[2] not in anchors(n[1]))] == []
 
 
+def test_nothing_refers_to_documents_outside_the_repository() -> None:
+    outside = re.compile(r"DESIGN ?§|\bDESIGN\b|\bfacts/")
+    here = Path(__file__).relative_to(ROOT).as_posix()
+    assert [p for p, text in texts().items() if p != here and outside.search(text)] == []
+
+
 @pytest.mark.parametrize("page", sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").glob("*.md")))
 def test_every_file_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", texts()[page])

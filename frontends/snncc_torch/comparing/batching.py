@@ -1,8 +1,8 @@
 """Whether the samples of a batch see each other, which no module compiled one by one may do.
 
 In QKFormer-like models a multi-step neuron gets [T·B, ...] and integrates over the batch as if it
-were time (``facts/frontends.md`` §3). At batch 1, at which modules are captured, that is a correct
-neuron; at a larger one the module itself computes something else.
+were time (docs/semantics.md#same-name-other-mathematics). At batch 1, at which modules
+are captured, that is a correct neuron; at a larger one the module itself computes something else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A canonical neuron that follows the spikes a PyTorch module really fired.
 
 Two float programs that sum in another order may round to different sides of a threshold. Such a
-flip is allowed only where the membrane is within the error bound of a threshold (DESIGN §5); the
-membrane then goes on from the module's spike, so that one flip is not counted as many.
+flip is allowed only where the membrane is within the error bound of a threshold
+(docs/semantics.md#float-rule); the membrane then goes on from the module's spike, so that one flip is
+not counted as many.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from snncc.ir.membrane import Membrane, neuron_step
 
 Array = NDArray[Any]
 
-# DESIGN §5: the float family agrees within this times the sum of absolute products.
+# The float family agrees within this times the sum of absolute products (docs/semantics.md#float-rule).
 RELATIVE = 1e-5
 
 

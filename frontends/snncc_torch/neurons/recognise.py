@@ -1,9 +1,9 @@
 """Which modules are neurons, and which canonical neuron each is.
 
 Recognisers are keyed on the class's full name, never on its last part: libraries reuse names for
-other mathematics (``facts/frontends.md`` §3). What one returns is a hypothesis; :func:`verify`
-drives the very module and refuses it when its outputs differ. The tables stand in one module a
-library; what users register comes first.
+other mathematics (docs/semantics.md#same-name-other-mathematics). What one returns is a
+hypothesis; :func:`verify` drives the very module and refuses it when its outputs differ. The tables
+stand in one module a library; what users register comes first.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from snncc_torch.registry import NeuronSpec, Recogniser, Refused
 LAYERS = "sinabs.layers"
 
 # sinabs' MultiSpike fires as many spikes a timestep as fit. A graph needs a bound; this one is
-# far above what trained networks fire (facts/frontends.md §3: 27 were seen).
+# far above what trained networks fire (27 were seen).
 ASSUMED_LIMIT = 127
 
 

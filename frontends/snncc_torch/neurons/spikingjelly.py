@@ -1,6 +1,6 @@
 """The neurons of spikingjelly: 2.0 and 0.0.0.0.13/14 ``activation_based``, and older ``clock_driven``.
 
-Equations: ``facts/frontends.md`` §3. Everything here is a hypothesis that capture verifies.
+Equations: docs/semantics.md#neurons-of-libraries. Everything here is a hypothesis that capture verifies.
 """
 
 from __future__ import annotations

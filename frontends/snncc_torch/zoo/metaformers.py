@@ -17,7 +17,8 @@ from snncc_torch.zoo.blocks import Block, Head, SelfAttention, StepClassifier, c
 from snncc_torch.zoo.pyramid import Style, conv_block, conv_stem, downsample, token_mlp
 
 # Channels at 1/4, 1/8 and in the two transformer stages at 1/16. The paper does not give those of its
-# smallest model (15.1 M); with E-SpikeFormer-l's the count agrees (facts/energy.md §1, inferred).
+# smallest model (15.1 M); with E-SpikeFormer-l's the count agrees, inferred
+# (docs/semantics.md#published-models).
 DIMS = {
     "8-256": (64, 128, 256, 360),
     "8-384": (96, 192, 384, 480),
