@@ -124,7 +124,7 @@ def test_a_band_holds_its_value_and_nothing_below_zero(
         return
     (told,) = refusals(tmp_path, text)
     assert told.startswith(
-        "chip file small.toml: costs.synop_energy_pj: Value error, needs 0 <= low <= value <= high"
+        "chip file small.toml: costs.synop_energy_pj: needs 0 <= low <= value <= high"
     )
 
 
