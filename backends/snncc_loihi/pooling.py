@@ -23,7 +23,7 @@ def without_pooling(mapped: Mapped, tensors: Mapping[str, Array]) -> tuple[Mappe
     map itself, and has p² times the weights; what a dilation leaves out weighs nothing.
 
     Raises:
-        ModelError: SNNC-M012 where padding would fall on rows or columns that no pooling window covers.
+        ModelError: SNNC-M022 where padding would fall on rows or columns that no pooling window covers.
     """
     raise_all(_unabsorbable(mapped))
     kept = dict(tensors)
@@ -43,7 +43,7 @@ def _unabsorbable(mapped: Mapped) -> Iterator[Problem]:
             if any(_reads_rest(a, axis) for axis in (0, 1)):
                 what = "pooling leaves a rest of the map where the convolution pads"
                 hint = f"maps that {a.pool} divides"
-                yield problem("SNNC-M012", f"%{piece.name}", what, got=f"map {a.source_shape[1:]}", hint=hint)
+                yield problem("SNNC-M022", f"%{piece.name}", what, got=f"map {a.source_shape[1:]}", hint=hint)
 
 
 def _reads_rest(a: VSC, axis: int) -> bool:

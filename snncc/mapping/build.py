@@ -71,7 +71,7 @@ def map_graph(
             front of a linear layer is absorbed into its weights.
 
     Raises:
-        ModelError: SNNC-M012, with every connection that has no address function.
+        ModelError: SNNC-M022, with every connection that has no address function.
     """
     tensors: dict[str, Array] = {}
     problems: list[Problem] = []
@@ -124,13 +124,13 @@ def as_map(shape: tuple[int, ...], node: Node) -> Shape3:
     """(C, H, W) of a feature shape; (C,) is (C, 1, 1).
 
     Raises:
-        ModelError: SNNC-M012 for shapes of another rank.
+        ModelError: SNNC-M022 for shapes of another rank.
     """
     if len(shape) == 3:
         return shape[0], shape[1], shape[2]
     if len(shape) == 1:
         return shape[0], 1, 1
-    raise fail("SNNC-M012", _where(node), "neurons stand in maps [C, H, W] or vectors [C]", got=list(shape))
+    raise fail("SNNC-M022", _where(node), "neurons stand in maps [C, H, W] or vectors [C]", got=list(shape))
 
 
 def _where(node: Node) -> str:
@@ -175,7 +175,7 @@ def _connections(
         identity = isinstance(node, Add | Weighted) or _keeps_order(graph, node)
         if not identity:
             raise fail(
-                "SNNC-M012",
+                "SNNC-M022",
                 _where(node),
                 f"{node.kind} between weights and neurons has no address function",
                 hint="pooling behind the neuron",
@@ -213,7 +213,7 @@ def _ways(graph: Graph, name: str, behind: tuple[_Step, ...]) -> Iterator[_Way]:
         return
     if isinstance(node, Concat) and node.axis != 0:
         what = "spikes joined along another axis than the channels have no address function"
-        raise fail("SNNC-M012", _where(node), what, got=f"axis {node.axis}", limit="axis 0")
+        raise fail("SNNC-M022", _where(node), what, got=f"axis {node.axis}", limit="axis 0")
     for i, source in enumerate(node.inputs):
         step = () if isinstance(node, Add) else (_Step(node, i),)
         yield from _ways(graph, source, step + behind)
@@ -256,7 +256,7 @@ def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...])
         return address, weight
     if len(graph.types[node.inputs[0]].shape) != 1:
         raise fail(
-            "SNNC-M012",
+            "SNNC-M022",
             _where(node),
             "a linear layer over several rows has no address function yet",
             got=list(graph.types[node.inputs[0]].shape),
@@ -281,7 +281,7 @@ def _first_channel(graph: Graph, node: Conv2d, order: Array, pooled: Shape3) -> 
     straight = shape[1:] == pooled[1:] and np.array_equal(order[found], np.arange(math.prod(pooled)))
     if not straight or found[-1] - found[0] + 1 != found.size:
         raise fail(
-            "SNNC-M012",
+            "SNNC-M022",
             _where(node),
             "a convolution behind a change of layout has no affine address function",
             hint="the layout of the neurons in front of it",
@@ -315,7 +315,7 @@ def _split(way: _Way) -> tuple[tuple[int, int], tuple[_Step, ...]]:
             views.append(step)
         elif moved or node.kernel != node.stride or node.padding != (0, 0):
             raise fail(
-                "SNNC-M012",
+                "SNNC-M022",
                 _where(node),
                 "only pooling with stride = kernel, unpadded, right behind neurons has an address function",
                 got=f"kernel {node.kernel}, stride {node.stride}, padding {node.padding}",

@@ -61,7 +61,7 @@ class Pass(Protocol):
         """The rewritten graph.
 
         Raises:
-            ModelError: SNNC-M012 where no exact rewriting exists, M014 where integers cannot hold it.
+            ModelError: SNNC-M012, M014, M018 to M024, with what stands against an exact rewriting.
         """
         ...
 
@@ -96,7 +96,7 @@ class Pipeline:
 
         Raises:
             UsageError: SNNC-U011 for every pass that cannot stand where it does; nothing has run then.
-            ModelError: SNNC-M012 for every node that none of the passes takes.
+            ModelError: SNNC-M012 or M017 for every node that none of the passes takes.
             SnnccError: of the failing pass, with a note that names it and those before it.
         """
         passes, family = self.passes, graph.family
@@ -172,7 +172,7 @@ def _until_next_family(passes: Sequence[Pass], family: Family) -> Sequence[Pass]
 
 
 def not_taken(graph: Graph, passes: Sequence[Pass]) -> Iterator[Problem]:
-    """One problem, SNNC-M012, for every node that none of ``passes`` lowers; none where there is no pass."""
+    """One problem, SNNC-M012 or M017, for every node that no pass lowers; none where there is no pass."""
     lowered = {kind for one in passes for kind in one.lowers}
     for node in graph.nodes:
         if passes and type(node) not in lowered:
@@ -183,7 +183,7 @@ def _unlowerable(node: Node) -> Problem:
     if isinstance(node, Function | LayerNorm):
         name = node.op if isinstance(node, Function) else node.kind
         hint = "a neuron in its place, or keep it outside the exported module"
-        return problem("SNNC-M012", describe(node), f"{name} is real-valued: no spikes compute it", hint=hint)
+        return problem("SNNC-M017", describe(node), f"{name} is real-valued: no spikes compute it", hint=hint)
     what = f"no pass lowers {node.kind} to spikes yet"
     way_out = "a network without attention products" if isinstance(node, MatMul) else None
     return problem("SNNC-M012", describe(node), what, hint=way_out)

@@ -74,7 +74,7 @@ class ExpandSFA:
         name = self.schedule.name
         if not self.schedule.has_windows and graph.steps > 1:
             raise fail(
-                "SNNC-M012",
+                "SNNC-M024",
                 graph.name,
                 f"the {name} schedule has no windows that could separate timesteps",
                 got=f"{graph.steps} timesteps",
@@ -84,7 +84,7 @@ class ExpandSFA:
         relays = [n for n in graph.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
         if not self.schedule.has_windows and relays:
             what = f"a relay waits for its window, which `{name}` has not"
-            raise fail("SNNC-M012", describe(relays[0]), what, hint="--schedule exact")
+            raise fail("SNNC-M024", describe(relays[0]), what, hint="--schedule exact")
         return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
 
 
@@ -124,7 +124,7 @@ class _Expansion:
                 other = depth.get(f"->{weighted.name}", depth[name])
                 if other != depth[name] and self.schedule.has_windows:
                     raise fail(
-                        "SNNC-M012",
+                        "SNNC-M023",
                         describe(weighted),
                         "its sums reach neurons of different depth, and currents cannot wait",
                         got=f"depths {other} and {depth[name]}",
@@ -210,7 +210,7 @@ def _total_bias(graph: Graph, neuron: IntegerNeuron) -> Integer:
     per_channel = rest.reshape(rest.shape[0], -1)
     if (per_channel != per_channel[:, :1]).any():
         raise fail(
-            "SNNC-M012",
+            "SNNC-M020",
             describe(neuron),
             "its bias differs between neurons of one channel, which cores cannot hold",
             hint="one bias a channel",

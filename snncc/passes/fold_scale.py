@@ -111,7 +111,7 @@ def _common_factor(node: Node, factor: dict[str, float]) -> float:
         return factors.pop() if factors else 1.0
     units = ", ".join(f"%{name}: {factor[name]:g}" for name in node.inputs)
     raise fail(
-        "SNNC-M012",
+        "SNNC-M023",
         describe(node),
         "joins values whose units differ",
         got=units,
@@ -161,12 +161,12 @@ def _unit_neuron(node: Neuron, incoming: float) -> tuple[Neuron, float]:
     gain = _times(node.gain, incoming)
     if node.is_readout and isinstance(gain, Const):
         what = "a readout with a gain per channel has no common unit"
-        raise fail("SNNC-M012", describe(node), what, hint="one gain for the layer")
+        raise fail("SNNC-M020", describe(node), what, hint="one gain for the layer")
     changes: dict[str, Any] = {"gain": 1, "output_scale": 1.0}
     if isinstance(gain, Const) or gain != 1:
         low = gain.array.min() if isinstance(gain, Const) else gain
         if low <= 0:
-            raise fail("SNNC-M012", describe(node), "the drive's gain must be positive", got=low)
+            raise fail("SNNC-M021", describe(node), "the drive's gain must be positive", got=low)
         for field in POTENTIALS:
             value = getattr(node, field)
             if value is not None:

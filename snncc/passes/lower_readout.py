@@ -59,14 +59,14 @@ def _with_readout(graph: Graph) -> Graph:
         return graph.rewrite(lambda n: replace(output, decode=decode) if n.name == output.name else None)
     if isinstance(graph.types[last.name], Spikes):
         raise fail(
-            "SNNC-M012",
+            "SNNC-M019",
             describe(last),
             "the result is spikes that several addresses share",
             hint="ending the model with a neuron or a linear layer",
         )
     if graph.steps > 1 and output.over_time is OverTime.NONE:
         raise fail(
-            "SNNC-M012",
+            "SNNC-M019",
             describe(output),
             "a membrane is read once, after the last timestep, but the result is one value a timestep",
             hint="the mean or sum over time as result",

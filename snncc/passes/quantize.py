@@ -227,42 +227,40 @@ def _synapse_first(node: Node) -> Node | None:
 
 
 def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
-    def no(node: Node, what: str, hint: str) -> Problem:
-        return problem("SNNC-M012", describe(node), what, hint=hint)
+    def no(code: str, node: Node, what: str, hint: str) -> Problem:
+        return problem(code, describe(node), what, hint=hint)
 
     driving = {w.name for layer in graph.layers.values() for w in layer.weighted}
     for node in graph.nodes:
         if isinstance(node, Weighted) and node.name not in driving:
-            yield no(
-                node, "weights whose sums no neuron integrates", "a neuron between two layers of weights"
-            )
+            what, hint = "weights whose sums no neuron integrates", "a neuron between two layers of weights"
+            yield no("SNNC-M018", node, what, hint)
         if not isinstance(node, Neuron):
             continue
         for name, what in _ONE_A_LAYER.items():
             if len(_values(getattr(node, name))) > 1:
-                yield no(node, f"one {what} per channel", f"one {what} for the layer")
+                yield no("SNNC-M020", node, f"one {what} per channel", f"one {what} for the layer")
         if node.synapse_decay is not None and not synapses:
-            yield no(
-                node, "this chip's neurons have no synaptic current", "a neuron without synaptic current"
-            )
+            what = "this chip's neurons have no synaptic current"
+            yield no("SNNC-C010", node, what, "a neuron without synaptic current")
         elif node.synapse_decay is not None and rest_drive(graph, node).any():
-            yield no(
-                node,
-                "a bias that passes a synapse with memory has no integer form",
-                "bias=False in front of it",
-            )
-        elif isinstance(node.synapse_decay, Const) or node.synapse_decay == 0:
-            yield no(node, "one synaptic leak per channel has no integer form", "one leak for the layer")
+            what = "a bias that passes a synapse with memory has no integer form"
+            yield no("SNNC-M021", node, what, "bias=False in front of it")
+        elif node.synapse_decay == 0:
+            what = "a synaptic leak of 0 leaves no current to hold"
+            yield no("SNNC-M021", node, what, "a neuron without synaptic current")
+        elif isinstance(node.synapse_decay, Const):
+            what = "one synaptic leak per channel has no integer form"
+            yield no("SNNC-M020", node, what, "one leak for the layer")
         elif node.synapse_order is SynapseOrder.ADD_DECAY_READ and node.synapse_decay and node.is_readout:
-            yield no(node, "a readout behind a synapse that decays first", "a readout without one")
+            what = "a readout behind a synapse that decays first"
+            yield no("SNNC-M021", node, what, "a readout without one")
         if node.reset_next:
-            yield no(
-                node,
-                "a reset in the following step has no integer form yet",
-                "a neuron that resets in the step in which it fires",
-            )
+            what = "a reset in the following step has no integer form yet"
+            yield no("SNNC-M021", node, what, "a neuron that resets in the step in which it fires")
         if node.reset is Reset.NONE and not node.is_stateless and not node.is_readout:
-            yield no(node, "a neuron with memory that never resets has no spike form", "reset by subtraction")
+            what = "a neuron with memory that never resets has no spike form"
+            yield no("SNNC-M021", node, what, "reset by subtraction")
 
 
 def _integer(value: Number, scale: float) -> Integer:
@@ -321,7 +319,7 @@ def _fixed_leak(node: Neuron, leak: Number) -> tuple[int, int]:
         values = set(leak.array.tolist())
         if len(values) > 1:
             raise fail(
-                "SNNC-M012",
+                "SNNC-M020",
                 describe(node),
                 "one leak per channel has no integer form yet",
                 hint="one leak for the layer",

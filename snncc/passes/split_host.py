@@ -45,7 +45,7 @@ class SplitHost:
         nodes += [n for n in graph.nodes if n.name not in inside and not isinstance(n, Input)]
         if not any(isinstance(n, Neuron) for n in nodes):
             raise fail(
-                "SNNC-M012",
+                "SNNC-M018",
                 describe(encoder),
                 "the host computes the whole network: its only neurons make spikes of real values",
                 hint=_SPIKES_HINT,
@@ -64,14 +64,14 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
             continue
         if isinstance(node, Output):
             raise fail(
-                "SNNC-M012",
+                "SNNC-M018",
                 describe(node),
                 "the whole network is analog: no neuron stands between input and output",
                 hint=_SPIKES_HINT,
             )
         if len(touched) < len(node.inputs):
             raise fail(
-                "SNNC-M012",
+                "SNNC-M018",
                 describe(node),
                 "mixes the analog stem with spikes",
                 got=", ".join(f"%{n}" for n in node.inputs),
@@ -84,7 +84,7 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
     if len(encoders) != 1:
         names = ", ".join(describe(n) for n in encoders)
         raise fail(
-            "SNNC-M012",
+            "SNNC-M018",
             describe(graph.input),
             "the analog stem ends in several neurons",
             got=names,
@@ -93,7 +93,7 @@ def _stem(graph: Graph) -> tuple[list[Node], Neuron]:
         )
     if encoders[0].is_readout:
         raise fail(
-            "SNNC-M012",
+            "SNNC-M018",
             describe(encoders[0]),
             "the whole network is analog: no neuron stands between input and output",
             hint=_SPIKES_HINT,

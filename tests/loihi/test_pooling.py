@@ -80,7 +80,7 @@ def test_padding_beside_the_rest_of_a_map_is_refused(
     with pytest.raises(ModelError) as error:
         without_pooling(net.mapped(), net.tensors)
     assert str(error.value) == (
-        "[SNNC-M012] %a: pooling leaves a rest of the map where the convolution pads, got map "
+        "[SNNC-M022] %a: pooling leaves a rest of the map where the convolution pads, got map "
         f"{shape[1:]}. Try maps that (2, 2) divides."
     )
 

@@ -86,16 +86,16 @@ def joined(*nodes: Node) -> tuple[str, ...]:
     b.add(Linear(name="fc", inputs=("flat",), weight=b.weights(3, *b.shape)))
     graph = b.graph()
     found = api.check(Model(graph, calibration=random_inputs(graph, 2, 1)), target="sim")
-    return tuple(str(p) for p in found.problems)
+    return tuple(f"[{p.code}] {p}" for p in found.problems)
 
 
 def test_other_axes_and_slices_have_no_address_function() -> None:
     assert joined(Concat(name="join", inputs=("x", "x"), axis=1)) == (
-        "%join: spikes joined along another axis than the channels have no address function, "
+        "[SNNC-M022] %join: spikes joined along another axis than the channels have no address function, "
         "got axis 1, limit axis 0.",
     )
     assert joined(Slice(name="join", inputs=("x",), axis=0, start=0, stop=1)) == (
-        "%join: no pass lowers slice to spikes yet.",
+        "[SNNC-M012] %join: no pass lowers slice to spikes yet.",
     )
     assert joined(Concat(name="join", inputs=("x", "x"), axis=0)) == ()
 

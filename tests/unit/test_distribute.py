@@ -151,6 +151,6 @@ def test_speck_refuses_with_the_depths() -> None:
     with pytest.raises(SnnccError) as caught:
         SPECK2F.lower(Model(graph), random_inputs(graph, 4, 1), Options())
     assert str(caught.value) == (
-        "[SNNC-M012] %stem: its sums reach neurons of different depth, and currents cannot wait, "
+        "[SNNC-M023] %stem: its sums reach neurons of different depth, and currents cannot wait, "
         "got depths 1 and 3. Try a neuron in front of the shortcut."
     )

@@ -301,7 +301,7 @@ def test_what_has_no_address_function_is_named(
     nodes: tuple[Node, ...], shape: tuple[int, ...], text: str
 ) -> None:
     graph = spiking(*nodes, shape=shape)
-    assert refusal(lambda: mapped(graph)) == f"[SNNC-M012] {text}"
+    assert refusal(lambda: mapped(graph)) == f"[SNNC-M022] {text}"
 
 
 def test_all_connections_without_an_address_are_named_at_once() -> None:
@@ -315,7 +315,7 @@ def test_all_connections_without_an_address_are_named_at_once() -> None:
         shape=(2, 3, 4),
     )
     text = "(net.d): a convolution behind a change of layout has no affine address function. Try the layout of the neurons in front of it."
-    assert refusal(lambda: mapped(graph)).splitlines() == [f"[SNNC-M012] %a {text}", f"[SNNC-M012] %b {text}"]
+    assert refusal(lambda: mapped(graph)).splitlines() == [f"[SNNC-M022] %a {text}", f"[SNNC-M022] %b {text}"]
 
 
 def trained(*nodes: Node, shape: tuple[int, ...] = (2,), steps: int = 1, levels: int = 1) -> Graph:
@@ -331,13 +331,13 @@ def test_results_that_no_neuron_holds_are_refused() -> None:
     pool = AvgPool2d(name="p", inputs=("n",), source="net.p", kernel=(2, 2), stride=(2, 2))
     maps = trained(Neuron(name="n", inputs=("x",)), pool, shape=(1, 2, 2))
     assert refusal(lambda: LowerReadout().run(maps)) == (
-        "[SNNC-M012] %p (net.p): the result is spikes that several addresses share. "
+        "[SNNC-M019] %p (net.p): the result is spikes that several addresses share. "
         "Try ending the model with a neuron or a linear layer."
     )
     steps = trained(Linear(name="l", inputs=("x",), weight=real([1, 2])), steps=3)
     assert steps.output.over_time is OverTime.NONE
     assert refusal(lambda: LowerReadout().run(steps)) == (
-        "[SNNC-M012] %y (net): a membrane is read once, after the last timestep, but the result is one value a "
+        "[SNNC-M019] %y (net): a membrane is read once, after the last timestep, but the result is one value a "
         "timestep. Try the mean or sum over time as result."
     )
 
@@ -350,20 +350,20 @@ def test_factors_that_have_no_place_are_refused() -> None:
         Linear(name="l", inputs=("c",), weight=real([1] * 6)),
     )
     assert refusal(lambda: FoldScale().run(branches)) == (
-        "[SNNC-M012] %c: joins values whose units differ, got %n: 0.5, %s: 0.25, %x: 1. "
+        "[SNNC-M023] %c: joins values whose units differ, got %n: 0.5, %s: 0.25, %x: 1. "
         "Try the same D, normalisation and pooling on both branches."
     )
     backwards = trained(Neuron(name="n", inputs=("x",), source="net.n", gain=-0.5))
     assert refusal(lambda: FoldScale().run(backwards)) == (
-        "[SNNC-M012] %n (net.n): the drive's gain must be positive, got -0.5."
+        "[SNNC-M021] %n (net.n): the drive's gain must be positive, got -0.5."
     )
     channel = trained(Neuron(name="n", inputs=("x",), source="net.n", gain=real(1.0, -2.0)))
     assert refusal(lambda: FoldScale().run(channel)) == (
-        "[SNNC-M012] %n (net.n): the drive's gain must be positive, got -2.0."
+        "[SNNC-M021] %n (net.n): the drive's gain must be positive, got -2.0."
     )
     readout = trained(Neuron(name="n", inputs=("x",), source="net.n", gain=real(1.0, 2.0), max_spikes=0))
     assert refusal(lambda: FoldScale().run(readout)) == (
-        "[SNNC-M012] %n (net.n): a readout with a gain per channel has no common unit. Try one gain for the layer."
+        "[SNNC-M020] %n (net.n): a readout with a gain per channel has no common unit. Try one gain for the layer."
     )
 
 
@@ -375,7 +375,7 @@ def timesteps(*nodes: Node, steps: int) -> Graph:
 def test_schedules_that_a_network_cannot_have_are_refused() -> None:
     layer = (Linear(name="l", inputs=("x",), weight=weights(1, 2)), integer_neuron("n", "l", decay=1))
     assert refusal(lambda: ExpandSFA(SPECK2F.schedules["free"]).run(timesteps(*layer, steps=3))) == (
-        "[SNNC-M012] net: the free schedule has no windows that could separate timesteps, got 3 timesteps, "
+        "[SNNC-M024] net: the free schedule has no windows that could separate timesteps, got 3 timesteps, "
         "limit 1. Try --schedule exact on a clocked target."
     )
     delay = Delay(name="d", inputs=("x",), source="net.d", steps=1, shape=(2,), levels=1)
@@ -395,5 +395,5 @@ def test_a_bias_that_differs_along_a_map_is_refused() -> None:
     rows = Permute(name="t", inputs=("c",), axes=(1, 0, 2))
     nodes = (layer, rows, integer_neuron("n", "t", source="net.n"))
     assert refusal(lambda: spiking(*nodes, shape=(1, 2, 3))) == (
-        "[SNNC-M012] %n (net.n): its bias differs between neurons of one channel, which cores cannot hold. Try one bias a channel."
+        "[SNNC-M020] %n (net.n): its bias differs between neurons of one channel, which cores cannot hold. Try one bias a channel."
     )

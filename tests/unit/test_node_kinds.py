@@ -49,6 +49,7 @@ from snncc.ir.evaluation import evaluate
 from snncc.ir.interp import run
 from snncc.ir.nodes import KINDS
 from snncc.model import Model
+from snncc.passes.base import not_taken
 from snncc.passes.quantize import Quantize
 
 F = torch.nn.functional
@@ -486,6 +487,15 @@ def test_a_mean_that_no_pooling_computes_is_named_with_its_axes(
         f"%m (pool): only a mean over rows and columns becomes spikes, got axes {axes} of "
         f"{'x'.join(map(str, shape))}. Try a linear layer in its place.",
     )
+
+
+def test_real_valued_operations_have_a_code_of_their_own() -> None:
+    graph = every_kind()
+    found = tuple(not_taken(graph, (Quantize(calibration=np.ones((1, 1, 3, 4, 5))),)))
+    real_valued = {f"%{n.name}" for n in graph.nodes if isinstance(n, Function | LayerNorm)}
+    codes = {p.where: p.code for p in found}
+    assert {where for where, code in codes.items() if code == "SNNC-M017"} == real_valued
+    assert {code for where, code in codes.items() if where not in real_valued} == {"SNNC-M012"}
 
 
 def test_quantize_alone_names_the_node() -> None:

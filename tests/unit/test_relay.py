@@ -368,7 +368,7 @@ def test_the_free_schedule_has_no_relays() -> None:
     with pytest.raises(ModelError) as caught:
         ExpandSFA(SIM.schedules["free"]).run(Relay().run(integer_blocks()))
     assert str(caught.value) == (
-        "[SNNC-M012] %stem.relay (stem): a relay waits for its window, which `free` has not. Try --schedule exact."
+        "[SNNC-M024] %stem.relay (stem): a relay waits for its window, which `free` has not. Try --schedule exact."
     )
 
 

@@ -123,7 +123,7 @@ def test_the_mean_over_time_becomes_the_readouts_scale() -> None:
     x = np.random.default_rng(0).integers(0, 2, (5, 4, 2))
     lowered = LowerReadout().run(g)
     assert np.allclose(run(g, x).result, run(lowered, x).result)
-    with pytest.raises(ModelError, match="SNNC-M012"):
+    with pytest.raises(ModelError, match="SNNC-M019"):
         LowerReadout().run(replace(g, nodes=(*g.nodes[:-1], replace(g.output, over_time=OverTime.NONE))))
 
 
@@ -147,18 +147,18 @@ SPIKES = "Try a neuron in front of the first weights, or input_levels where the 
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ((Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))),), f"[SNNC-M012] %o: the whole network is analog: no neuron stands between input and output. {SPIKES}"),
+        ((Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))),), f"[SNNC-M018] %o: the whole network is analog: no neuron stands between input and output. {SPIKES}"),
         (
             (Neuron(name="n", inputs=("x",)), Neuron(name="m", inputs=("x",)), Add(name="a", inputs=("n", "m")), Linear(name="l", inputs=("a",), weight=Const(np.ones((2, 3), np.float32)))),
-            "[SNNC-M012] %x: the analog stem ends in several neurons, got %n, %m, limit 1. Try one neuron layer behind the stem.",
+            "[SNNC-M018] %x: the analog stem ends in several neurons, got %n, %m, limit 1. Try one neuron layer behind the stem.",
         ),
         (
             (Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))), Neuron(name="r", inputs=("l",), source="net.r", max_spikes=0)),
-            f"[SNNC-M012] %r (net.r): the whole network is analog: no neuron stands between input and output. {SPIKES}",
+            f"[SNNC-M018] %r (net.r): the whole network is analog: no neuron stands between input and output. {SPIKES}",
         ),
         (
             (Neuron(name="n", inputs=("x",)), Linear(name="l", inputs=("n",), weight=Const(np.eye(3, dtype=np.float32))), Add(name="a", inputs=("x", "l")), Neuron(name="m", inputs=("a",))),
-            "[SNNC-M012] %a: mixes the analog stem with spikes, got %x, %l.",
+            "[SNNC-M018] %a: mixes the analog stem with spikes, got %x, %l.",
         ),
     ],
 )  # fmt: skip
@@ -176,7 +176,7 @@ def test_a_network_without_neurons_is_refused_at_the_readout_that_lowering_gives
     with pytest.raises(ModelError) as error:
         Pipeline((FoldConvBN(), LowerReadout(), FoldScale(), SplitHost())).run(graph(*layers, shape=(3,)))
     assert str(error.value) == (
-        "[SNNC-M012] %b.readout (net.b): the whole network is analog: no neuron stands between input and output. "
+        "[SNNC-M018] %b.readout (net.b): the whole network is analog: no neuron stands between input and output. "
         f"{SPIKES}"
     )
 
@@ -211,7 +211,7 @@ def test_a_network_whose_only_neuron_stands_behind_real_values_leaves_nothing_fo
     with pytest.raises(ModelError) as error:
         SplitHost().run(graph(*nodes, shape=(1, 3, 4), **more))
     assert str(error.value) == (
-        "[SNNC-M012] %n (net.n): the host computes the whole network: its only neurons make spikes of real "
+        "[SNNC-M018] %n (net.n): the host computes the whole network: its only neurons make spikes of real "
         f"values. {SPIKES}"
     )
 
@@ -228,7 +228,7 @@ def test_the_ways_out_of_that_work(target: str) -> None:
         snncc.check(Model(g, calibration=inputs.astype(np.int64 if g is spikes else np.float32)), target=target)
         for g in (refused, coded, spikes)
     ]
-    assert [[p.code for p in result.problems] for result in found] == [["SNNC-M012"], [], []]
+    assert [[p.code for p in result.problems] for result in found] == [["SNNC-M018"], [], []]
 
 
 def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_in() -> None:
