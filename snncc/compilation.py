@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from snncc.analysis.certificate import Certificate, LayerRange
 from snncc.analysis.claims import LayerSums, layer_sums
 from snncc.errors import ModelError, Problem, fail, raise_all
+from snncc.hw.demands import demands, unmet
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Schedule
@@ -204,6 +205,7 @@ class Target:
         """
         schedule = self.schedule(options.schedule)
         legal = legalise(self, model, calibration, schedule, options.verify_each)
+        lacking = tuple(unmet(demands(legal.spikes, schedule), self.chip.abilities))
         mapped, tensors = map_graph(
             legal.spikes,
             target=self.name,
@@ -213,7 +215,7 @@ class Target:
         )
         sums = tuple(layer_sums(legal.integer, calibration))
         fitted = self.fit(Draft(self.chip, model.graph, legal, mapped, tensors, sums))
-        raise_all(fitted.problems)
+        raise_all((*lacking, *fitted.problems))
         return Lowered(
             float_graph=model.graph,
             integer_graph=legal.integer,

@@ -10,6 +10,7 @@ import numpy as np
 
 from snncc.analysis.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
+from snncc.hw.demands import Demand
 from snncc.ir import Cell, Const, Family, Graph, HostRegion, Input, IntegerNeuron, Node, Reset, Spikes
 from snncc.ir.cell import one
 from snncc.ir.const import number_array
@@ -70,7 +71,7 @@ class LoihiNeurons:
         if not self.custom:
             # Neurons that count say the same as counted inputs: they are named alone.
             raise_all(
-                [p for n in neurons for p in (*_not_stock(n), *_bias_problems(n, *biases[n.name]))]
+                [p for n in neurons for p in (*_lacking(n), *_bias_problems(n, *biases[n.name]))]
                 or _counted_sources(graph)
             )
         stock = {n.name for n in neurons if single and _is_stock(n.cell) and _fits(*biases[n.name])}
@@ -137,12 +138,16 @@ def _counted_sources(graph: Graph) -> Iterator[Problem]:
             )
 
 
-def _not_stock(node: IntegerNeuron) -> Iterator[Problem]:
-    """Why Loihi 1 has no such neuron."""
+def _lacking(node: IntegerNeuron) -> Iterator[Problem]:
+    return (demand.refusal for demand in programs_asked(node))
+
+
+def programs_asked(node: IntegerNeuron) -> Iterator[Demand]:
+    """What makes a neuron ask for a program: the chip's own circuit has it not."""
     cell = node.cell
 
-    def no(what: str, got: object, hint: str) -> Problem:
-        return problem("SNNC-C010", describe(node), what, got=got, hint=hint)
+    def no(what: str, got: str, hint: str) -> Demand:
+        return Demand("custom_neurons", describe(node), what, got, hint)
 
     if cell.max_spikes > 1:
         hint = "--target loihi2, or binary neurons"

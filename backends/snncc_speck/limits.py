@@ -68,15 +68,6 @@ def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Prob
             limit=len(chip.cores),
             hint="fewer layers",
         )
-    if mapped.steps > 1:
-        yield problem(
-            "SNNC-C010",
-            f"network on {chip.name}",
-            "timesteps need a second accumulator while a window fires",
-            got=f"{mapped.steps} timesteps",
-            limit="1",
-            hint="a network of one timestep (SFA), or target sim",
-        )
     for piece in mapped.pieces:
         where = f"%{piece.name}" + (f" ({piece.layer})" if piece.layer else "") + f" on {chip.name}"
         yield from _geometry(piece, chip, gated, where)

@@ -66,7 +66,6 @@ class Quantize:
     Attributes:
         calibration: inputs [N, T, *shape].
         bits: weight width, two's complement, symmetric range.
-        synapses: whether the chip's neurons hold a synaptic current that fades.
         state_bits: membrane width, in units of a weight.
         sum_bits: width of what adds up one timestep's inputs; None: the membrane's.
         margin: how much wider than on the calibration inputs the range may become.
@@ -86,11 +85,10 @@ class Quantize:
     state_bits: int = 32
     sum_bits: int | None = None
     margin: float = 1.25
-    synapses: bool = False
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        raise_all((*not_taken(graph, (self,)), *_unsupported(graph, self.synapses)))
+        raise_all((*not_taken(graph, (self,)), *_unsupported(graph)))
         graph = graph.rewrite(_synapse_first)
         keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
         values = {
@@ -226,7 +224,7 @@ def _synapse_first(node: Node) -> Node | None:
     return replace(node, **changes)
 
 
-def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
+def _unsupported(graph: Graph) -> Iterator[Problem]:
     def no(code: str, node: Node, what: str, hint: str) -> Problem:
         return problem(code, describe(node), what, hint=hint)
 
@@ -240,10 +238,7 @@ def _unsupported(graph: Graph, synapses: bool) -> Iterator[Problem]:
         for name, what in _ONE_A_LAYER.items():
             if len(_values(getattr(node, name))) > 1:
                 yield no("SNNC-M020", node, f"one {what} per channel", f"one {what} for the layer")
-        if node.synapse_decay is not None and not synapses:
-            what = "this chip's neurons have no synaptic current"
-            yield no("SNNC-C010", node, what, "a neuron without synaptic current")
-        elif node.synapse_decay is not None and rest_drive(graph, node).any():
+        if node.synapse_decay is not None and rest_drive(graph, node).any():
             what = "a bias that passes a synapse with memory has no integer form"
             yield no("SNNC-M021", node, what, "bias=False in front of it")
         elif node.synapse_decay == 0:

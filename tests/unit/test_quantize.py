@@ -185,7 +185,7 @@ def test_leaks_have_twelve_places(leak: Any, fixed: tuple[int, int]) -> None:
 
 
 def test_leaks_of_synapses_have_them_too() -> None:
-    cell = cell_of(quantized(layer(1, steps=2, decay=1.0, synapse_decay=0.9), synapses=True))
+    cell = cell_of(quantized(layer(1, steps=2, decay=1.0, synapse_decay=0.9)))
     assert (cell.synapse_decay, cell.synapse_bits, cell.decay, cell.decay_bits) == (3686, 12, 1, 0)
 
 
@@ -211,7 +211,7 @@ def test_the_order_of_a_synapse_is_kept_by_its_potentials(order: SynapseOrder) -
         v_init=1.0, v_min=-1.0,
     )  # fmt: skip
     x = np.random.default_rng(0).integers(0, 4, (40, 6, 2))
-    after = quantized(before, x, synapses=True)
+    after = quantized(before, x)
     cell = cell_of(after)
     # Sinabs' order reads half of what the others read: against twice the potentials.
     twice = 2 if order is SynapseOrder.ADD_DECAY_READ else 1
@@ -230,7 +230,7 @@ def test_potentials_of_channels_follow_the_order_of_a_synapse() -> None:
         name="n", inputs=("c",), decay=1.0, v_init=real(1.0, -0.25), bias=real(0.5, 0.0), synapse_decay=0.5,
         synapse_order=SynapseOrder.ADD_DECAY_READ,
     )  # fmt: skip
-    cell = cell_of(quantized(graph(linear, neuron, shape=(1,), steps=2), synapses=True))
+    cell = cell_of(quantized(graph(linear, neuron, shape=(1,), steps=2)))
     assert cell.threshold == 254
     assert (cell.v_init.array.tolist(), cell.bias.array.tolist()) == ([254, -64], [127, 0])  # 63½ to even
 
@@ -248,34 +248,33 @@ def test_a_readout_behind_views_gives_its_scale_back() -> None:
     assert after.output.scale == pytest.approx(1 / 254)
 
 
-REFUSED: list[tuple[dict[str, Any], bool, str]] = [
-    ({"threshold": real(1.0, 2.0)}, False, "[SNNC-M020] %n (net.n): one threshold per channel. Try one threshold for the layer."),
-    ({"reset_by": real(1.0, 2.0)}, False, "[SNNC-M020] %n (net.n): one amount of reset per channel. Try one amount of reset for the layer."),
-    ({"reset": Reset.VALUE, "reset_to": real(0.0, 1.0)}, False, "[SNNC-M020] %n (net.n): one reset potential per channel. Try one reset potential for the layer."),
-    ({"v_min": real(-1.0, 0.0)}, False, "[SNNC-M020] %n (net.n): one lower bound per channel. Try one lower bound for the layer."),
-    ({"synapse_decay": 0.5}, False, "[SNNC-C010] %n (net.n): this chip's neurons have no synaptic current. Try a neuron without synaptic current."),
-    ({"synapse_decay": real(0.5, 0.25)}, True, "[SNNC-M020] %n (net.n): one synaptic leak per channel has no integer form. Try one leak for the layer."),
-    ({"synapse_decay": 0.0}, True, "[SNNC-M021] %n (net.n): a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current."),
-    ({"synapse_decay": 0.5, "synapse_order": SynapseOrder.ADD_DECAY_READ, "max_spikes": 0}, True, "[SNNC-M021] %n (net.n): a readout behind a synapse that decays first. Try a readout without one."),
-    ({"decay": 0.5, "reset_next": True}, False, "[SNNC-M021] %n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires."),
-    ({"decay": 0.5, "reset": Reset.NONE}, False, "[SNNC-M021] %n (net.n): a neuron with memory that never resets has no spike form. Try reset by subtraction."),
-    ({"decay": real(0.5, 0.25)}, False, "[SNNC-M020] %n (net.n): one leak per channel has no integer form yet. Try one leak for the layer."),
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"threshold": real(1.0, 2.0)}, "[SNNC-M020] %n (net.n): one threshold per channel. Try one threshold for the layer."),
+    ({"reset_by": real(1.0, 2.0)}, "[SNNC-M020] %n (net.n): one amount of reset per channel. Try one amount of reset for the layer."),
+    ({"reset": Reset.VALUE, "reset_to": real(0.0, 1.0)}, "[SNNC-M020] %n (net.n): one reset potential per channel. Try one reset potential for the layer."),
+    ({"v_min": real(-1.0, 0.0)}, "[SNNC-M020] %n (net.n): one lower bound per channel. Try one lower bound for the layer."),
+    ({"synapse_decay": real(0.5, 0.25)}, "[SNNC-M020] %n (net.n): one synaptic leak per channel has no integer form. Try one leak for the layer."),
+    ({"synapse_decay": 0.0}, "[SNNC-M021] %n (net.n): a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current."),
+    ({"synapse_decay": 0.5, "synapse_order": SynapseOrder.ADD_DECAY_READ, "max_spikes": 0}, "[SNNC-M021] %n (net.n): a readout behind a synapse that decays first. Try a readout without one."),
+    ({"decay": 0.5, "reset_next": True}, "[SNNC-M021] %n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires."),
+    ({"decay": 0.5, "reset": Reset.NONE}, "[SNNC-M021] %n (net.n): a neuron with memory that never resets has no spike form. Try reset by subtraction."),
+    ({"decay": real(0.5, 0.25)}, "[SNNC-M020] %n (net.n): one leak per channel has no integer form yet. Try one leak for the layer."),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fields", "synapses", "text"), REFUSED, ids=[text[25:60] for _, _, text in REFUSED])
-def test_what_integers_cannot_hold_is_refused(fields: dict[str, Any], synapses: bool, text: str) -> None:
+@pytest.mark.parametrize(("fields", "text"), REFUSED, ids=[text[25:60] for _, text in REFUSED])
+def test_what_integers_cannot_hold_is_refused(fields: dict[str, Any], text: str) -> None:
     linear = Linear(name="c", inputs=("x",), weight=real([1.0], [2.0]))
     neuron = Neuron(name="n", inputs=("c",), source="net.n", **fields)
     with pytest.raises(SnnccError) as error:
-        quantized(graph(linear, neuron, shape=(1,), steps=2), synapses=synapses)
+        quantized(graph(linear, neuron, shape=(1,), steps=2))
     assert str(error.value) == text
 
 
 def test_a_bias_before_a_synapse_with_memory_is_refused() -> None:
     before = layer(1, steps=2, bias=real(0.5), synapse_decay=0.5)
     with pytest.raises(ModelError) as error:
-        quantized(before, synapses=True)
+        quantized(before)
     assert str(error.value) == (
         "[SNNC-M021] %n (net.n): a bias that passes a synapse with memory has no integer form. "
         "Try bias=False in front of it."
