@@ -24,7 +24,7 @@ from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
-from snncc.mapping.check import Checker, check_mapped
+from snncc.mapping.check import NOTHING_MORE, Checker, check_mapped
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.model import Model
@@ -155,9 +155,9 @@ def _lower(model: Model, calibration: Dataset, target: Target, options: Options)
 
 
 def utilisation(made: Lowered | Artifact) -> Utilisation:
-    """What each layer takes of its cores, counted by the backend."""
-    use = target_of(made.chip).checker.use(made.mapped, made.chip)
-    return utilisation_of(made.mapped, made.chip, use)
+    """What each layer takes of its cores, counted by the backend, if that is installed."""
+    checker = _checker_of(made.chip) or NOTHING_MORE
+    return utilisation_of(made.mapped, made.chip, checker.use(made.mapped, made.chip))
 
 
 def compile(

@@ -130,12 +130,13 @@ class ChipSpec(_Model):
 
     @model_validator(mode="after")
     def _cores_exist_once(self) -> ChipSpec:
-        if any(not self._ids(kind) for kind in self.core_kinds):
-            raise ValueError("cores without ids are those of a mesh, which the chip has not")
-        times = Counter(i for kind in self.core_kinds for i in self._ids(kind))
+        unnumbered = any(not kind.ids for kind in self.core_kinds)
+        if unnumbered and (self.mesh is None or len(self.core_kinds) > 1):
+            raise ValueError("cores without ids are all cores of a mesh")
+        times = Counter(i for kind in self.core_kinds for i in kind.ids)
         if twice := sorted(i for i, n in times.items() if n > 1):
             raise ValueError(f"a core id stands twice, got {twice}")
-        if self.mesh is not None and not times.keys() <= set(range(self.mesh.cores)):
+        if self.mesh is not None and any(not 0 <= i < self.mesh.cores for i in times):
             raise ValueError(f"a core id lies outside the mesh of {self.mesh.cores} cores")
         return self
 

@@ -22,7 +22,7 @@ class Use:
     @property
     def share(self) -> float:
         """The fraction that is used."""
-        return self.used / self.limit if self.used else 0.0
+        return self.used / self.limit
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ def _row(mapped: Mapped, piece: Piece, cores: Mapping[int, CoreKind], use: TileU
     tiles = [t for t in mapped.tiles if t.piece == piece.name]
     most: dict[str, Use] = {}
     for tile in tiles:
+        counted = use.get(tile, {})
         for resource, bound in cores[tile.core].resources.items():
-            found = Use(use[tile][resource], bound.limit)
-            most[resource] = max(most.get(resource, found), found, key=lambda u: u.share)
+            if resource in counted:
+                found = Use(counted[resource], bound.limit)
+                most[resource] = max(most.get(resource, found), found, key=lambda u: u.share)
     largest = max((t.shape for t in tiles), key=math.prod, default=piece.shape)
     return UtilisationRow(piece, largest, mapped.cores_of(piece.name), most)

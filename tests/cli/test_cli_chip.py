@@ -189,4 +189,6 @@ def test_a_verb_with_a_chip_of_a_missing_backend_says_so(
     result = run("verify", out, "--data", folder / "x.npz", "--executor", "lava")
     assert result.exit_code == 2
     assert "chip mine: backend: no such backend is installed, got sim" in result.stderr
+    found = json.loads(run("simulate", out, "--data", folder / "x.npz", "--json").stdout)  # needs no backend
+    assert found["target"] == "mine"
     assert json.loads((out / "chip.json").read_text())["backend"] == "sim"

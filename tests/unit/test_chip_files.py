@@ -56,7 +56,7 @@ def test_speck2f_has_the_datasheets_memories() -> None:
         (
             "ids = [7, 8]\n",
             "",
-            "chip file chip.toml: cores without ids are those of a mesh, which the chip has not.",
+            "chip file chip.toml: cores without ids are all cores of a mesh.",
         ),
         (
             "limit = 16384",
