@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc import display, plugins
+from snncc.arrays import Array
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered, Options, Target
 from snncc.data import Dataset, as_dataset, load_dataset
@@ -33,8 +33,6 @@ from snncc.reporting import notebook
 from snncc.results import CheckResult, Simulation
 from snncc.simulation import Activity, Progress, observed
 from snncc.store import read_artifact, refuse_existing, write_artifact
-
-Array = NDArray[Any]
 
 _GRADED = "graded"
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from snncc.analysis.certificate import Certificate
 from snncc.analysis.operations import host_macs
+from snncc.arrays import Array
 from snncc.compilation import Lowered
 from snncc.data import Dataset
 from snncc.hw.spec import ChipSpec
@@ -22,9 +22,6 @@ from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion
 from snncc.mapping.mapped import Mapped
-
-Array = NDArray[Any]
-
 
 VERSION: Literal[2] = 2  # of the folder: 1 held no chip and no sum of its manifest
 

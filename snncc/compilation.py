@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from snncc.analysis.certificate import Certificate, LayerRange
 from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.arrays import Array
 from snncc.errors import ModelError, Problem, fail, raise_all
 from snncc.hw.demands import demands, unmet
 from snncc.hw.spec import ChipSpec
@@ -30,8 +29,6 @@ from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
 from snncc.passes.recorder import Recorder
 from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir.graph import Graph
 from snncc.ir.types import Spikes
 from snncc.safeio import load_npz
-
-Array = NDArray[Any]
 
 # Inputs are held as int64 or float32 with all timesteps; more than this belongs into several runs.
 LIMIT_BYTES = 4 << 30

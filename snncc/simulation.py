@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.ir.interp import decode
 from snncc.ir.nodes import Output
 from snncc.mapping.mapped import Mapped, OutputPort
 
-Array = NDArray[Any]
 Progress = Callable[[int], None]  # called with the number of samples just finished
 
 

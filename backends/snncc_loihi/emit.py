@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save as save_safetensors
 
+from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.ir.cell import Cell, leaked, one
 from snncc.ir.const import each_channel
@@ -30,8 +31,6 @@ from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 from snncc_loihi.netx import network_file
 from snncc_loihi.reference import FORMAT, VERSION
-
-Array = NDArray[Any]
 
 LAVA_FILES = (
     "run.py",

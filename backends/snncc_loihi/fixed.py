@@ -19,15 +19,14 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import Cell, CellState, leaked
 from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.evaluation import evaluate, exact_product
 from snncc.ir.nodes import Conv2d
 
-Array = NDArray[Any]
 Pair = tuple[int, int]
 Shape = tuple[int, ...]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snncc.arrays import Array
 from snncc.errors import Problem, problem
 from snncc_loihi.fixed import (
     LIF,
     UNITY,
-    Array,
     Dense,
     Neurons,
     Shape,

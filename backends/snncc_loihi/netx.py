@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 
-Array = NDArray[Any]
 _Layer = dict[str, Any]
 
 

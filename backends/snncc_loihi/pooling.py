@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import Problem, problem, raise_all
 from snncc.ir.const import Const
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import Connection, Mapped
-
-Array = NDArray[Any]
 
 
 def without_pooling(mapped: Mapped, tensors: Mapping[str, Array]) -> tuple[Mapped, dict[str, Array]]:

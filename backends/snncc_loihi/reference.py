@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail, raise_all
 from snncc.ir.cell import Cell
 from snncc.ir.const import Const
@@ -23,7 +23,6 @@ from snncc.safeio import read_bytes, read_tensors
 from snncc_loihi.fixed import LIF, Conv, Dense, Neurons, Population, Streaming, Synapses
 from snncc_loihi.fixed_network import FixedNetwork, Link, Trace, beyond_the_chip
 
-Array = NDArray[Any]
 Entry = Mapping[str, Any]
 
 FORMAT, VERSION = "snncc-loihi-network", 2

@@ -25,13 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import SnnccError, fail
 from snncc_loihi.emit import LAVA_FILES
 from snncc_loihi.reference import read_network
-
-Array = NDArray[Any]
 
 PYTHON_VARIABLE = "SNNCC_LAVA_PYTHON"
 VENV_PYTHON = Path(".venv-lava", "bin", "python")

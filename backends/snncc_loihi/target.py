@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.claims import LayerSums, layer_range, left_ranges
 from snncc.analysis.ranges import held, type_extremes
+from snncc.arrays import Array
 from snncc.compilation import Draft, Fitted, Legalised, Lowered, Target
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec, expect, load_chip
@@ -28,8 +26,6 @@ from snncc_loihi.pooling import without_pooling
 from snncc_loihi.reference import run_reference
 from snncc_loihi.resources import MODELS
 from snncc_loihi.runner import run_lava
-
-Array = NDArray[Any]
 
 # Windows of micro-steps for integers above one, else one update a timestep.
 NATIVE = replace(

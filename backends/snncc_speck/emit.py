@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.ir.const import each_channel
 from snncc.ir.nodes import Decode
 from snncc.mapping.mapped import INPUT, Mapped, Piece
-
-Array = NDArray[Any]
 
 
 def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> Mapping[str, bytes]:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import Problem, problem
 from snncc.ir.const import Const
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import Connection, Mapped, Piece
-
-Array = NDArray[Any]
 
 
 def speck_shapes(

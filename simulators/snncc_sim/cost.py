@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
 from snncc.mapping.mapped import INPUT, Mapped, Piece
@@ -46,7 +47,6 @@ from snncc_sim.models.model import Work
 if TYPE_CHECKING:
     from snncc_sim.timing import Totals
 
-Array = NDArray[Any]
 Times = NDArray[np.float64]
 
 HOST = "host"  # name of the row of what the host computes

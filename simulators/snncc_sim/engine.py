@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import one
 from snncc.ir.schedule import Engine
@@ -26,8 +26,6 @@ from snncc.mapping.mapped import Mapped, Piece
 from snncc.simulation import Activity, LayerActivity, Progress, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program
-
-Array = NDArray[Any]
 
 # Samples of one kernel call: enough to hide the call, few enough for a smooth progress bar.
 _CHUNK_SAMPLES = 16

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -32,7 +31,6 @@ from snncc.hw.quantity import Quantity
 from snncc.hw.timing import MeshCosts
 from snncc_sim.traffic import Events, Loads, Routes
 
-Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
 UPDATE, SEND, RECEIVE, LINK = range(4)  # what a micro-step waits for

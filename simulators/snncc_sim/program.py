@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import Cell, one
 from snncc.ir.const import Integer, each_channel
@@ -23,8 +24,6 @@ from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
-
-Array = NDArray[Any]
 
 STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below

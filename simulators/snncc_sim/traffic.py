@@ -18,17 +18,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.mapping.address import VSC
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
 
-Array = NDArray[Any]
 Ints = NDArray[np.int64]
 
 CONNECTION = np.dtype(

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.ranges import drive, extremes, held, start_range, type_extremes
+from snncc.arrays import Array
 from snncc.errors import Problem, problem
 from snncc.ir.batches import in_chunks
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

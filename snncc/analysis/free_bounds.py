@@ -10,12 +10,10 @@ intervals are propagated layer by layer (docs/semantics.md#interval-bounds).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.ranges import drive, rest_drive, signed_part, start_range
+from snncc.arrays import Array
 from snncc.ir.cell import one
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
@@ -23,7 +21,6 @@ from snncc.ir.node import Trait
 from snncc.ir.nodes import IntegerNeuron, Node, Output
 from snncc.ir.types import Spikes
 
-Array = NDArray[Any]
 Interval = tuple[Array, Array]
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.magnitude import absolute
+from snncc.arrays import Array
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, run
@@ -22,8 +21,6 @@ from snncc.ir.membrane import Membrane, neuron_step
 from snncc.ir.nodes import HostRegion, Input, Neuron, Node, Rounding
 from snncc.ir.synapses import Weighted
 from snncc.ir.types import Spikes
-
-Array = NDArray[Any]
 
 TOLERANCE = 1e-5
 

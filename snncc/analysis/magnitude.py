@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.const import Const, Number
 from snncc.ir.evaluation import evaluate
 from snncc.ir.nodes import (
@@ -32,8 +32,6 @@ from snncc.ir.nodes import (
     Pad,
     Scale,
 )
-
-Array = NDArray[Any]
 
 # Largest slope of each function; softmax: |Δy| ≤ ½·max|Δx| on every element.
 _SLOPE = {Op.RELU: 1.0, Op.SIGMOID: 0.25, Op.TANH: 1.0, Op.SILU: 1.1, Op.GELU: 1.13, Op.SOFTMAX: 0.5}

@@ -8,16 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.layers import AnyNeuron
 from snncc.ir.synapses import Weighted
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.arrays import Array
 from snncc.artifact import Artifact
 from snncc.equivalence.difference import first_difference
 from snncc.errors import Problem, SnnccError, problem
@@ -31,8 +31,6 @@ from snncc.mapping.build import input_port, output_port, piece_of
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
 from snncc.passes.expand_sfa import ExpandSFA
-
-Array = NDArray[Any]
 
 _MOST = 1 << 16  # random counts are 1.._MOST: no weight of its own passes unseen
 

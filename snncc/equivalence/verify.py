@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.free_bounds import free_bounds
+from snncc.arrays import Array
 from snncc.equivalence.result import (
     Accuracy,
     Divergence,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from snncc.artifact import Artifact
     from snncc.data import Dataset
 
-Array = NDArray[Any]
 
 SHUFFLE_SEED = 1
 

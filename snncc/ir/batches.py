@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import Run, run
 from snncc.ir.node import Decode, OverTime
-
-Array = NDArray[Any]
 
 CHUNK = 128  # samples that are computed at once
 

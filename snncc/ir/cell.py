@@ -11,13 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict
 
+from snncc.arrays import Array
 from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.node import Reset
-
-Array = NDArray[Any]
 
 
 class CellState(NamedTuple):

@@ -7,11 +7,10 @@ computed in the narrowest type that holds every partial sum exactly, never round
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.const import Const, number_array
 from snncc.ir.nodes import (
     Add,
@@ -40,8 +39,6 @@ from snncc.ir.nodes import (
     SumPool2d,
     Upsample,
 )
-
-Array = NDArray[Any]
 
 # Matrix products work on this many elements of unfolded input at a time (64 MiB of float64).
 _UNFOLD_ELEMENTS = 8_000_000

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.const import Const, Integer, number_array
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Encode, Node, WindowNeuron
 from snncc.ir.synapses import Weighted
 
-Array = NDArray[Any]
 Evaluate = Callable[[Node, list[Array]], Array]
 
 

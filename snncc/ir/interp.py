@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import CellState
 from snncc.ir.evaluation import evaluate as evaluate
@@ -27,8 +26,6 @@ from snncc.ir.ports import Input, Output
 from snncc.ir.schedule import Release
 from snncc.ir.types import Current, Family
 from snncc.ir.windows import run_windows
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.const import Number, number_array
 from snncc.ir.neurons import Neuron
 from snncc.ir.node import Reset, Rounding, SynapseOrder
-
-Array = NDArray[Any]
 
 
 @dataclass

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir.cell import CellState
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
@@ -17,8 +16,6 @@ from snncc.ir.neurons import Delay, Encode, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.ports import Output
 from snncc.ir.schedule import Release
-
-Array = NDArray[Any]
 
 
 def run_windows(graph: Graph, per_step: Mapping[str, Array]) -> dict[str, Array]:

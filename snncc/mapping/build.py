@@ -6,11 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.errors import Problem, SnnccError, fail, raise_all
 from snncc.ir import (
     Add,
@@ -32,8 +31,6 @@ from snncc.ir.schedule import Schedule
 from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3
 from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir import BatchNorm, Const, Conv2d, Family, Graph, Linear, Node, Reshape, Scale
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

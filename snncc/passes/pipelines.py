@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
-
+from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.passes.base import Pass, placed
 from snncc.passes.bound_counts import BoundCounts
@@ -19,8 +17,6 @@ from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.ranges import extremes, held, rest_drive
+from snncc.arrays import Array
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Add,
@@ -43,8 +43,6 @@ from snncc.ir.neurons import POTENTIALS
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics, describe, not_taken
-
-Array = NDArray[Any]
 
 # Fixed-point places of a leak: the finest that keeps v·decay within 63 bits for 32-bit membranes.
 DECAY_BITS = 12

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from snncc.analysis.certificate import Approximation, PassRecord
 from snncc.analysis.layerwise import compare_layers
+from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.batches import accuracy, decisions, in_chunks
 from snncc.ir.graph import Graph
@@ -17,8 +16,6 @@ from snncc.ir.interp import Run
 from snncc.ir.nodes import Decode
 from snncc.ir.types import Family, Spikes
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
-
-Array = NDArray[Any]
 
 
 @dataclass

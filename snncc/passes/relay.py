@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir import (
     Cell,
     Const,
@@ -33,8 +33,6 @@ from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import UNBOUNDED
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.single_step import SingleStep
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,13 @@ are captured, that is a correct neuron; at a larger one the module itself comput
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from snncc.arrays import Array
 from snncc_torch.tracing.working import working_copy
-
-Array = NDArray[Any]
 
 # Float rounding moves results by some 1e-7 of their scale, real mixing by per cents.
 NOISE = 1e-4

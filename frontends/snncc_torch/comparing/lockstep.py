@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from snncc.analysis.magnitude import magnitude
+from snncc.arrays import Array
 from snncc.errors import Problem, SnnccError, problem, raise_all
 from snncc.ir import Graph, Input, Neuron, Node, Output
 from snncc.ir.interp import decode, evaluate, run
@@ -37,8 +37,6 @@ from snncc_torch.neurons.sites import SiteCall, SiteInfo
 from snncc_torch.tracing.failures import first_line
 from snncc_torch.tracing.forms import Form
 from snncc_torch.tracing.working import Watch, overwritten, working_copy
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from snncc.arrays import Array
 from snncc.ir import Neuron, Number, Reset, SynapseOrder
 from snncc.ir.const import number_array
 from snncc.ir.membrane import Membrane, neuron_step
-
-Array = NDArray[Any]
 
 # The float family agrees within this times the sum of absolute products (docs/semantics.md#float-rule).
 RELATIVE = 1e-5
