@@ -142,6 +142,15 @@ def test_destinations_of_a_layer() -> None:
     assert told(chain(POINT, POINT, POINT), CHIP.model_copy(update={"limits": unlimited})) == []
 
 
+def test_what_a_chip_leaves_open_is_no_limit() -> None:
+    names = ("kernel_max", "padding_max", "features_max", "input_size_max", "output_size_max", "fan_out")
+    unlimited = CHIP.limits.model_copy(update=dict.fromkeys(names))
+    chip = CHIP.model_copy(update={"limits": unlimited})
+    large = layer((1, 140, 20), 1, Way(kernel=(17, 17), padding=(8, 8), stride=(1, 1)))
+    assert [t[:11] for t in told(large)] == ["[SNNC-C005]", "[SNNC-C006]", "[SNNC-C007]", "[SNNC-C007]"]
+    assert told(large, chip) == []
+
+
 def test_as_many_layers_as_cores() -> None:
     limits = CHIP.limits.model_copy(update={"fan_out": None})
     chip = CHIP.model_copy(update={"limits": limits})

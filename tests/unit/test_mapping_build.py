@@ -136,7 +136,8 @@ def test_poolings_that_a_chip_has_not_are_absorbed_into_linear_layers(
 ) -> None:
     graph = pooled(pool, shape)
     on_chip = assert_addresses_say_what_the_graph_says(graph, 1, 2, 4)
-    assert on_chip.pieces[1].connections[0].address.pool == kept
+    address = on_chip.pieces[1].connections[0].address
+    assert (address.pool, address.kernel) == (kept, (shape[1] // kept[0], shape[2] // kept[1]))
     anywhere = assert_addresses_say_what_the_graph_says(graph)
     assert anywhere.pieces[1].connections[0].address.pool == pool
 

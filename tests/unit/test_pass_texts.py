@@ -27,6 +27,7 @@ from snncc.ir import (
     Reset,
     Reshape,
     Scale,
+    WindowNeuron,
 )
 from snncc.ir.interp import run
 from snncc.passes.base import Pass
@@ -178,14 +179,14 @@ snn float @g {steps=1} {
 def test_a_value_added_to_itself_is_a_factor() -> None:
     nodes = (
         Add(name="d", inputs=("x", "x")),
-        Add(name="t", inputs=("d", "d", "d")),
+        Add(name="t", inputs=("d", "d", "d", "d")),
         Linear(name="l", inputs=("t",), weight=real([1.0, -2.0])),
         Neuron(name="n", inputs=("l",), output_scale=0.5),
     )
     assert exact(FoldScale(), graph(*nodes, shape=(2,))) == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
-  %l = linear %x {weight=[[6.0,-12.0]]} : current<1, f32>
+  %l = linear %x {weight=[[8.0,-16.0]]} : current<1, f32>
   %n = neuron %l : spikes<1, 1>
   %y = output %n {scale=0.5} : spikes<1, 1>
 }
@@ -223,6 +224,18 @@ snn float @g {steps=1} {
   %x = input {shape=[2], levels=9} : spikes<2, 9>
   %n = neuron %x {threshold=[4.0,2.0], bias=[0.5,0.0], reset_to=0.0, v_init=0.0} : spikes<2, 1>
   %y = output %n : spikes<2, 1>
+}
+"""
+
+
+def test_a_readouts_gain_becomes_the_unit_of_the_result() -> None:
+    """Membranes of half the drive: twice the start value, and each unit counts half."""
+    neuron = Neuron(name="n", inputs=("x",), gain=0.5, v_init=0.75, max_spikes=0, decay=1.0)
+    assert exact(FoldScale(), graph(neuron, shape=(2,), levels=9, decode=Decode.MEMBRANE)) == """\
+snn float @g {steps=1} {
+  %x = input {shape=[2], levels=9} : spikes<2, 9>
+  %n = neuron %x {threshold=2.0, max_spikes=0, decay=1.0, bias=0.0, reset_to=0.0, v_init=1.5} : current<2, f32>
+  %y = output %n {decode=membrane, scale=0.5} : current<2, f32>
 }
 """
 
@@ -382,6 +395,38 @@ snn spike @g {steps=1, micro_steps=2} {
   %y = output %m : spikes<2, 2>
 }
 """
+
+
+def test_a_relays_number_makes_no_window_longer() -> None:
+    """It is one event, whatever it carries: counts up to 3 make windows of 4 micro-steps, the relay's 9 none of 10."""
+    spikes = ExpandSFA().run(BoundCounts().run(Relay().run(shortcut())))
+    assert spikes.micro_steps == 4
+    assert {n.name: (n.phase, n.graded) for n in spikes.nodes if isinstance(n, WindowNeuron)} == {
+        "a.relay": (4, True),
+        "n": (8, False),
+        "m": (12, False),
+    }
+    x = every_input(shortcut())
+    np.testing.assert_array_equal(run(spikes, x).result, run(shortcut(), x).result)
+
+
+def test_a_readout_sends_nothing_that_could_be_graded() -> None:
+    graded = ExpandSFA(LOIHI2.schedules["graded"]).run(binary())
+    assert [(n.name, n.graded) for n in graded.neurons if isinstance(n, WindowNeuron)] == [
+        ("n", True),
+        ("r", False),
+    ]
+
+
+def test_a_pass_preserves_what_its_schedule_promises() -> None:
+    promised = {name: ExpandSFA(s).preserves.value for name, s in LOIHI2.schedules.items()}
+    assert promised == {"exact": "exact", "graded": "exact", "free": "approximate"}
+
+
+def test_without_windows_sums_may_reach_any_depth() -> None:
+    """Nothing waits, so that one current drives neurons of several depths."""
+    free = ExpandSFA(SPECK2F.schedules["free"]).run(shortcut())
+    assert [n.name for n in free.nodes if isinstance(n, Linear)] == ["a", "b"]
 
 
 def test_windows_are_one_micro_step_longer_than_the_largest_count() -> None:
