@@ -136,15 +136,16 @@ def test_timesteps_worth_of_input_that_a_membrane_holds(
     assert held(integer_neuron("n", "c", **neuron), steps) == timesteps
 
 
-def trajectory(cell: Cell, rest: int, steps: int) -> list[int]:
-    """The membrane at the start of each window, when nothing arrives but ``rest`` each timestep."""
+def trajectory(cell: Cell, rest: int, drives: list[int]) -> list[int]:
+    """The membrane at the start of each window, when ``rest`` and a drive arrive each timestep."""
     found, v = [], cell.v_init
-    for _ in range(steps):
+    takes = cell.threshold if cell.reset_by is None else cell.reset_by
+    for drive in drives:
         kept = abs(v) * cell.decay >> cell.decay_bits
-        u = (kept if v > 0 else -kept) + rest + cell.bias
+        u = (kept if v > 0 else -kept) + rest + drive + cell.bias
         found.append(u + cell.precharge)
         n = min(max((u + cell.precharge) // cell.threshold, 0), cell.max_spikes)
-        v = u - n * cell.threshold if cell.reset is Reset.SUBTRACT else (cell.reset_to if n else u)
+        v = u - n * takes if cell.reset is Reset.SUBTRACT else (cell.reset_to if n else u)
         v = v if cell.v_min is None else max(v, cell.v_min)
     return found
 
@@ -161,6 +162,39 @@ def test_silent_membranes_stay_between_their_bounds(v_min: int | None, reset: Re
             reset=reset, reset_to=reset_to, v_min=v_min, v_init=v_init, precharge=precharge,
         )  # fmt: skip
         low, high = start_range(node.cell, np.full((1, 1), rest, np.int64), held(node, steps))
-        path = trajectory(node.cell, rest, steps)
+        path = trajectory(node.cell, rest, [0] * steps)
         assert low.item() <= min(path), node
         assert max(path) <= high.item(), node
+
+
+@pytest.mark.parametrize("reset_by", [None, 2, 4, 6])
+@pytest.mark.parametrize("precharge", [0, -1, 2])
+@pytest.mark.parametrize(("decay", "bits"), [(0, 0), (1, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_driven_membranes_stay_between_their_bounds_and_what_they_hold(
+    reset_by: int | None, precharge: int, decay: int, bits: int, sign: int
+) -> None:
+    """Drives of one sign up to 9: the other end is what resets and biases alone make of it."""
+    rng = np.random.default_rng(0)
+    numbers = {"threshold": 4, "max_spikes": 2, "decay": decay, "decay_bits": bits, "reset_by": reset_by}
+    for bias, v_init in product((-3, 0, 2), (-5, 0, 6)):
+        node = integer_neuron("n", "c", bias=bias, v_init=v_init, precharge=precharge, **numbers)
+        steps = 5
+        most = held(node, steps) * 9
+        low, high = start_range(node.cell, np.zeros((1, 1), np.int64), held(node, steps))
+        for _ in range(60):
+            path = trajectory(node.cell, 0, (sign * rng.integers(0, 10, steps)).tolist())
+            assert low.item() - (sign < 0) * most <= min(path), node
+            assert max(path) <= high.item() + (sign > 0) * most, node
+
+
+def test_gains_and_biases_of_channels_count_channel_by_channel() -> None:
+    """A gain per channel acts on both ends of a channel's own sums."""
+    graph = integers(
+        Linear(name="c", inputs=("x",), weight=weights([3], [-2]), bias=Const(np.array([1, -4], np.int32))),
+        integer_neuron("n", "c", threshold=4, max_spikes=9, gain=Const(np.array([2, 5], np.int32))),
+        levels=3,
+    )
+    found = sums(graph, np.array([[[2]]]))
+    assert (found.start_low, found.start_high) == (-20, 2)
+    assert (found.observed, found.all_inputs) == ((-20, 12), (-30, 18))
