@@ -271,6 +271,26 @@ snn float @g {steps=2} {
 """
 
 
+def test_bare_neurons_of_a_map_get_one_weight_a_channel_and_sums_over_time_keep_their_scale() -> None:
+    nodes = (
+        Neuron(name="n", inputs=("x",), decay=0.5),
+        Reshape(name="f", inputs=("n",), shape=(6,)),
+        Linear(name="l", inputs=("f",), weight=real([1, 2, 3, 4, 5, 6])),
+    )
+    before = graph(*nodes, shape=(2, 1, 3), steps=2, over_time=OverTime.SUM, scale=0.25)
+    assert exact(LowerReadout(), before) == """\
+snn float @g {steps=2} {
+  %x = input {shape=[2, 1, 3], levels=1} : spikes<2x1x3, 1>
+  %n.identity = conv2d %x {weight=[[[[1.0]]],[[[1.0]]]], groups=2} : current<2x1x3, f32>
+  %n = neuron %n.identity {decay=0.5} : spikes<2x1x3, 1>
+  %f = reshape %n {shape=[6]} : spikes<6, 1>
+  %l = linear %f {weight=[[1.0,2.0,3.0,4.0,5.0,6.0]]} : current<1, f32>
+  %l.readout = neuron %l {max_spikes=0, decay=1} : current<1, f32>
+  %y = output %l.readout {decode=membrane, scale=0.25} : current<1, f32>
+}
+"""
+
+
 def test_spikes_that_join_currents_get_weights_of_one() -> None:
     nodes = (
         Linear(name="l", inputs=("x",), weight=real([1, 2], [3, 4])),
