@@ -50,14 +50,14 @@ def capture(
 
     Args:
         module: in evaluation mode.
-        example_input: as the module takes it: [B, *shape], or [T, B, *shape] where the module
-            takes time, or sinabs' [B, T, *shape] and [T, *shape] (one sample). With ``timesteps``
-            T > 1 it may be [B, T, *shape] for neurons without state too; else, with another first
-            size than T, it is one [B, *shape] that the module itself repeats over time. At the end
-            the module runs on it as it is, and the graph must agree.
+        example_input: as the module takes it: [B, *shape], or [T, B, *shape] or [B, T, *shape]
+            where it takes time, or sinabs' [T, *shape] (one sample). With ``timesteps`` T > 1 and
+            another size than T it is one [B, *shape] that the module itself repeats over time.
+            At the end the module runs on it as it is, and the graph must agree.
         timesteps: T; None finds it: in the example of a module that takes time, as its neurons
-            or the size of its result say, else by what the neurons of a module that repeats its
-            input over time are given in a run.
+            or the size of its result show, else by what the neurons of a module that repeats its
+            input over time are given in a run. Time behind the batch shows in multi-step and
+            sinabs' neurons alone.
         input_levels: largest spike count of the input; 0 for real values.
 
     Raises:

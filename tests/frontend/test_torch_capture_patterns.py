@@ -543,11 +543,11 @@ def test_batch_first_layout():
 
     torch.manual_seed(0)
     module = Forward(forward, fc=nn.Linear(4, 5), lif=IF(v_threshold=0.3))
+    x = torch.rand(1, T, 4)
+    model = snncc_torch.capture(module, x, timesteps=T)
+    assert (model.graph.steps, model.graph.input.shape) == (T, (4,))
     with torch.no_grad():
-        assert module(torch.zeros(1, T, 4)).shape == (1, 5)
-    # The example is [B, T, ...] only to a module of batch-first neurons; here T stays a feature.
-    with pytest.raises(SnnccError):
-        snncc_torch.capture(module, torch.zeros(1, T, 4), timesteps=T)
+        np.testing.assert_allclose(run(model.graph, x.numpy()).result, module(x).numpy(), atol=1e-6)
 
 
 class ThroughBatch(nn.Module):

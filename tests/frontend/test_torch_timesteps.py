@@ -51,6 +51,48 @@ def test_timesteps_that_the_module_makes_are_found(make: str, steps: int, batch:
     assert (graph.steps, graph.input.shape) == (steps, (2, 4))
 
 
+@pytest.mark.parametrize(("said", "batch"), [(None, 1), (None, 2), (None, 3), (3, 1), (3, 2)])
+def test_features_as_many_as_the_timesteps_that_the_module_makes_are_no_time(said: int | None, batch: int) -> None:
+    torch.manual_seed(0)
+    graph = snncc_torch.capture(Repeats(3, "repeat"), torch.rand(batch, 3, 4), said).graph
+    assert (graph.steps, graph.input.shape) == (3, (3, 4))
+
+
+class BatchFirst(Repeats):
+    """[B, T, 2, 4], turned round inside; a static [B, 2, 4] is repeated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1) if x.dim() == 4 else x.repeat(self.steps, 1, 1, 1)
+        y: Tensor = self.lif(self.fc(x)).mean(0)
+        return y
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+@pytest.mark.parametrize("said", [None, 3])
+def test_multi_step_neurons_show_time_behind_the_batch(said: int | None, batch: int) -> None:
+    """Also where there are as many samples as timesteps."""
+    torch.manual_seed(0)
+    module, x = BatchFirst(5, "either"), torch.rand(batch, 3, 2, 4) * 3
+    graph = snncc_torch.capture(module, x, said).graph
+    assert (graph.steps, graph.input.shape) == (3, (2, 4))
+    got = np.asarray(run(graph, x.numpy()).result)
+    np.testing.assert_allclose(got, module(x).detach().numpy(), atol=1e-6)
+    assert got.any()
+    static = snncc_torch.capture(module, x[:, 0]).graph
+    assert (static.steps, static.input.shape) == (5, (2, 4))
+
+
+def test_another_number_than_the_module_shows_is_not_overruled() -> None:
+    with pytest.raises(SnnccError) as caught:
+        snncc_torch.capture(BatchFirst(5, "either"), torch.rand(1, 3, 2, 4), timesteps=5)
+    assert str(caught.value) == (
+        f"[SNNC-M004] fc: flatten: a feature axis stands before batch or time, got ['f', 'B', 'f', 'f']. {SAY}\n"
+        f"[SNNC-M004] fc: view: mixes batch or time with the features, got [3, 1, 2, 5]. {SAY}\n"
+        "[SNNC-M004] lif: neuron: a multi-step neuron needs [T, B, ...], got [3, 1, 2, 5]. Try another number of "
+        "timesteps than 5: as many as the example has, or the module makes."
+    )
+
+
 @pytest.mark.parametrize(("steps", "batch"), [(1, 1), (1, 3), (3, 1), (3, 3), (3, 2)])
 def test_timesteps_of_the_example(steps: int, batch: int) -> None:
     torch.manual_seed(0)

@@ -56,6 +56,8 @@ def form_of(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor, tim
     if layouts & {"batch_first", "squeezed"}:
         return _batch_major(layouts, example, timesteps)
     multi = "multi" in layouts or any(getattr(m, "step_mode", None) == "m" for m in nn.Module.modules(module))
+    if multi and timesteps in (None, int(example.shape[1])) and _time_is_second(module, sites, example):
+        return Form(int(example.shape[1]), ("B", "T"), _features(example, 2))
     made = _made_inside(module, sites, example) if multi and timesteps in (None, 1) else None
     if made is not None and timesteps in (None, made):
         return Form(made, ("B",), _features(example, 1))
@@ -174,6 +176,16 @@ def _made_inside(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor
     again = _leading_sizes(module, paths, torch.cat([one, one]))
     # A module with batch 1 written into it has no second size, but makes more than it was given.
     return steps if again == seen or (not again and steps > 1) else None
+
+
+def _time_is_second(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor) -> bool:
+    """Whether the module takes [B, T, ...]: what its multi-step neurons see first follows the second axis."""
+    steps = int(example.shape[1])
+    if example.dim() < 3 or steps == 1:
+        return False
+    paths = {site.path for site in sites if site.time == "multi"}
+    seen = (_leading_sizes(module, paths, _with(example[:1], 1, n)) for n in (1, steps))
+    return all(sizes == {n} for sizes, n in zip(seen, (1, steps), strict=True))
 
 
 def _leading_sizes(module: nn.Module, paths: Iterable[str], x: Tensor) -> set[int]:
