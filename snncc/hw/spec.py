@@ -67,7 +67,7 @@ class Limits(_Model):
     fan_out: int | None = None
     convolution_width: int | None = None
     graded_bits: Bits | None = None
-    accumulator_bits: Bits | None = None
+    accumulator_bits: Annotated[int, Field(ge=2, le=32)] | None = None
     delay_max: int | None = None
 
 

@@ -115,3 +115,15 @@ def test_all_wrong_keys_come_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         load_chip(path)
     assert len(error.value.problems) == 3
+
+
+@pytest.mark.parametrize("bits", [1, 33])
+def test_an_accumulator_has_a_width_that_executors_hold(tmp_path: Path, bits: int) -> None:
+    """Sums are held in 32 bits everywhere; a wider accumulator would be claimed and never had."""
+    path = tmp_path / "chip.toml"
+    path.write_text(TOML.replace("state_bits = 16", f"state_bits = 16\naccumulator_bits = {bits}"))
+    with pytest.raises(UsageError) as error:
+        load_chip(path)
+    assert [p.code for p in error.value.problems] == ["SNNC-U009"]
+    assert "accumulator_bits" in str(error.value)
+    assert f"got {bits}" in str(error.value)
