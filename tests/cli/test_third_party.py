@@ -73,7 +73,7 @@ def test_its_chip_is_listed_with_its_source(snncc: Snncc) -> None:
         "Acme One: eight slices, a layer each, pooling by wired OR"
     ]
     shown = json.loads(snncc("targets", "show", "acme1", "--json").stdout)
-    assert shown["core"]["slices"]["limit"] == 8
+    assert shown["core_kinds"][0]["ids"] == list(range(8))
 
 
 def test_its_pass_lowers_what_the_core_does_not(snncc: Snncc, nets: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_it_compiles_is_verified_and_costed(snncc: Snncc, nets: Path, compi
 
 def test_a_user_may_edit_its_chip_file(snncc: Snncc, nets: Path) -> None:
     text = (PACKAGE / "snncc_acme" / "acme1.toml").read_text()
-    (nets / "small.toml").write_text(text.replace("limit = 8", "limit = 1").replace("acme1", "small"))
+    (nets / "small.toml").write_text(text.replace("ids = [0, 1, 2, 3, 4, 5, 6, 7]", "ids = [0]").replace("acme1", "small"))
     files = (nets / "net.acme", "--calib", nets / "x.npz")
     found = snncc("check", *files, "--chip", nets / "small.toml")
     assert found.returncode == 3

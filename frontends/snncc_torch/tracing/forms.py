@@ -179,13 +179,16 @@ def _made_inside(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor
 
 
 def _time_is_second(module: nn.Module, sites: tuple[SiteInfo, ...], example: Tensor) -> bool:
-    """Whether the module takes [B, T, ...]: what its multi-step neurons see first follows the second axis."""
+    """Whether the module takes [B, T, ...]: what multi-step neurons see follows the second axis alone."""
     steps = int(example.shape[1])
     if example.dim() < 3 or steps == 1:
         return False
     paths = {site.path for site in sites if site.time == "multi"}
     seen = (_leading_sizes(module, paths, _with(example[:1], 1, n)) for n in (1, steps))
-    return all(sizes == {n} for sizes, n in zip(seen, (1, steps), strict=True))
+    if any(sizes != {n} for sizes, n in zip(seen, (1, steps), strict=True)):
+        return False
+    # Time and batch in one axis follow both; a module with batch 1 written into it fails on two.
+    return _leading_sizes(module, paths, _with(_with(example[:1], 1, 1), 0, 2)) <= {1}
 
 
 def _leading_sizes(module: nn.Module, paths: Iterable[str], x: Tensor) -> set[int]:
