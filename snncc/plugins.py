@@ -94,7 +94,9 @@ def target_of(chip: ChipSpec) -> Target:
     """
     points = _points("backends")
     if chip.backend not in points:
-        where, hint = f"chip {chip.name}: backend", f"one of {', '.join(sorted(points))}"
+        where = f"chip {chip.name}: backend"
+        # None at all: an installation from before backends were entry points.
+        hint = f"one of {', '.join(sorted(points))}" if points else "installing snncc once more"
         raise fail("SNNC-U009", where, "no such backend is installed", got=chip.backend, hint=hint)
     return cast(Backend, loaded(points[chip.backend]))(chip)
 

@@ -60,7 +60,7 @@ STEPS = (
 )  # fmt: skip
 LONGEST = 100  # micro-steps of a window
 REFUSED = "refused"
-OUR_BUG = "SNNC-X001"  # a refusal of this code may be mended
+MENDABLE = {"SNNC-X001", "SNNC-M012"}  # refusals that may end: errors of ours, kinds that no pass lowered yet
 
 
 @dataclass(frozen=True)
@@ -252,14 +252,14 @@ def differences(recorded: Any, now: Any, where: tuple[str, ...] = ()) -> Iterato
 
 def _refusals(recorded: Values, now: Values, where: tuple[str, ...]) -> Iterator[Difference]:
     """What was refused stays refused and the rest is not; codes are for :func:`notes`."""
-    mended = REFUSED in recorded and OUR_BUG in recorded[REFUSED]
+    mended = MENDABLE.intersection(recorded.get(REFUSED, ()))
     if (REFUSED in recorded) != (REFUSED in now) and not mended:
         got = [v.get(REFUSED, "computed") for v in (recorded, now)]
         yield Difference((*where, REFUSED), *got)
 
 
 def notes(recorded: Runs, now: Runs) -> Iterator[str]:
-    """Refusals with other codes than recorded, and mended errors of ours."""
+    """Refusals with other codes than recorded, and those that ended."""
     for way, values in recorded.items():
         codes, other = values.get(REFUSED), now.get(way, {}).get(REFUSED)
         if codes is not None and codes != other:

@@ -192,3 +192,14 @@ def test_a_verb_with_a_chip_of_a_missing_backend_says_so(
     found = json.loads(run("simulate", out, "--data", folder / "x.npz", "--json").stdout)  # needs no backend
     assert found["target"] == "mine"
     assert json.loads((out / "chip.json").read_text())["backend"] == "sim"
+
+
+def test_without_any_backend_the_installation_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    from snncc import plugins
+
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [])
+    with pytest.raises(UsageError) as caught:
+        plugins.target_of(snncc_sim.target.SIM.chip)
+    assert str(caught.value) == (
+        "[SNNC-U009] chip sim: backend: no such backend is installed, got sim. Try installing snncc once more."
+    )
