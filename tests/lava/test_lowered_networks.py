@@ -305,7 +305,7 @@ def test_membrane_shortcuts_become_spikes(
 
 def test_a_skip_waits_longer_than_a_synapse_can(tmp_path: Path) -> None:
     """No chip has such delays, but Lava's delay line does: a Loihi 2 with more delay bits."""
-    target = loihi_target(chip("loihi2", delay=99))
+    target = loihi_target(chip("loihi2", delay_max=99))
     graph = long_skip(8)
     x = random_inputs(graph, 4, 4)
     lowered = lowered_for(target, graph, x)

@@ -205,10 +205,11 @@ def test_end_of_the_process_that_started_the_run(
 ) -> None:
     """Ctrl-C cleans up in ``run_lava``; after SIGKILL the run itself finds that it is alone."""
     script = f"""
-import subprocess, sys
+import signal, subprocess, sys
 from pathlib import Path
 import numpy as np
 from snncc_loihi import runner
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start what runs behind them without
 popen = subprocess.Popen
 def noted(command, **options):
     process = popen(command, **options)
