@@ -13,6 +13,7 @@ from typing import Protocol
 
 from snncc.analysis.certificate import Certificate, LayerRange
 from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.analysis.ranges import largest_counts
 from snncc.arrays import Array
 from snncc.errors import ModelError, Problem, fail, raise_all
 from snncc.hw.demands import demands, unmet
@@ -202,7 +203,8 @@ class Target:
         """
         schedule = self.schedule(options.schedule)
         legal = legalise(self, model, calibration, schedule, options.verify_each)
-        lacking = tuple(unmet(demands(legal.spikes, schedule), self.chip.abilities))
+        asked = demands(legal.integer, schedule, largest_counts(legal.integer))
+        raise_all(unmet(asked, self.chip))
         mapped, tensors = map_graph(
             legal.spikes,
             target=self.name,
@@ -212,7 +214,7 @@ class Target:
         )
         sums = tuple(layer_sums(legal.integer, calibration))
         fitted = self.fit(Draft(self.chip, model.graph, legal, mapped, tensors, sums))
-        raise_all((*lacking, *fitted.problems))
+        raise_all(fitted.problems)
         return Lowered(
             float_graph=model.graph,
             integer_graph=legal.integer,
@@ -261,7 +263,8 @@ def legalise(
 def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandSFA) -> Shortcuts | None:
     """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
     chip = target.chip
-    if not chip.abilities.graded_events or not expand.schedule.has_windows or not shared_sums(graph):
+    can = chip.abilities.graded_events and chip.abilities.signed_events
+    if not can or not expand.schedule.has_windows or not shared_sums(graph):
         return None
     own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
     try:

@@ -10,8 +10,7 @@ import numpy as np
 
 from snncc.analysis.ranges import rest_drive
 from snncc.errors import Problem, problem, raise_all
-from snncc.hw.demands import Demand
-from snncc.ir import Cell, Const, Family, Graph, HostRegion, Input, IntegerNeuron, Node, Reset, Spikes
+from snncc.ir import Cell, Const, Family, Graph, IntegerNeuron, Node, Reset
 from snncc.ir.cell import one
 from snncc.ir.const import number_array
 from snncc.ir.node import INTEGER_ONLY, describe
@@ -62,22 +61,18 @@ class LoihiNeurons:
         """See the class.
 
         Raises:
-            CapacityError: SNNC-C010 for neurons that the chip has not, SNNC-C009 for numbers
-                outside their fields.
+            CapacityError: SNNC-C009 for numbers outside their fields.
         """
         neurons = [n for n in graph.nodes if isinstance(n, IntegerNeuron)]
         single = self.native and largest_train(graph) == 1
         biases = {n.name: _bias_range(graph, n) for n in neurons}
-        if not self.custom:
-            # Neurons that count say the same as counted inputs: they are named alone.
-            raise_all(
-                [p for n in neurons for p in (*_lacking(n), *_bias_problems(n, *biases[n.name]))]
-                or _counted_sources(graph)
-            )
-        stock = {n.name for n in neurons if single and _is_stock(n.cell) and _fits(*biases[n.name])}
+        own = [n for n in neurons if single and _is_stock(n.cell)]
+        stock = {n.name for n in own if _fits(*biases[n.name])}
         once = graph.steps == 1
         changed = {n.name: replace(n, cell=_in_units(n.cell, n.name in stock, once)) for n in neurons}
-        raise_all(p for n in changed.values() for p in self._too_high(n))
+        if self.custom or len(own) == len(neurons):  # else they are refused whatever their numbers
+            biased = () if self.custom else (p for n in neurons for p in _bias_problems(n, *biases[n.name]))
+            raise_all((*biased, *(p for n in changed.values() for p in self._too_high(n))))
         return _rescaled(graph.rewrite(lambda n: changed.get(n.name)))
 
     def _too_high(self, node: IntegerNeuron) -> Iterator[Problem]:
@@ -124,54 +119,6 @@ def _starts_charged(cell: Cell) -> bool:
 def _fades(cell: Cell) -> bool:
     """Whether a synaptic current, if any, has a leak that the chip's 12 bits hold: du is never below 0."""
     return one(cell.synapse_decay) < 1 << cell.synapse_bits
-
-
-def _counted_sources(graph: Graph) -> Iterator[Problem]:
-    """Sources outside the chip that send counts: a chip without neuron programs has no windows for them."""
-    for node in graph.nodes:
-        kind = graph.types[node.name]
-        if isinstance(node, Input | HostRegion) and isinstance(kind, Spikes) and kind.levels > 1:
-            what = "the chip's neurons take one spike a timestep from each source"
-            hint = "--target loihi2, or binary events"
-            yield problem(
-                "SNNC-C010", describe(node), what, got=f"counts up to {kind.levels}", limit=1, hint=hint
-            )
-
-
-def _lacking(node: IntegerNeuron) -> Iterator[Problem]:
-    return (demand.refusal for demand in programs_asked(node))
-
-
-def programs_asked(node: IntegerNeuron) -> Iterator[Demand]:
-    """What makes a neuron ask for a program: the chip's own circuit has it not."""
-    cell = node.cell
-
-    def no(what: str, got: str, hint: str) -> Demand:
-        return Demand("custom_neurons", describe(node), what, got, hint)
-
-    if cell.max_spikes > 1:
-        hint = "--target loihi2, or binary neurons"
-        yield no("the chip's neurons send one spike a timestep at most", f"{cell.max_spikes} levels", hint)
-        return
-    if _is_stock(cell):
-        return
-    if cell.reset is not Reset.VALUE and not cell.is_readout:
-        yield no("the chip's neurons reset to zero", "soft reset", "hard reset to 0, or --target loihi2")
-    elif cell.reset is Reset.VALUE and cell.reset_to != 0:
-        yield no("the chip's neurons reset to zero", "v_reset other than 0", "v_reset=0, or --target loihi2")
-    if cell.v_min is not None:
-        yield no(
-            "the chip's neurons have no lower clamp", "a bound v_min", "no lower bound, or --target loihi2"
-        )
-    if not _fades(cell):
-        hint = "a leak of the synapse, or --target loihi2"
-        yield no("the chip's synaptic currents fade", "a current that never does", hint)
-    if _starts_charged(cell):
-        yield no(
-            "the chip's neurons start a sample at zero",
-            "v_init other than 0",
-            "v_init=v_reset=0, or --target loihi2",
-        )
 
 
 def _in_units(cell: Cell, stock: bool, once: bool) -> Cell:

@@ -84,6 +84,7 @@ def fit(draft: Draft) -> Fitted:
     ranges = tuple(_ranges(draft))
     assert chip.limits.delay_max is not None
     problems = (
+        *(() if chip.abilities.custom_neurons else _programs(draft.mapped)),
         *_too_late(draft.mapped, chip.limits.delay_max),
         *_too_wide(draft.mapped, chip.limits.graded_bits),
         *left_ranges(ranges),
@@ -98,6 +99,14 @@ def fit(draft: Draft) -> Fitted:
         *cautions(mapped, chip),
     )
     return Fitted(mapped, tensors, ranges, notes)
+
+
+def _programs(mapped: Mapped) -> Iterator[Problem]:
+    """Neurons that are none of the chip's own, whatever its description says that these can do."""
+    for piece in mapped.pieces:
+        if not is_stock(piece.cell):
+            what, hint = "is no neuron of the chip's own, and it runs no programs", "--target loihi2"
+            yield problem("SNNC-C010", f"%{piece.name}", what, got=f"gain {piece.cell.gain}", hint=hint)
 
 
 def _emitted(lowered: Lowered) -> Mapping[str, bytes]:

@@ -138,6 +138,27 @@ def _largest(value: Number) -> float:
     return float(value.array.max() if isinstance(value, Const) else value)
 
 
+def largest_count(graph: Graph, neuron: IntegerNeuron) -> int:
+    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed."""
+    found, cell = type_extremes(graph, neuron), neuron.cell
+    steps = held(neuron, graph.steps)
+    least, most = start_range(cell, found.rest, steps)
+    threshold = number_array(cell.threshold, most.ndim)
+    high = int(((most + found.high * steps) // threshold).max())
+    if not cell.signed:
+        return high
+    return max(high, -int(((least + found.low * steps) // threshold).min()))
+
+
+def largest_counts(graph: Graph) -> dict[str, int]:
+    """:func:`largest_count` of every neuron of an integer graph that fires, by name."""
+    return {
+        n.name: largest_count(graph, n)
+        for n in graph.nodes
+        if isinstance(n, IntegerNeuron) and not n.is_readout
+    }
+
+
 def start_range(cell: Cell, rest: Array, steps: int) -> tuple[Array, Array]:
     """Least and largest membrane without any event, pre-charge included, [1, *shape] each.
 

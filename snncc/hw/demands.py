@@ -1,106 +1,197 @@
-"""What a spike graph asks of a chip, held against the abilities of the chip's description.
+"""What an integer graph under a schedule asks of a chip, held against the chip's abilities.
 
-The one place where abilities are asked for. What a graph does not ask for, a chip need not have: a
-network of one timestep runs on a chip without a leak.
+Passes bring a graph near to a chip; what is left is asked for here, one demand an ability and node, and
+refused in one place if the chip's description denies the ability. Limits (sizes, widths, cores) are the
+backend's to check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from snncc.errors import Problem, problem
-from snncc.hw.spec import Abilities
+from snncc.hw.spec import ChipSpec
+from snncc.ir.cell import Cell
+from snncc.ir.const import Const, Integer
 from snncc.ir.graph import Graph
-from snncc.ir.neurons import Encode, WindowNeuron
-from snncc.ir.node import Decode, Reset, describe
+from snncc.ir.neurons import IntegerNeuron
+from snncc.ir.node import Decode, Node, Reset, describe
+from snncc.ir.nodes import HostRegion, Input
 from snncc.ir.schedule import Engine, Schedule
 from snncc.ir.types import Spikes
 
-NEURON, SCHEDULE = "SNNC-C010", "SNNC-C015"
-_ONE_STEP = "a network of one timestep, or --target sim"
-_LOIHI2 = "--target loihi2"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Demand:
-    """One thing that a node or the whole network asks for.
+    """Something that a network needs and not every chip can do.
 
     Attributes:
-        ability: name of the field of :class:`snncc.hw.spec.Abilities` that grants it.
-        where: what asks.
-        what: what a chip without that ability lacks, as a message says it.
-        got: the value that asks for it.
-        hint: a way out.
-        code: of the refusal: a neuron that the chip has not, or a schedule that it cannot run.
+        ability: field of :class:`~snncc.hw.spec.Abilities` that says whether a chip can.
+        where: the node that asks for it; empty for the network as a whole.
+        got: what of it asks.
+        hint: what would not ask.
+        limit: what a chip without the ability can do, if that is a number.
     """
 
     ability: str
     where: str
-    what: str
-    got: str | None = None
-    hint: str | None = None
-    code: str = NEURON
-
-    @property
-    def refusal(self) -> Problem:
-        """What a chip without the ability is refused with."""
-        return problem(self.code, self.where, self.what, got=self.got, hint=self.hint)
+    got: str
+    hint: str
+    limit: int | None = None
 
 
-def demands(graph: Graph, schedule: Schedule) -> tuple[Demand, ...]:
-    """Everything that a spike graph asks of a chip under its schedule, in order of the nodes."""
-    neurons = [n for n in graph.nodes if isinstance(n, WindowNeuron)]
-    senders = [n for n in graph.nodes if isinstance(n, Encode | WindowNeuron)]
-    return (
-        *_of_schedule(graph, schedule),
-        *(d for node in neurons for d in _of_neuron(node, graph.steps)),
-        *(d for node in senders for d in _of_events(graph, node)),
-        *_of_result(graph),
-    )
+_SCHEDULE, _NEURON, _EVENT, _RESULT = "SNNC-C015", "SNNC-C010", "SNNC-C016", "SNNC-C017"
+# What a chip lacks that denies an ability, and the code of its kind.
+LACKING: Mapping[str, tuple[str, str]] = {
+    "clocked": (_SCHEDULE, "the chip has no clock for micro-steps"),
+    "windows": (_SCHEDULE, "the chip's neurons cannot gather a timestep's input before they fire"),
+    "second_accumulator": (_SCHEDULE, "timesteps need a second accumulator while a window fires"),
+    "clips_counts": (_SCHEDULE, "the chip holds no neuron back after its largest count"),
+    "leak_between_timesteps": (_NEURON, "the chip's membranes do not leak between timesteps"),
+    "hard_reset": (_NEURON, "the chip's neurons do not reset to a value"),
+    "soft_reset": (_NEURON, "the chip's neurons do not reset by subtraction"),
+    "lower_clamp": (_NEURON, "the chip's membranes have no lower clamp"),
+    "start_values": (_NEURON, "the chip's membranes start a sample at zero"),
+    "synaptic_current": (_NEURON, "the chip's neurons have no synaptic current"),
+    "custom_neurons": (_NEURON, "the chip's neurons are no programs"),
+    "graded_events": (_EVENT, "the chip's events carry no counts"),
+    "signed_events": (_EVENT, "the chip's events carry no sign"),
+    "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
+}
 
 
-def unmet(asked: Iterable[Demand], abilities: Abilities) -> Iterator[Problem]:
-    """One problem (SNNC-C010, SNNC-C015) for every demand that the abilities do not grant."""
-    for demand in dict.fromkeys(asked):
-        if not getattr(abilities, demand.ability):
-            yield demand.refusal
+def unmet(demands: Iterable[Demand], chip: ChipSpec) -> Iterator[Problem]:
+    """A problem for each demand that the chip does not meet, in order."""
+    for d in demands:
+        if not getattr(chip.abilities, d.ability):
+            code, what = LACKING[d.ability]
+            where = f"{d.where or 'network'} on {chip.name}"
+            yield problem(code, where, what, got=d.got, limit=d.limit, hint=d.hint)
+
+
+def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple[Demand, ...]:
+    """What a legalised integer graph under a schedule asks of a chip.
+
+    ``reach``: the largest count that each neuron's inputs allow, by name; above it a clip never binds.
+    """
+    found = [*_of_schedule(graph, schedule), *_of_result(graph)]
+    for node in graph.nodes:
+        if isinstance(node, IntegerNeuron):
+            found += _of_reset(node, graph.steps, schedule)
+            found += _of_membrane(node, graph.steps)
+            found += _of_current(node)
+            found += _of_counts(node, reach)
+    return tuple(found)
+
+
+# ---- schedule and result ----------------------------------------------------------------------------
 
 
 def _of_schedule(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
+    asked = f"schedule {schedule.name}"
     if schedule.engine is Engine.CLOCKED:
-        what, hint = "the chip has no micro-steps, in which this schedule runs", "a target with a clock"
-        yield Demand("clocked", graph.name, what, f"--schedule {schedule.name}", hint, SCHEDULE)
-    if schedule.has_windows and graph.steps > 1 and graph.micro_steps > 1:
-        what = "timesteps need a second accumulator while a window fires"
-        yield Demand("second_accumulator", graph.name, what, f"{graph.steps} timesteps", _ONE_STEP, SCHEDULE)
+        yield Demand("clocked", "", asked, "a schedule without micro-steps")
+    if schedule.graded:
+        yield Demand("graded_events", "", asked, "--schedule exact")
+    if not schedule.has_windows or schedule.micro_steps(_most(graph)) == 1:
+        return
+    yield from _of_windows(graph, schedule)
+    if graph.steps > 1:
+        got, hint = f"{graph.steps} timesteps", "a network of one timestep (SFA), or --target sim"
+        yield Demand("second_accumulator", "", got, hint, limit=1)
 
 
-def _of_neuron(node: WindowNeuron, steps: int) -> Iterator[Demand]:
-    cell, where = node.cell, describe(node)
-    if steps > 1 and not cell.integrates:
-        leak = "everything" if cell.decay == 0 else f"all but {cell.decay}/{2**cell.decay_bits}"
-        what = "the chip's membranes do not leak between timesteps"
-        yield Demand("leak_between_timesteps", where, what, f"a leak of {leak}", _ONE_STEP)
-    if cell.reset is Reset.VALUE:
-        what, hint = "the chip's neurons do not reset to a value", "reset by subtraction"
-        yield Demand("hard_reset", where, what, f"reset to {cell.reset_to}", hint)
-    if cell.synapse_decay != 0:
-        what = "the chip's neurons have no synaptic current"
-        yield Demand("synaptic_current", where, what, hint=f"a neuron without one, or {_LOIHI2}")
-    if node.capped and not node.is_readout:
-        what = "the chip cannot hold a neuron back after its largest count"
-        yield Demand("clips_counts", where, what, f"{cell.max_spikes} spikes", "counts without a clip")
+def _of_windows(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
+    """Neurons that count need windows; sources that do, where no neuron does; else the schedule itself."""
+    hint = "single spikes a timestep, or a target whose neurons have windows"
+    counting = [n for n, k in _trains(graph) if k.levels > 1]
+    for node in [n for n in counting if isinstance(n, IntegerNeuron)] or counting:
+        kind = graph.types[node.name]
+        assert isinstance(kind, Spikes)
+        yield Demand("windows", describe(node), f"counts up to {kind.levels}", hint, limit=1)
+    if not counting:
+        yield Demand("windows", "", f"schedule {schedule.name}", "a schedule without windows")
 
 
-def _of_events(graph: Graph, node: Encode | WindowNeuron) -> Iterator[Demand]:
-    kind = graph.types[node.name]
-    if node.graded and isinstance(kind, Spikes):
-        what = "the chip's events carry no counts"
-        yield Demand("graded_events", describe(node), what, f"up to {kind.levels}", _LOIHI2, SCHEDULE)
+def _trains(graph: Graph) -> Iterator[tuple[Node, Spikes]]:
+    """What sends spikes, relays left out: they send one event a window."""
+    for node in graph.nodes:
+        kind = graph.types[node.name]
+        sends = isinstance(node, Input | HostRegion | IntegerNeuron)
+        if sends and isinstance(kind, Spikes) and not kind.signed:
+            yield node, kind
+
+
+def _most(graph: Graph) -> int:
+    return max((kind.levels for _, kind in _trains(graph)), default=1)
 
 
 def _of_result(graph: Graph) -> Iterator[Demand]:
     if graph.output.decode is Decode.MEMBRANE:
-        what, hint = "the chip's membranes cannot be read back", "a neuron as the last layer"
-        yield Demand("reads_membranes", describe(graph.output), what, hint=hint, code=SCHEDULE)
+        hint = "neurons that fire as the last layer: their spikes are counted"
+        yield Demand("reads_membranes", describe(graph.output), "a result that is a membrane potential", hint)
+
+
+# ---- neurons ----------------------------------------------------------------------------------------
+
+
+def _of_reset(node: IntegerNeuron, steps: int, schedule: Schedule) -> Iterator[Demand]:
+    """What a spike leaves behind, where the next timestep reads it, or, without windows, the next spike."""
+    cell = node.cell
+    kept = steps > 1 and not cell.is_stateless
+    several = cell.max_spikes > 1 and not schedule.has_windows
+    if cell.is_readout or not (kept or several):
+        return
+    where = describe(node)
+    if cell.reset is Reset.VALUE:
+        yield Demand("hard_reset", where, "hard reset", "soft reset, by subtraction of the threshold")
+        if cell.reset_to != 0:
+            yield Demand("custom_neurons", where, "a reset to another value than 0", "a reset to 0")
+        return
+    yield Demand("soft_reset", where, "soft reset", "hard reset to 0")
+    if cell.reset_by is not None:
+        hint = "a reset by the threshold"
+        yield Demand("custom_neurons", where, "a reset by another amount than the threshold", hint)
+
+
+def _of_membrane(node: IntegerNeuron, steps: int) -> Iterator[Demand]:
+    cell, where = node.cell, describe(node)
+    if steps > 1 and not cell.integrates:
+        kept = "no memory" if cell.decay == 0 else f"a leak to {cell.decay}/{1 << cell.decay_bits}"
+        yield Demand("leak_between_timesteps", where, kept, "neurons without leak (IF), or one timestep")
+    if cell.v_min is not None:
+        yield Demand("lower_clamp", where, "a bound v_min", "no lower bound")
+    if _some(cell.v_init):
+        yield Demand("start_values", where, "v_init other than 0", "v_init = 0")
+
+
+def _of_current(node: IntegerNeuron) -> Iterator[Demand]:
+    cell, where = node.cell, describe(node)
+    if not _some(cell.synapse_decay):
+        return
+    yield Demand("synaptic_current", where, "a synaptic current", "neurons without synaptic current")
+    if not _fades(cell):
+        yield Demand("custom_neurons", where, "a synaptic current that never fades", "a leak of the synapse")
+
+
+def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand]:
+    cell, where = node.cell, describe(node)
+    if cell.signed:
+        got, hint = f"a relay of sums up to ±{cell.max_spikes:,}", "spike shortcuts in place of currents"
+        yield Demand("graded_events", where, got, hint)
+        yield Demand("signed_events", where, got, hint)
+    if not cell.is_readout and cell.max_spikes < reach[node.name]:
+        got = f"at most {cell.max_spikes:,} of {reach[node.name]:,} possible"
+        yield Demand("clips_counts", where, got, "neurons without a largest count")
+
+
+def _some(value: Integer) -> bool:
+    return bool(np.any(value.array if isinstance(value, Const) else value))
+
+
+def _fades(cell: Cell) -> bool:
+    decay = cell.synapse_decay
+    return bool(np.max(decay.array if isinstance(decay, Const) else decay) < 1 << cell.synapse_bits)

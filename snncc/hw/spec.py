@@ -72,22 +72,41 @@ class Limits(_Model):
 
 
 class Abilities(_Model):
-    """What the chip's neurons and schedule can do. ``source`` covers all.
+    """What the chip's neurons, events and schedule can do (:mod:`snncc.hw.demands` asks for each).
 
-    ``custom_neurons``: neuron models are programs (Loihi 2), not one circuit. ``graded_events``:
-    an event can carry a count.
+    Attributes:
+        source: of all of them.
+        clocked: it runs in micro-steps, with a barrier after each.
+        windows: a neuron gathers all input of a timestep before it fires, and then as often as it has to.
+        second_accumulator: meanwhile it gathers the next timestep's input apart.
+        clips_counts: a neuron stops after its largest count.
+        leak_between_timesteps: membranes leak, or forget, from one timestep to the next.
+        hard_reset: a spike sets the membrane to 0.
+        soft_reset: a spike subtracts the threshold from it.
+        lower_clamp: a membrane ends a timestep at a lower bound at least.
+        start_values: a sample starts at any membrane potential.
+        reads_membranes: the host reads membranes back.
+        synaptic_current: between synapse and membrane stands a current that fades.
+        custom_neurons: neuron models are programs (Loihi 2), not one circuit.
+        graded_events: an event can carry a count.
+        signed_events: the count can be negative.
     """
 
     source: str
     clocked: bool
-    leak_between_timesteps: bool
-    hard_reset: bool
+    windows: bool
     second_accumulator: bool
     clips_counts: bool
+    leak_between_timesteps: bool
+    hard_reset: bool
+    soft_reset: bool
+    lower_clamp: bool
+    start_values: bool
     reads_membranes: bool
     synaptic_current: bool = False
     custom_neurons: bool = False
     graded_events: bool = False
+    signed_events: bool = False
 
 
 class Costs(_Model):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from snncc.analysis.ranges import held, start_range, type_extremes
+from snncc.analysis.ranges import largest_count
 from snncc.ir import Family, Graph, IntegerNeuron, Node
-from snncc.ir.const import number_array
 from snncc.ir.node import INTEGER_ONLY
 from snncc.passes.base import Semantics
 
@@ -30,19 +29,7 @@ class BoundCounts:
     def run(self, graph: Graph) -> Graph:
         """See the class."""
         for neuron in [n for n in graph.nodes if isinstance(n, IntegerNeuron) and not n.is_readout]:
-            bound = min(neuron.cell.max_spikes, max(1, _largest_count(graph, neuron)))
+            bound = min(neuron.cell.max_spikes, max(1, largest_count(graph, neuron)))
             tighter = replace(neuron, cell=replace(neuron.cell, max_spikes=bound))
             graph = graph.rewrite(lambda n, new=tighter: new if n.name == new.name else None)  # type: ignore[misc]
         return graph
-
-
-def _largest_count(graph: Graph, neuron: IntegerNeuron) -> int:
-    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed."""
-    found, cell = type_extremes(graph, neuron), neuron.cell
-    steps = held(neuron, graph.steps)
-    least, most = start_range(cell, found.rest, steps)
-    threshold = number_array(cell.threshold, most.ndim)
-    high = int(((most + found.high * steps) // threshold).max())
-    if not cell.signed:
-        return high
-    return max(high, -int(((least + found.low * steps) // threshold).min()))

@@ -73,7 +73,8 @@ def test_its_chip_is_listed_with_its_source(snncc: Snncc) -> None:
         "Acme One: eight slices, a layer each, pooling by wired OR"
     ]
     shown = json.loads(snncc("targets", "show", "acme1", "--json").stdout)
-    assert shown["core_kinds"][0]["ids"] == list(range(8))
+    (kind,) = shown["core_kinds"]
+    assert (kind["ids"], kind["resources"]["layers"]["limit"]) == (list(range(8)), 1)
 
 
 def test_its_pass_lowers_what_the_core_does_not(snncc: Snncc, nets: Path) -> None:
@@ -93,11 +94,16 @@ def test_what_it_compiles_is_verified_and_costed(snncc: Snncc, nets: Path, compi
     passes = json.loads((compiled / "certificate.json").read_text())["passes"]
     assert [p["spec"] for p in passes][:2] == ["or-pooling", "fold-conv-bn"]
     assert snncc("simulate", *files).returncode == 0
+    tiles = json.loads((compiled / "mapped.json").read_text())["tiles"]
+    assert [t["core"] for t in tiles] == list(range(len(tiles)))
+    listed = snncc("check", nets / "net.acme", "--target", "acme1", "--calib", nets / "x.npz").stdout
+    assert f"Layers on acme1, schedule exact: {len(tiles)} of 8 cores, 1 chip" in listed
+    assert "limits of a core: layers 1" in listed
 
 
 def test_a_user_may_edit_its_chip_file(snncc: Snncc, nets: Path) -> None:
     text = (PACKAGE / "snncc_acme" / "acme1.toml").read_text()
-    (nets / "small.toml").write_text(text.replace("ids = [0, 1, 2, 3, 4, 5, 6, 7]", "ids = [0]").replace("acme1", "small"))
+    (nets / "small.toml").write_text(text.replace("ids = [0, 1, 2, 3, 4, 5, 6, 7]", "ids = [5]").replace("acme1", "small"))
     files = (nets / "net.acme", "--calib", nets / "x.npz")
     found = snncc("check", *files, "--chip", nets / "small.toml")
     assert found.returncode == 3

@@ -12,9 +12,10 @@ from cells import integer_neuron
 from random_graphs import Builder, random_inputs
 from simulator.simnets import Net, Way
 from snncc.analysis.claims import layer_sums
-from snncc.analysis.ranges import held
+from snncc.analysis.ranges import held, largest_counts
 from snncc.compilation import Lowered, Options
-from snncc.errors import CapacityError
+from snncc.errors import CapacityError, raise_all
+from snncc.hw.demands import demands, unmet
 from snncc.ir import (
     Add,
     Const,
@@ -36,7 +37,7 @@ from snncc.passes.bound_counts import BoundCounts
 from snncc_loihi.emit import program
 from snncc_loihi.fixed import next_current
 from snncc_loihi.neurons import LoihiNeurons
-from snncc_loihi.target import LOIHI1, LOIHI2
+from snncc_loihi.target import LOIHI1, LOIHI2, NATIVE, loihi_target
 from snncc_sim import SIMULATOR
 
 THRESHOLD_MAX = 8388544  # 131071 << 6
@@ -73,33 +74,39 @@ def all_trains(steps: int, levels: int = 1) -> Any:
     return np.stack(axes, axis=-1).reshape(-1, steps, 1)
 
 
-# ---- refusals -----------------------------------------------------------------------------------------
+# ---- unmet -----------------------------------------------------------------------------------------
 
-NO = "[SNNC-C010] %n (net.n): the chip's "
+NO = "[SNNC-C010] %n (net.n) on loihi1: the chip's "
+WINDOWS_OVER_TIME = (
+    "[SNNC-C015] network on loihi1: timesteps need a second accumulator while a window fires, got 4 timesteps, "
+    "limit 1. Try a network of one timestep (SFA), or --target sim."
+)
 REFUSALS = {
     "levels": (
         HARD | {"max_spikes": 4},
-        f"{NO}neurons send one spike a timestep at most, got 4 levels. Try --target loihi2, or binary neurons.",
+        "[SNNC-C015] %n (net.n) on loihi1: the chip's neurons cannot gather a timestep's input before they fire, "
+        "got counts up to 4, limit 1. Try single spikes a timestep, or a target whose neurons have windows.\n"
+        f"{WINDOWS_OVER_TIME}",
     ),
     "soft": (
         {"decay": 1},
-        f"{NO}neurons reset to zero, got soft reset. Try hard reset to 0, or --target loihi2.",
+        f"{NO}neurons do not reset by subtraction, got soft reset. Try hard reset to 0.",
     ),
     "reset_to": (
         HARD | {"reset_to": -2},
-        f"{NO}neurons reset to zero, got v_reset other than 0. Try v_reset=0, or --target loihi2.",
+        f"{NO}neurons are no programs, got a reset to another value than 0. Try a reset to 0.",
     ),
     "v_min": (
         HARD | {"v_min": -7},
-        f"{NO}neurons have no lower clamp, got a bound v_min. Try no lower bound, or --target loihi2.",
+        f"{NO}membranes have no lower clamp, got a bound v_min. Try no lower bound.",
     ),
     "v_init": (
         HARD | {"v_init": 3},
-        f"{NO}neurons start a sample at zero, got v_init other than 0. Try v_init=v_reset=0, or --target loihi2.",
+        f"{NO}membranes start a sample at zero, got v_init other than 0. Try v_init = 0.",
     ),
     "current": (
         HARD | {"synapse_decay": 4096, "synapse_bits": 12},
-        f"{NO}synaptic currents fade, got a current that never does. Try a leak of the synapse, or --target loihi2.",
+        f"{NO}neurons are no programs, got a synaptic current that never fades. Try a leak of the synapse.",
     ),
     "low bias": (
         HARD | {"bias": -4097, "weights_bias": 4097},
@@ -124,28 +131,57 @@ REFUSALS = {
 def test_loihi1_refuses(name: str) -> None:
     fields, message = REFUSALS[name]
     with pytest.raises(CapacityError) as caught:
-        ONE.run(integer(**fields))
+        on_loihi1(integer(**fields))
     assert str(caught.value) == message
 
 
-def test_everything_wrong_with_a_neuron_is_said_at_once() -> None:
+def on_loihi1(graph: Graph) -> Graph:
+    """The graph in the chip's units, if the chip has its neurons and room for their numbers."""
+    made = ONE.run(graph)
+    raise_all(unmet(demands(made, NATIVE, largest_counts(made)), LOIHI1.chip))
+    return made
+
+
+def test_everything_that_a_neuron_asks_for_is_said_at_once_and_before_its_numbers() -> None:
     with pytest.raises(CapacityError) as caught:
-        ONE.run(integer(decay=1, v_min=-7, v_init=3, bias=5000))
+        on_loihi1(integer(decay=1, v_min=-7, v_init=3, bias=5000, threshold=70000))
     assert [p.what for p in caught.value.problems] == [
-        "the chip's neurons reset to zero",
-        "the chip's neurons have no lower clamp",
-        "the chip's neurons start a sample at zero",
-        "bias leaves its 13-bit mantissa",
+        "the chip's neurons do not reset by subtraction",
+        "the chip's membranes have no lower clamp",
+        "the chip's membranes start a sample at zero",
     ]
+    with pytest.raises(CapacityError) as caught:
+        on_loihi1(integer(bias=5000, threshold=70000, **HARD))
+    assert [p.what for p in caught.value.problems] == ["bias leaves its 13-bit mantissa"]
 
 
 def test_loihi1_refuses_inputs_that_count() -> None:
     with pytest.raises(CapacityError) as caught:
-        ONE.run(integer(levels=3, **HARD))
+        on_loihi1(integer(levels=3, **HARD))
     assert str(caught.value) == (
-        "[SNNC-C010] %x: the chip's neurons take one spike a timestep from each source, got counts up to 3, "
-        "limit 1. Try --target loihi2, or binary events."
+        "[SNNC-C015] %x on loihi1: the chip's neurons cannot gather a timestep's input before they fire, got "
+        "counts up to 3, limit 1. Try single spikes a timestep, or a target whose neurons have windows.\n"
+        f"{WINDOWS_OVER_TIME}"
     )
+
+
+def test_a_chip_that_promises_more_than_its_own_neuron_has() -> None:
+    """A description may say what it likes: without programs, no other neuron gets onto the chip."""
+    chip = LOIHI1.chip.model_copy(
+        update={"abilities": LOIHI1.chip.abilities.model_copy(update={"soft_reset": True})}
+    )
+    b = Builder(np.random.default_rng(2), (5,), 1, steps=3)
+    b.add(Linear(name="l", inputs=(b.last,), weight=b.weights(4, 5)))
+    b.add(Neuron(name="n", inputs=("l",), decay=1.0))
+    graph = b.graph()
+    with pytest.raises(CapacityError) as caught:
+        loihi_target(chip).lower(Model(graph), random_inputs(graph, 4, 4), Options())
+    assert str(caught.value) == (
+        "[SNNC-C010] %n: is no neuron of the chip's own, and it runs no programs, got gain 2. Try --target loihi2."
+    )
+
+
+def test_loihi2_takes_inputs_that_count() -> None:
     assert neuron(TWO.run(integer(levels=3, **HARD))).gain == 2
 
 

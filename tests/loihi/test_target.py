@@ -72,8 +72,8 @@ def test_loihi1_refuses_counts_by_layer() -> None:
     with pytest.raises(CapacityError) as caught:
         LOIHI1.lower(Model(GRAPH), X, Options())
     assert [str(p) for p in caught.value.problems] == [
-        f"%{n} ({n}): the chip's neurons send one spike a timestep at most, got 4 levels. "
-        "Try --target loihi2, or binary neurons."
+        f"%{n} ({n}) on loihi1: the chip's neurons cannot gather a timestep's input before they fire, "
+        "got counts up to 4, limit 1. Try single spikes a timestep, or a target whose neurons have windows."
         for n in ("na", "nb")
     ]
 

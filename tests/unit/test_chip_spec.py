@@ -34,10 +34,14 @@ state_bits = 16
 [abilities]
 source = "made up for abilities"
 clocked = true
-leak_between_timesteps = true
-hard_reset = true
+windows = true
 second_accumulator = true
 clips_counts = true
+leak_between_timesteps = true
+hard_reset = true
+soft_reset = true
+lower_clamp = true
+start_values = true
 reads_membranes = false
 
 [costs.synop_energy_pj]

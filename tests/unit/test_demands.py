@@ -1,161 +1,356 @@
-"""Every ability in a chip's file is asked for by what needs it, and by nothing else."""
+"""What networks ask of a chip: every ability is asked for, what denies it is refused, nothing else is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cells import integer_neuron
+from random_graphs import random_inputs
+from relay_nets import blocks, lowered_by
 from snncc import api
+from snncc.analysis.ranges import largest_counts
 from snncc.compilation import Options
-from snncc.errors import CapacityError
-from snncc.hw.demands import Demand, demands, unmet
+from snncc.errors import CapacityError, UsageError
+from snncc.hw.demands import LACKING, Demand, demands, unmet
 from snncc.hw.spec import Abilities, ChipSpec
-from snncc.ir import Const, Decode, Family, Graph, Input, Linear, Neuron, Output, OverTime
-from snncc.ir.nodes import Reset
-from snncc.ir.schedule import EXACT
+from snncc.ir import (
+    Const,
+    Decode,
+    Family,
+    Graph,
+    Input,
+    IntegerNeuron,
+    Linear,
+    Neuron,
+    Output,
+    OverTime,
+    Reset,
+)
+from snncc.ir.node import describe
+from snncc.ir.schedule import EXACT, Schedule
 from snncc.model import Model
-from snncc.passes.expand_sfa import ExpandSFA
-from snncc_loihi.neurons import programs_asked
-from snncc_loihi.target import LOIHI2
+from snncc_loihi.target import GRADED, LOIHI1, LOIHI2, NATIVE, loihi_target
+from snncc_sim import SIMULATOR
 from snncc_sim.target import SIM, sim_target
+from snncc_speck import SPECK2F
 
-NAMES = sorted(set(Abilities.model_fields) - {"source"})
-
-
-def abilities(**without: bool) -> Abilities:
-    return Abilities(source="", **(dict.fromkeys(NAMES, True) | without))
+ALL = tuple(name for name in Abilities.model_fields if name != "source")
 
 
-def integers(steps: int = 1, decode: Decode = Decode.COUNT, **numbers: Any) -> Graph:
-    neuron = integer_neuron("n", "l", "net.n", **({"threshold": 3, "max_spikes": 2} | numbers))
+def able(base: ChipSpec, **changes: bool) -> ChipSpec:
+    return base.model_copy(update={"abilities": base.abilities.model_copy(update=changes)})
+
+
+FULL = able(SIM.chip, **dict.fromkeys(ALL, True))
+
+
+def network(steps: int = 2, levels: int = 1, readout: bool = False, **fields: Any) -> Graph:
+    """x → weights → ``n``, spiking or a readout."""
+    weight = Const(np.array([[0.5, -0.25], [0.25, 0.75], [-0.5, 1.0]], np.float32))
     nodes = (
-        Input(name="x", shape=(2,), levels=1),
-        Linear(name="l", inputs=("x",), weight=Const(np.array([[2, -1], [1, 3]], np.int8))),
-        neuron,
-        Output(name="o", inputs=("n",), decode=decode),
+        Input(name="x", shape=(2,), levels=levels),
+        Linear(name="l", inputs=("x",), weight=weight),
+        Neuron(name="n", inputs=("l",), source="net.n", **({"decay": 1.0} | fields)),
+        Output(
+            name="o",
+            inputs=("n",),
+            decode=Decode.MEMBRANE if readout else Decode.COUNT,
+            over_time=OverTime.SUM if steps > 1 else OverTime.NONE,
+        ),
     )
-    return Graph("net", Family.INTEGER, nodes, steps)
+    return Graph("net", Family.FLOAT, nodes, steps)
 
 
-def asked(graph: Graph, schedule: Any = EXACT) -> tuple[Demand, ...]:
-    return demands(ExpandSFA(schedule, capped=True).run(graph), schedule)
+HARD: dict[str, Any] = {"reset": Reset.VALUE}
+SFA: dict[str, Any] = {"levels": 4, "max_spikes": 4, "decay": 0.0}
+N = "%n (net.n) on sim"
 
 
-READOUT: dict[str, Any] = {"max_spikes": 0, "threshold": 1, "decode": Decode.MEMBRANE}
-CASES: dict[str, tuple[tuple[Demand, ...], str]] = {
-    "clocked": (
-        asked(integers()),
-        "[SNNC-C015] net: the chip has no micro-steps, in which this schedule runs, got --schedule exact. "
-        "Try a target with a clock.",
+@dataclass(frozen=True)
+class Case:
+    """A network that asks for an ability, what a chip without it says, and a network that does not ask."""
+
+    needs: Graph
+    message: str
+    modest: Graph
+    schedule: str = "exact"
+    other: str = "exact"  # schedule of the modest one
+
+
+CASES = {
+    "clocked": Case(
+        network(1, **SFA),
+        "[SNNC-C015] network on sim: the chip has no clock for micro-steps, got schedule exact. "
+        "Try a schedule without micro-steps.",
+        network(1, **SFA),
+        other="free",
     ),
-    "second_accumulator": (
-        asked(integers(steps=3, decay=1)),
-        "[SNNC-C015] net: timesteps need a second accumulator while a window fires, got 3 timesteps. "
-        "Try a network of one timestep, or --target sim.",
+    "windows": Case(
+        network(1, **SFA),
+        f"[SNNC-C015] {N}: the chip's neurons cannot gather a timestep's input before they fire, "
+        "got counts up to 4, limit 1. Try single spikes a timestep, or a target whose neurons have windows.",
+        network(1, **SFA),
+        other="free",
     ),
-    "leak_between_timesteps": (
-        asked(integers(steps=2, decay=3, decay_bits=2)),
-        "[SNNC-C010] %n (net.n): the chip's membranes do not leak between timesteps, "
-        "got a leak of all but 3/4. Try a network of one timestep, or --target sim.",
+    "second_accumulator": Case(
+        network(2),
+        "[SNNC-C015] network on sim: timesteps need a second accumulator while a window fires, "
+        "got 2 timesteps, limit 1. Try a network of one timestep (SFA), or --target sim.",
+        network(1),
     ),
-    "hard_reset": (
-        asked(integers(steps=2, decay=1, reset=Reset.VALUE, reset_to=-1)),
-        "[SNNC-C010] %n (net.n): the chip's neurons do not reset to a value, got reset to -1. "
-        "Try reset by subtraction.",
+    "leak_between_timesteps": Case(
+        network(2, decay=0.75),
+        f"[SNNC-C010] {N}: the chip's membranes do not leak between timesteps, got a leak to 3072/4096. "
+        "Try neurons without leak (IF), or one timestep.",
+        network(2),
     ),
-    "synaptic_current": (
-        asked(integers(steps=2, decay=1, synapse_decay=1, synapse_bits=1)),
-        "[SNNC-C010] %n (net.n): the chip's neurons have no synaptic current. "
-        "Try a neuron without one, or --target loihi2.",
+    "hard_reset": Case(
+        network(2, **HARD),
+        f"[SNNC-C010] {N}: the chip's neurons do not reset to a value, got hard reset. "
+        "Try soft reset, by subtraction of the threshold.",
+        network(2),
     ),
-    "clips_counts": (
-        asked(integers()),
-        "[SNNC-C010] %n (net.n): the chip cannot hold a neuron back after its largest count, got 2 spikes. "
-        "Try counts without a clip.",
+    "soft_reset": Case(
+        network(2),
+        f"[SNNC-C010] {N}: the chip's neurons do not reset by subtraction, got soft reset. "
+        "Try hard reset to 0.",
+        network(2, **HARD),
     ),
-    "graded_events": (
-        asked(integers(), LOIHI2.schedules["graded"]),
-        "[SNNC-C015] %x.spikes: the chip's events carry no counts, got up to 1. Try --target loihi2.",
+    "lower_clamp": Case(
+        network(2, v_min=-0.5),
+        f"[SNNC-C010] {N}: the chip's membranes have no lower clamp, got a bound v_min. Try no lower bound.",
+        network(2),
     ),
-    "reads_membranes": (
-        asked(integers(**READOUT)),
-        "[SNNC-C015] %o: the chip's membranes cannot be read back. Try a neuron as the last layer.",
+    "start_values": Case(
+        network(2, v_init=0.25),
+        f"[SNNC-C010] {N}: the chip's membranes start a sample at zero, got v_init other than 0. "
+        "Try v_init = 0.",
+        network(2),
     ),
-    "custom_neurons": (
-        tuple(programs_asked(integers(decay=1).layers["n"].neuron)),  # type: ignore[arg-type]
-        "[SNNC-C010] %n (net.n): the chip's neurons send one spike a timestep at most, got 2 levels. "
-        "Try --target loihi2, or binary neurons.",
+    "synaptic_current": Case(
+        network(2, synapse_decay=0.5),
+        f"[SNNC-C010] {N}: the chip's neurons have no synaptic current, got a synaptic current. "
+        "Try neurons without synaptic current.",
+        network(2),
+    ),
+    "custom_neurons": Case(
+        network(2, reset_to=0.25, **HARD),
+        f"[SNNC-C010] {N}: the chip's neurons are no programs, got a reset to another value than 0. "
+        "Try a reset to 0.",
+        network(2, **HARD),
+    ),
+    "reads_membranes": Case(
+        network(2, readout=True, max_spikes=0),
+        "[SNNC-C017] %o on sim: the chip's membranes cannot be read, got a result that is a membrane "
+        "potential. Try neurons that fire as the last layer: their spikes are counted.",
+        network(2),
     ),
 }
 
 
-def test_every_ability_is_asked_for_by_some_demand() -> None:
-    assert sorted(CASES) == NAMES
+def lower(chip: ChipSpec, graph: Graph, schedule: str) -> Any:
+    x = random_inputs(graph, 4, 1)
+    lowered = sim_target(chip).lower(Model(graph), x, Options(schedule))
+    counts = x.reshape(len(x), graph.steps, *lowered.mapped.input.shape)
+    return SIMULATOR.execute(lowered.mapped, lowered.tensors, counts).result
 
 
-@pytest.mark.parametrize("ability", NAMES)
-def test_a_chip_without_it_is_refused_and_any_other_is_not(ability: str) -> None:
-    found, message = CASES[ability]
-    first = next(unmet(found, abilities(**{ability: False})))
-    assert f"[{first.code}] {first}" == message
-    assert list(unmet(found, abilities())) == []
-    others = {name: False for name in NAMES if name not in {d.ability for d in found}}
-    assert list(unmet(found, abilities(**others))) == []
-
-
-def test_what_is_not_asked_for_need_not_be_there() -> None:
-    """One timestep of stateless neurons, counted: a clock and a clip are all it takes."""
-    assert {d.ability for d in asked(integers())} == {"clocked", "clips_counts"}
-    native = integers(steps=4, decay=1, max_spikes=1)
-    assert "second_accumulator" not in {d.ability for d in asked(native, LOIHI2.schedules["exact"])}
-
-
-# ---- the whole way ------------------------------------------------------------------------------------
-
-
-def edited(**without: bool) -> ChipSpec:
-    changed = SIM.chip.abilities.model_copy(update=without)
-    return SIM.chip.model_copy(update={"abilities": changed})
-
-
-def lif(steps: int = 4) -> Model:
-    neuron = Neuron(name="n", inputs=("l",), source="net.n", decay=0.5, reset=Reset.VALUE)
-    nodes = (
-        Input(name="x", shape=(2,), levels=1),
-        Linear(name="l", inputs=("x",), weight=Const(np.array([[1.0, -0.5], [0.5, 1.5]], np.float32))),
-        neuron,
-        Output(name="o", inputs=("n",), decode=Decode.COUNT, over_time=OverTime.SUM),
-    )
-    x = np.random.default_rng(0).integers(0, 2, (6, steps, 2))
-    return Model(Graph("net", Family.FLOAT, nodes, steps), calibration=x)
-
-
-def test_a_chip_that_denies_everything_compiles_nothing_that_needs_it() -> None:
-    """A leaky neuron with hard reset over four timesteps: each thing that the file denies is named once."""
-    model = lif()
-    assert model.calibration is not None
-    denied = edited(
-        clocked=False, leak_between_timesteps=False, hard_reset=False, second_accumulator=False
-    )
+@pytest.mark.parametrize("ability", CASES)
+def test_a_chip_that_denies_an_ability_refuses_what_needs_it_and_nothing_else(ability: str) -> None:
+    case, denied = CASES[ability], able(FULL, **{ability: False})
     with pytest.raises(CapacityError) as caught:
-        sim_target(denied).lower(model, model.calibration, Options())
-    assert [(p.code, p.where) for p in caught.value.problems] == [
-        ("SNNC-C015", "net"),
-        ("SNNC-C015", "net"),
-        ("SNNC-C010", "%n (net.n)"),
-        ("SNNC-C010", "%n (net.n)"),
+        lower(denied, case.needs, case.schedule)
+    assert str(caught.value) == case.message
+    assert np.array_equal(lower(denied, case.modest, case.other), lower(FULL, case.modest, case.other))
+    lower(FULL, case.needs, case.schedule)
+
+
+def asked(graph: Graph, schedule: Schedule) -> tuple[Demand, ...]:
+    return demands(graph, schedule, largest_counts(graph))
+
+
+def of(graph: Graph, schedule: Schedule) -> set[str]:
+    """Abilities that the integer graph of a float graph asks for."""
+    x = random_inputs(graph, 4, 1)
+    made = sim_target(FULL).lower(Model(graph), x, Options())
+    return {d.ability for d in asked(made.integer_graph, schedule)}
+
+
+def relayed() -> Graph:
+    """An integer graph whose membrane shortcut a relay carries."""
+    graph = blocks(np.random.default_rng(4), count=1)
+    return lowered_by(graph, random_inputs(graph, 3, 4), relay=True, graded=False)[0]
+
+
+def clipped() -> Graph:
+    """Counts stop at 2 where 3 can come."""
+    return integer(1, levels=3, max_spikes=2)
+
+
+def integer(steps: int, levels: int = 1, **fields: Any) -> Graph:
+    nodes = (
+        Input(name="x", shape=(1,), levels=levels),
+        Linear(name="l", inputs=("x",), weight=Const(np.array([[5]], np.int8))),
+        integer_neuron("n", "l", "net.n", **({"threshold": 5} | fields)),
+        Output(name="o", inputs=("n",)),
+    )
+    return Graph("g", Family.INTEGER, nodes, steps)
+
+
+def test_every_ability_is_asked_for_by_some_network() -> None:
+    assert set(LACKING) == set(ALL)
+    found = set().union(*(of(case.needs, EXACT) for case in CASES.values()))
+    found |= {d.ability for g, s in ((relayed(), GRADED), (clipped(), EXACT)) for d in asked(g, s)}
+    assert found == set(ALL)
+    assert {ability for ability, case in CASES.items() if ability not in of(case.needs, EXACT)} == set()
+
+
+def told(graph: Graph, chip: ChipSpec, schedule: Schedule = EXACT) -> list[str]:
+    return [f"[{p.code}] {p}" for p in unmet(asked(graph, schedule), chip)]
+
+
+def test_counts_that_are_clipped() -> None:
+    """A pass lowers them for chips that cannot; what is left after it is refused."""
+    denied = able(FULL, clips_counts=False)
+    assert told(clipped(), denied) == [
+        f"[SNNC-C015] {N}: the chip holds no neuron back after its largest count, got at most 2 of 3 possible. "
+        "Try neurons without a largest count."
     ]
-    SIM.lower(model, model.calibration, Options())
-    one = lif(steps=1)
-    assert one.calibration is not None
-    patient = edited(leak_between_timesteps=False, hard_reset=False, second_accumulator=False)
-    sim_target(patient).lower(one, one.calibration, Options())
+    assert told(clipped(), FULL) == told(integer(1, levels=3, max_spikes=3), denied) == []
+    graph = network(1, levels=9, max_spikes=2, decay=0.0)
+    x = random_inputs(graph, 4, 1)
+    made = sim_target(denied).lower(Model(graph), x, Options())
+    assert "drop-clip" in [p.spec.split("{")[0] for p in made.certificate.passes]
 
 
-def test_check_says_it_with_everything_else() -> None:
-    found = api.check(lif(), target="speck2f")
-    assert [p.code for p in found.problems].count("SNNC-C015") == 1
-    assert any(p.what == "timesteps need a second accumulator while a window fires" for p in found.problems)
+@pytest.mark.parametrize("ability", ["graded_events", "signed_events"])
+def test_relays(ability: str) -> None:
+    chip = able(LOIHI2.chip, **{ability: False})
+    lacks = {"graded_events": "carry no counts", "signed_events": "carry no sign"}[ability]
+    graph = relayed()
+    relays = [n for n in graph.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
+    assert told(graph, chip) == [
+        f"[SNNC-C016] {describe(n)} on loihi2: the chip's events {lacks}, got a relay of sums up to "
+        f"±{n.cell.max_spikes:,}. Try spike shortcuts in place of currents."
+        for n in relays
+    ]
+    assert relays
+    assert told(graph, LOIHI2.chip) == []
+    graph = blocks(np.random.default_rng(4), count=1)  # such a chip gets copies of the weights
+    made = loihi_target(chip).lower(Model(graph), random_inputs(graph, 3, 4), Options())
+    assert not any(p.cell.signed for p in made.mapped.pieces)
+
+
+def test_graded_schedules() -> None:
+    chip = able(LOIHI2.chip, graded_events=False)
+    assert told(integer(1, levels=3, max_spikes=3), chip, GRADED) == [
+        "[SNNC-C016] network on loihi2: the chip's events carry no counts, got schedule graded. "
+        "Try --schedule exact."
+    ]
+    with pytest.raises(UsageError, match="offers no such schedule, got graded"):
+        loihi_target(chip).schedule("graded")
+
+
+PROGRAMS = {
+    "a reset by another amount than the threshold": ({"decay": 1, "reset_by": 4}, "a reset by the threshold"),
+    "a synaptic current that never fades": (
+        {"decay": 1, "synapse_decay": 4096, "synapse_bits": 12},
+        "a leak of the synapse",
+    ),
+}
+
+
+@pytest.mark.parametrize("got", PROGRAMS)
+def test_what_only_a_program_computes(got: str) -> None:
+    fields, hint = PROGRAMS[got]
+    denied = able(FULL, custom_neurons=False)
+    text = f"[SNNC-C010] {N}: the chip's neurons are no programs, got {got}. Try {hint}."
+    assert told(integer(2, **fields), denied) == [text]
+    assert told(integer(2, decay=1), denied) == []
+
+
+def test_without_windows_every_spike_subtracts() -> None:
+    denied = able(FULL, soft_reset=False)
+    with pytest.raises(CapacityError) as caught:
+        lower(denied, network(1, **SFA), "free")
+    assert str(caught.value) == (
+        f"[SNNC-C010] {N}: the chip's neurons do not reset by subtraction, got soft reset. Try hard reset to 0."
+    )
+    lower(denied, network(1, decay=0.0), "free")  # one spike, behind which nothing is read
+
+
+def test_one_timestep_asks_for_no_memory() -> None:
+    """Leak, resets, clamp and start value of a single timestep are bias: a chip without any of them is enough."""
+    poor = able(
+        FULL,
+        **dict.fromkeys(
+            ("second_accumulator", "leak_between_timesteps", "hard_reset", "lower_clamp", "start_values",
+             "synaptic_current", "custom_neurons", "soft_reset"), False,
+        ),
+    )  # fmt: skip
+    for fields in (SFA, HARD, {"decay": 0.5, "v_min": -1.0, "v_init": 0.5}, {"synapse_decay": 0.5}):
+        graph = network(1, **fields)
+        assert np.array_equal(lower(poor, graph, "exact"), lower(FULL, graph, "exact"))
+
+
+@pytest.mark.parametrize("reset", [Reset.SUBTRACT, Reset.VALUE])
+def test_what_forgets_asks_for_no_reset(reset: Reset) -> None:
+    """Over timesteps a neuron without memory asks to forget, not for what a spike would leave."""
+    poor = able(FULL, soft_reset=False, hard_reset=False)
+    assert told(integer(3, reset=reset), poor) == []
+    assert len(told(integer(3, reset=reset, decay=1), poor)) == 1
+
+
+def test_everything_that_a_chip_lacks_is_said_at_once() -> None:
+    poor = able(FULL, clocked=False, leak_between_timesteps=False, hard_reset=False, second_accumulator=False)
+    with pytest.raises(CapacityError) as caught:
+        lower(poor, network(4, decay=0.75, **HARD), "exact")
+    assert [p.what for p in caught.value.problems] == [
+        "the chip has no clock for micro-steps",
+        "timesteps need a second accumulator while a window fires",
+        "the chip's neurons do not reset to a value",
+        "the chip's membranes do not leak between timesteps",
+    ]
+
+
+def test_check_says_it_of_a_shipped_chip() -> None:
+    graph = network(2, decay=0.75)
+    found = api.check(Model(graph, calibration=random_inputs(graph, 4, 1)), target="speck2f")
+    assert [f"[{p.code}] {p}" for p in found.problems] == [
+        "[SNNC-C015] network on speck2f: timesteps need a second accumulator while a window fires, "
+        "got 2 timesteps, limit 1. Try a network of one timestep (SFA), or --target sim.",
+        "[SNNC-C010] %n (net.n) on speck2f: the chip's membranes do not leak between timesteps, "
+        "got a leak to 3072/4096. Try neurons without leak (IF), or one timestep.",
+    ]
+
+
+def test_windows_are_asked_for_by_what_counts() -> None:
+    """Neurons that count say the same as counted inputs; without either it is the schedule."""
+    denied = able(FULL, windows=False)
+
+    def names(graph: Graph) -> list[str]:
+        return [d.where for d in asked(graph, EXACT) if d.ability == "windows"]
+
+    assert names(integer(1, levels=3, max_spikes=2)) == ["%n (net.n)"]
+    assert names(integer(1, levels=3)) == ["%x"]
+    assert names(integer(1)) == [""]
+    assert told(integer(1), denied) == [
+        "[SNNC-C015] network on sim: the chip's neurons cannot gather a timestep's input before they fire, "
+        "got schedule exact. Try a schedule without windows."
+    ]
+    assert told(integer(1), LOIHI1.chip, NATIVE) == []  # it updates once a timestep
+    assert told(integer(3, decay=1, reset=Reset.VALUE), LOIHI1.chip, NATIVE) == []
+
+
+def test_shipped_chips_say_what_they_can() -> None:
+    able_to = {t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)}
+    assert able_to["loihi2"] == set(ALL)
+    assert able_to["sim"] == set(ALL) - {"synaptic_current", "graded_events", "signed_events"}
+    assert able_to["loihi1"] == {
+        "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",
+    }  # fmt: skip
+    assert able_to["speck2f"] == {"windows", "hard_reset", "soft_reset", "start_values", "reads_membranes"}

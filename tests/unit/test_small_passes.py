@@ -238,7 +238,7 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
         Linear(name="b", inputs=("a",), source="net.b", weight=eye),
         Neuron(name="n", inputs=("b",), source="net.n", reset_next=True, decay=0.5),
         Linear(name="c", inputs=("n",), weight=eye),
-        Neuron(name="m", inputs=("c",)),
+        Neuron(name="m", inputs=("c",), synapse_decay=0.0),
     )
     g = graph(*nodes, shape=(3,), levels=1)
     quantize = Quantize(calibration=np.ones((1, 1, 3)))
@@ -247,6 +247,7 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
     assert [str(p) for p in error.value.problems] == [
         "%a: weights whose sums no neuron integrates. Try a neuron between two layers of weights.",
         "%n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires.",
+        "%m: a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current.",
     ]
     assert error.value.__notes__ == ["in pass quantize after fold-conv-bn, lower-readout, fold-scale, split-host"]
 
