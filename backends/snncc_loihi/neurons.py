@@ -14,8 +14,8 @@ from snncc.ir import Cell, Const, Family, Graph, IntegerNeuron, Node, Reset
 from snncc.ir.cell import one
 from snncc.ir.const import number_array
 from snncc.ir.node import INTEGER_ONLY, describe
+from snncc.ir.trains import largest_train
 from snncc.passes.base import Semantics
-from snncc.passes.expand_sfa import largest_train
 
 # Stored weights are even (twice the integer graph's), the form in which Lava, brian2_loihi and the
 # chips agree on matrices of mixed sign; everything behind them is doubled.

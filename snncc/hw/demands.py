@@ -18,10 +18,9 @@ from snncc.ir.cell import Cell
 from snncc.ir.const import Const, Integer
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
-from snncc.ir.node import Decode, Node, Reset, describe
-from snncc.ir.nodes import HostRegion, Input
+from snncc.ir.node import Decode, Reset, describe
 from snncc.ir.schedule import Engine, Schedule
-from snncc.ir.types import Spikes
+from snncc.ir.trains import largest_train, trains
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _of_schedule(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
         yield Demand("clocked", "", asked, "a schedule without micro-steps")
     if schedule.graded:
         yield Demand("graded_events", "", asked, "--schedule exact")
-    if not schedule.has_windows or schedule.micro_steps(_most(graph)) == 1:
+    if not schedule.has_windows or schedule.micro_steps(largest_train(graph)) == 1:
         return
     yield from _of_windows(graph, schedule)
     if graph.steps > 1:
@@ -107,26 +106,11 @@ def _of_schedule(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
 def _of_windows(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
     """Neurons that count need windows; sources that do, where no neuron does; else the schedule itself."""
     hint = "single spikes a timestep, or a target whose neurons have windows"
-    counting = [n for n, k in _trains(graph) if k.levels > 1]
-    for node in [n for n in counting if isinstance(n, IntegerNeuron)] or counting:
-        kind = graph.types[node.name]
-        assert isinstance(kind, Spikes)
-        yield Demand("windows", describe(node), f"counts up to {kind.levels}", hint, limit=1)
+    counting = [(n, kind.levels) for n, kind in trains(graph) if kind.levels > 1]
+    for node, most in [c for c in counting if isinstance(c[0], IntegerNeuron)] or counting:
+        yield Demand("windows", describe(node), f"counts up to {most}", hint, limit=1)
     if not counting:
         yield Demand("windows", "", f"schedule {schedule.name}", "a schedule without windows")
-
-
-def _trains(graph: Graph) -> Iterator[tuple[Node, Spikes]]:
-    """What sends spikes, relays left out: they send one event a window."""
-    for node in graph.nodes:
-        kind = graph.types[node.name]
-        sends = isinstance(node, Input | HostRegion | IntegerNeuron)
-        if sends and isinstance(kind, Spikes) and not kind.signed:
-            yield node, kind
-
-
-def _most(graph: Graph) -> int:
-    return max((kind.levels for _, kind in _trains(graph)), default=1)
 
 
 def _of_result(graph: Graph) -> Iterator[Demand]:

@@ -35,6 +35,7 @@ from snncc.ir import (
 from snncc.ir.const import number_array
 from snncc.ir.node import INTEGER_ONLY, Trait
 from snncc.ir.schedule import EXACT, Schedule
+from snncc.ir.trains import largest_train
 from snncc.passes.base import Semantics, describe
 
 
@@ -86,12 +87,6 @@ class ExpandSFA:
             what = f"a relay waits for its window, which `{name}` has not"
             raise fail("SNNC-M024", describe(relays[0]), what, hint="--schedule exact")
         return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
-
-
-def largest_train(graph: Graph) -> int:
-    """The most spikes that one source (input, host region or neuron) sends in a timestep; relays none."""
-    kinds = (graph.types[n.name] for n in graph.nodes if isinstance(n, Input | HostRegion | IntegerNeuron))
-    return max((k.levels for k in kinds if isinstance(k, Spikes) and not k.signed), default=1)
 
 
 class _Expansion:
