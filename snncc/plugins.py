@@ -83,6 +83,16 @@ def _points(group: str) -> dict[str, EntryPoint]:
     return found
 
 
+def _registered(group: str, name: str, code: str, where: str, what: str) -> EntryPoint:
+    """The entry point of that name, or an error that lists those there are."""
+    points = _points(group)
+    if name not in points:
+        # None at all: an installation from before the group was an entry point.
+        hint = f"one of {', '.join(sorted(points))}" if points else "installing snncc once more"
+        raise fail(code, where, what, got=name, hint=hint)
+    return points[name]
+
+
 Backend = Callable[[ChipSpec], Target]
 
 
@@ -92,13 +102,9 @@ def target_of(chip: ChipSpec) -> Target:
     Raises:
         UsageError: SNNC-U009 if no such backend is installed, or if it cannot use the description.
     """
-    points = _points("backends")
-    if chip.backend not in points:
-        where = f"chip {chip.name}: backend"
-        # None at all: an installation from before backends were entry points.
-        hint = f"one of {', '.join(sorted(points))}" if points else "installing snncc once more"
-        raise fail("SNNC-U009", where, "no such backend is installed", got=chip.backend, hint=hint)
-    return cast(Backend, loaded(points[chip.backend]))(chip)
+    what = "no such backend is installed"
+    point = _registered("backends", chip.backend, "SNNC-U009", f"chip {chip.name}: backend", what)
+    return cast(Backend, loaded(point))(chip)
 
 
 def choose_target(name: str | None, chip: str | Path | ChipSpec | None) -> Target:
@@ -133,11 +139,7 @@ def find_target(name: str) -> Target:
     Raises:
         UsageError: SNNC-U004 if there is none.
     """
-    points = _points("targets")
-    if name not in points:
-        known = ", ".join(sorted(points))
-        raise fail("SNNC-U004", "--target", "no such target", got=name, hint=f"one of {known}")
-    return cast(Target, loaded(points[name]))
+    return cast(Target, loaded(_registered("targets", name, "SNNC-U004", "--target", "no such target")))
 
 
 def find_simulator(name: str = "sim") -> Simulator:
@@ -146,16 +148,8 @@ def find_simulator(name: str = "sim") -> Simulator:
     Raises:
         UsageError: SNNC-U004 if there is none.
     """
-    points = _points("simulators")
-    if name not in points:
-        raise fail(
-            "SNNC-U004",
-            "simulator",
-            "no such simulator",
-            got=name,
-            hint=f"one of {', '.join(sorted(points))}",
-        )
-    return cast(Simulator, loaded(points[name]))
+    point = _registered("simulators", name, "SNNC-U004", "simulator", "no such simulator")
+    return cast(Simulator, loaded(point))
 
 
 def find_frontend(suffix: str) -> Frontend | None:
