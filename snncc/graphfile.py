@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
 from snncc.ir import Const, Family, Graph, HostRegion, Node, parse, to_text
-from snncc.ir.const import DTYPES
+from snncc.ir.const import DTYPES, values_of
 from snncc.ir.neurons import numbers
 from snncc.model import Comparison, Model
 from snncc.safeio import LIMITS, Limits, read_tensors, shown, tensor_bytes, write_whole
@@ -140,7 +140,7 @@ def _node_problems(node: Node) -> list[Problem]:
     for name, value in numbers(node).items():
         if not isinstance(value, Const | float):
             continue
-        bad = ~np.isfinite(value.array if isinstance(value, Const) else value)
+        bad = ~np.isfinite(values_of(value))
         if bad.any():
             got = f"{int(bad.sum())} of {bad.size} numbers"
             found.append(problem("SNNC-M007", f"%{node.name}", f"{name} is NaN or infinite", got=got))

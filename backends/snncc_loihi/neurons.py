@@ -108,17 +108,9 @@ def _bias_problems(node: IntegerNeuron, low: int, high: int) -> Iterator[Problem
 
 def _is_stock(cell: Cell) -> bool:
     zero = cell.reset is Reset.VALUE and cell.reset_to == 0
-    plain = cell.v_min is None and not _starts_charged(cell) and _fades(cell) and not cell.signed
+    # A current that never fades would need du = -1 in the chip's 12 bits.
+    plain = cell.v_min is None and not cell.starts_charged and cell.current_fades and not cell.signed
     return cell.max_spikes <= 1 and plain and (zero or cell.is_stateless or cell.is_readout)
-
-
-def _starts_charged(cell: Cell) -> bool:
-    return bool(np.any(cell.v_init.array if isinstance(cell.v_init, Const) else cell.v_init))
-
-
-def _fades(cell: Cell) -> bool:
-    """Whether a synaptic current, if any, has a leak that the chip's 12 bits hold: du is never below 0."""
-    return one(cell.synapse_decay) < 1 << cell.synapse_bits
 
 
 def _in_units(cell: Cell, stock: bool, once: bool) -> Cell:

@@ -12,7 +12,7 @@ import numpy as np
 from snncc.arrays import Array
 from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
 from snncc.ir.cell import leaked
-from snncc.ir.const import number_array
+from snncc.ir.const import number_array, values_of
 from snncc.ir.evaluation import evaluate
 from snncc.ir.layers import AnyNeuron
 from snncc.ir.synapses import Weighted
@@ -135,7 +135,7 @@ def _leaks(neuron: Neuron | IntegerNeuron) -> tuple[float, float]:
 
 
 def _largest(value: Number) -> float:
-    return float(value.array.max() if isinstance(value, Const) else value)
+    return float(values_of(value).max())
 
 
 def largest_count(graph: Graph, neuron: IntegerNeuron) -> int:

@@ -10,12 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
-from snncc.ir.cell import Cell
-from snncc.ir.const import Const, Integer
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
 from snncc.ir.node import Decode, Reset, describe
@@ -148,16 +144,16 @@ def _of_membrane(node: IntegerNeuron, steps: int) -> Iterator[Demand]:
         yield Demand("leak_between_timesteps", where, kept, "neurons without leak (IF), or one timestep")
     if cell.v_min is not None:
         yield Demand("lower_clamp", where, "a bound v_min", "no lower bound")
-    if _some(cell.v_init):
+    if cell.starts_charged:
         yield Demand("start_values", where, "v_init other than 0", "v_init = 0")
 
 
 def _of_current(node: IntegerNeuron) -> Iterator[Demand]:
     cell, where = node.cell, describe(node)
-    if not _some(cell.synapse_decay):
+    if not cell.has_current:
         return
     yield Demand("synaptic_current", where, "a synaptic current", "neurons without synaptic current")
-    if not _fades(cell):
+    if not cell.current_fades:
         yield Demand("custom_neurons", where, "a synaptic current that never fades", "a leak of the synapse")
 
 
@@ -170,12 +166,3 @@ def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand
     if not cell.is_readout and cell.max_spikes < reach[node.name]:
         got = f"at most {cell.max_spikes:,} of {reach[node.name]:,} possible"
         yield Demand("clips_counts", where, got, "neurons without a largest count")
-
-
-def _some(value: Integer) -> bool:
-    return bool(np.any(value.array if isinstance(value, Const) else value))
-
-
-def _fades(cell: Cell) -> bool:
-    decay = cell.synapse_decay
-    return bool(np.max(decay.array if isinstance(decay, Const) else decay) < 1 << cell.synapse_bits)

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from snncc.arrays import Array
-from snncc.ir.const import Const, Integer, number_array
+from snncc.ir.const import Const, Integer, number_array, values_of
 from snncc.ir.node import Reset
 
 
@@ -85,6 +85,21 @@ class Cell:
         return (self.decay, self.decay_bits) == (1, 0)
 
     @property
+    def has_current(self) -> bool:
+        """Whether a synaptic current stands between drive and membrane."""
+        return bool(values_of(self.synapse_decay).any())
+
+    @property
+    def current_fades(self) -> bool:
+        """Whether the synaptic current, if any, has a leak."""
+        return bool((values_of(self.synapse_decay) < 1 << self.synapse_bits).all())
+
+    @property
+    def starts_charged(self) -> bool:
+        """Whether a sample starts at a membrane potential other than 0."""
+        return bool(values_of(self.v_init).any())
+
+    @property
     def least(self) -> int:
         """Smallest count of an update."""
         return -self.max_spikes if self.signed else 0
@@ -152,10 +167,10 @@ class Cell:
 
         The text is a whole sentence without its end; an empty iterator for a good cell.
         """
-        low = self.threshold.array.min() if isinstance(self.threshold, Const) else self.threshold
+        low = values_of(self.threshold).min()
         if low < 1:
             yield "threshold must be at least 1", low, None
-        if np.min(self.gain.array if isinstance(self.gain, Const) else self.gain) < 1:
+        if values_of(self.gain).min() < 1:
             yield "gain must be a positive integer here", self.gain, None
         if self.max_spikes < 0:
             yield "max_spikes must not be negative", self.max_spikes, None

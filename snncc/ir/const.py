@@ -87,9 +87,14 @@ Integer = int | Const
 Number = int | float | Const
 
 
+def values_of(value: Number) -> NDArray[Any]:
+    """The one number of a layer, [], or those of its channels, [C]."""
+    return value.array if isinstance(value, Const) else np.asarray(value)
+
+
 def each_channel(value: Integer, channels: int) -> NDArray[np.int64]:
     """``value`` as int64 [C]."""
-    return np.zeros(channels, np.int64) + (value.array if isinstance(value, Const) else value)
+    return np.asarray(np.zeros(channels, np.int64) + values_of(value))
 
 
 def number_array(value: Number, rank: int) -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from snncc.ir.cell import Cell
-from snncc.ir.const import Const, Number
+from snncc.ir.const import Const, Number, values_of
 from snncc.ir.node import (
     FLOAT_ONLY,
     INTEGER_ONLY,
@@ -78,7 +78,7 @@ class Neuron(Node):
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         x = only(self, args)
         want(self.max_spikes >= 0, self, "max_spikes must not be negative", self.max_spikes)
-        low = self.threshold.array.min() if isinstance(self.threshold, Const) else self.threshold
+        low = values_of(self.threshold).min()
         want(bool(low > 0), self, "threshold must be positive", low)
         want(
             not (self.strict and self.rounding is not Rounding.FLOOR), self, "strict goes with rounding=floor"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from snncc.ir.const import Const, Number
+from snncc.ir.const import Const, Number, values_of
 from snncc.ir.node import Node, Trait, only, want
 from snncc.ir.types import Current, Spikes, ValueType, reshaped
 
@@ -79,7 +79,7 @@ class Pad(Node):
         shape = tuple(b + n + a for b, n, a in zip(self.before, x.shape, self.after, strict=True))
         if isinstance(x, Current):
             return Current(shape, x.dtype)
-        counts = np.asarray(self.value.array if isinstance(self.value, Const) else self.value) / x.unit
+        counts = values_of(self.value) / x.unit
         if (counts != np.rint(counts)).any() or (not x.signed and (counts < 0).any()):
             return Current(shape)
         return Spikes(shape, max(x.levels, int(np.abs(counts).max(initial=0))), x.signed, x.unit)

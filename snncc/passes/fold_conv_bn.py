@@ -9,6 +9,7 @@ import numpy as np
 
 from snncc.arrays import Array
 from snncc.ir import BatchNorm, Const, Conv2d, Family, Graph, Linear, Node, Reshape, Scale
+from snncc.ir.const import values_of
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics
@@ -46,8 +47,8 @@ def _is_affine(node: Node) -> bool:
 def _affine_of(node: Node, channels: int) -> tuple[Array, Array]:
     """Multiplier and offset [C] in float64."""
     if isinstance(node, Scale):
-        factor = node.factor.array if isinstance(node.factor, Const) else node.factor
-        return np.broadcast_to(np.asarray(factor, np.float64), (channels,)), np.zeros(channels)
+        factor = values_of(node.factor).astype(np.float64)
+        return np.broadcast_to(factor, (channels,)), np.zeros(channels)
     assert isinstance(node, BatchNorm)
     gamma, beta, mean, var = (
         c.array.astype(np.float64) for c in (node.gamma, node.beta, node.mean, node.var)

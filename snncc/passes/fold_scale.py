@@ -33,6 +33,7 @@ from snncc.ir import (
     SumPool2d,
     Upsample,
 )
+from snncc.ir.const import values_of
 from snncc.ir.neurons import POTENTIALS
 from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics, describe
@@ -164,7 +165,7 @@ def _unit_neuron(node: Neuron, incoming: float) -> tuple[Neuron, float]:
         raise fail("SNNC-M020", describe(node), what, hint="one gain for the layer")
     changes: dict[str, Any] = {"gain": 1, "output_scale": 1.0}
     if isinstance(gain, Const) or gain != 1:
-        low = gain.array.min() if isinstance(gain, Const) else gain
+        low = values_of(gain).min()
         if low <= 0:
             raise fail("SNNC-M021", describe(node), "the drive's gain must be positive", got=low)
         for field in POTENTIALS:
@@ -184,5 +185,5 @@ def _times(value: Number, factor: float) -> Number:
 def _over(value: Number, gain: Number) -> Number:
     if not isinstance(value, Const) and not isinstance(gain, Const):
         return value / gain
-    top, bottom = (np.asarray(n.array if isinstance(n, Const) else n, np.float64) for n in (value, gain))
+    top, bottom = (values_of(n).astype(np.float64) for n in (value, gain))
     return Const((top / bottom).astype(np.float32))

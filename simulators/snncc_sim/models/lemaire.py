@@ -2,7 +2,7 @@
 
 An event's synaptic operation reads a weight, reads a membrane potential and writes it back; a neuron
 update reads and writes one. An access costs what a memory of the layer's size costs, by linear
-interpolation between the published sizes; words of 32 bits.
+interpolation between the published sizes; words of 32 bits. A spike is written into the smallest of them.
 """
 
 from __future__ import annotations
