@@ -17,6 +17,7 @@ from snncc.arrays import Array
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, run
+from snncc.ir.layers import Bilinear
 from snncc.ir.membrane import Membrane, neuron_step
 from snncc.ir.nodes import HostRegion, Input, Neuron, Node, Rounding
 from snncc.ir.synapses import Weighted
@@ -104,7 +105,7 @@ def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Arr
 
 def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Array]) -> Array:
     """The reference's values as ``other`` holds them: the same counts, in its unit."""
-    if name in values:
+    if name in values and not _folds(other, name):
         return np.asarray(values[name] * np.float32(_unit(other, name) / _unit(reference, name)))
     node = other.by_name[name]
     parts = [_in_units_of(other, reference, i, values) for i in node.inputs]
@@ -112,18 +113,24 @@ def _in_units_of(other: Graph, reference: Graph, name: str, values: dict[str, Ar
     return np.stack([evaluate(node, [p[:, t] for p in parts]) for t in range(steps)], axis=1)
 
 
+def _folds(graph: Graph, name: str) -> bool:
+    """Whether a value is made of others and has no unit by type: factors move through it."""
+    computed = not isinstance(graph.by_name[name], Neuron | Input | HostRegion)
+    return computed and not isinstance(graph.types[name], Spikes)
+
+
 def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array, Array]:
     """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
     env: dict[str, tuple[Array, Array]] = {}
     for node in graph.layers[neuron.name].path:
-        if isinstance(node, Weighted):
-            x = values[node.inputs[0]]
-            env[node.name] = evaluate(node, [x]), evaluate(absolute(node), [np.abs(x)])
+        if isinstance(node, Weighted | Bilinear):
+            args = [values[i] for i in node.inputs]
+            env[node.name] = evaluate(node, args), evaluate(absolute(node), [np.abs(x) for x in args])
         else:
-            args = [env[i] for i in node.inputs]
+            pairs = [env[i] for i in node.inputs]
             env[node.name] = (
-                evaluate(node, [a for a, _ in args]),
-                evaluate(absolute(node), [b for _, b in args]),
+                evaluate(node, [a for a, _ in pairs]),
+                evaluate(absolute(node), [b for _, b in pairs]),
             )
     return env[neuron.inputs[0]]
 

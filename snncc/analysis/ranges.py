@@ -14,7 +14,7 @@ from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron,
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array, values_of
 from snncc.ir.evaluation import evaluate
-from snncc.ir.layers import AnyNeuron
+from snncc.ir.layers import AnyNeuron, Bilinear
 from snncc.ir.synapses import Weighted
 
 
@@ -47,14 +47,25 @@ def drive(
 
     With the neuron's gain, in units of its membrane.
 
-    ``values`` holds the spike values [N, *shape] that the weighted nodes read.
+    ``values`` holds the values [N, *shape] that the weighted nodes and products read.
     """
+
+    def end(node: Weighted | Bilinear) -> Array:
+        changed = change(node) if isinstance(node, Weighted) else node
+        return evaluate(changed, [values[name] for name in node.inputs])
+
+    return _received(graph, neuron, end)
+
+
+def _received(graph: Graph, neuron: AnyNeuron, end: Callable[[Weighted | Bilinear], Array]) -> Array:
+    """The neuron's drive, [N, *shape], where each of its weights and products delivers what ``end`` says."""
     env: dict[str, Array] = {}
     for node in graph.layers[neuron.name].path:
-        if isinstance(node, Weighted):
-            env[node.name] = evaluate(change(node), [values[node.inputs[0]]])
-        else:
-            env[node.name] = evaluate(node, [env[i] for i in node.inputs])
+        env[node.name] = (
+            end(node)
+            if isinstance(node, Weighted | Bilinear)
+            else evaluate(node, [env[i] for i in node.inputs])
+        )
     received = env[neuron.inputs[0]]
     gain = neuron.gain if isinstance(neuron, Neuron) else neuron.cell.gain
     return received * number_array(gain, received.ndim) if isinstance(gain, Const) or gain != 1 else received
@@ -78,26 +89,35 @@ def rest_drive(graph: Graph, neuron: AnyNeuron) -> Array:
 
 
 def extremes(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array]) -> Extremes:
-    """:class:`Extremes` of a neuron's drive for given spike values, negative only where types are signed."""
+    """:class:`Extremes` of a neuron's drive for given values, negative only where types are signed."""
     positive = {name: values[name] for name in graph.layers[neuron.name].sources}
     negative = {name: np.minimum(v, 0) for name, v in positive.items() if _signed(graph.types[name])}
     return _extremes(graph, neuron, negative, positive | {n: positive[n] - v for n, v in negative.items()})
 
 
 def _signed(kind: ValueType) -> bool:
-    return isinstance(kind, Spikes) and kind.signed
+    return not isinstance(kind, Spikes) or kind.signed
 
 
 def _extremes(
     graph: Graph, neuron: AnyNeuron, negative: Mapping[str, Array], positive: Mapping[str, Array]
 ) -> Extremes:
-    """The same for the negative and positive parts of the spike values; no part is zeros."""
-    low = drive(graph, neuron, positive, signed_part(-1))
-    high = drive(graph, neuron, positive, signed_part(1))
-    if negative:
-        parts = {n: negative.get(n, np.zeros_like(v[:1])) for n, v in positive.items()}
-        low = low + drive(graph, neuron, parts, signed_part(1))
-        high = high + drive(graph, neuron, parts, signed_part(-1))
+    """The same for the negative and positive parts of the values; a part that is not there is zeros."""
+
+    def contributions(node: Weighted | Bilinear, sign: int) -> Array:
+        """The sum of a node's contributions of one sign, part by part."""
+        if isinstance(node, Weighted):
+            parts = [(signed_part(sign)(node), positive), (signed_part(-sign)(node), negative)]
+            found = [evaluate(w, [v[node.inputs[0]]]) for w, v in parts if node.inputs[0] in v]
+            return np.asarray(sum(found[1:], found[0]))
+        a, b = node.inputs
+        second = (positive, negative) if sign > 0 else (negative, positive)
+        pairs = zip((positive, negative), second, strict=True)
+        terms = [evaluate(node, [one[a], other[b]]) for one, other in pairs if a in one and b in other]
+        return np.asarray(sum(terms)) if terms else 0 * evaluate(node, [positive[a], positive[b]])
+
+    low = _received(graph, neuron, lambda node: contributions(node, -1))
+    high = _received(graph, neuron, lambda node: contributions(node, 1))
     return Extremes(low, high, rest_drive(graph, neuron))
 
 

@@ -16,6 +16,7 @@ from snncc.ir.nodes import (
     Delay,
     Encode,
     Function,
+    Hold,
     HostRegion,
     Input,
     IntegerNeuron,
@@ -49,9 +50,9 @@ from snncc.ir.types import Current, Family, Spikes, ValueType
 
 __all__ = [
     "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Cell", "Concat", "Const", "Conv2d",
-    "ConvTranspose2d", "Current", "Decode", "Delay", "Encode", "Family", "Function", "Graph", "HostRegion",
-    "Input", "Integer", "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean", "Mul",
-    "Neuron", "Node", "Number", "Op", "Output", "OverTime", "Pad", "Permute", "Release", "Reset", "Reshape",
-    "Rounding", "Scale", "Slice", "Spikes", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "ValueType",
-    "WindowNeuron", "parse", "to_text",
+    "ConvTranspose2d", "Current", "Decode", "Delay", "Encode", "Family", "Function", "Graph", "Hold",
+    "HostRegion", "Input", "Integer", "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean",
+    "Mul", "Neuron", "Node", "Number", "Op", "Output", "OverTime", "Pad", "Permute", "Release", "Reset",
+    "Reshape", "Rounding", "Scale", "Slice", "Spikes", "Sum", "SumPool2d", "SynapseOrder", "Upsample",
+    "ValueType", "WindowNeuron", "parse", "to_text",
 ]  # fmt: skip

@@ -1,15 +1,19 @@
-"""Layers of a graph: neurons, the weights that drive them, and the spikes that those read."""
+"""Layers of a graph: neurons, what drives them (weights and products), and the spikes that those read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from snncc.ir.elementwise import Mul
 from snncc.ir.neurons import IntegerNeuron, Neuron, WindowNeuron
 from snncc.ir.node import Node
-from snncc.ir.synapses import Weighted
+from snncc.ir.synapses import MatMul, Weighted
 
 AnyNeuron = Neuron | IntegerNeuron | WindowNeuron
+
+# Products of two values: they hold no weights, and end the way back from a neuron as weights do.
+Bilinear = MatMul | Mul
 
 
 @dataclass(frozen=True)
@@ -18,18 +22,25 @@ class Layer:
 
     Attributes:
         neuron: the node that integrates.
-        path: the nodes from the weights, these included, to the neuron, in order of flow.
+        path: the nodes from the weights and products, these included, to the neuron, in order of flow.
         weighted: those of them that hold weights.
+        products: those of them that multiply two values.
     """
 
     neuron: AnyNeuron
     path: tuple[Node, ...]
     weighted: tuple[Weighted, ...]
+    products: tuple[Bilinear, ...] = ()
+
+    @property
+    def ends(self) -> tuple[Weighted | Bilinear, ...]:
+        """Weights and products, in order of flow: what is linear in each of the values that it reads."""
+        return tuple(n for n in self.path if isinstance(n, Weighted | Bilinear))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the values that the weights read, in their order; twice where two read the same."""
-        return tuple(w.inputs[0] for w in self.weighted)
+        """Names of the values that weights and products read, in their order; twice where two read one."""
+        return tuple(name for end in self.ends for name in end.inputs)
 
 
 def layers_of(nodes: Sequence[Node]) -> tuple[Layer, ...]:
@@ -44,7 +55,8 @@ def _layer(nodes: Sequence[Node], neuron: AnyNeuron) -> Layer:
         if node.name not in wanted:
             continue
         path.append(node)
-        if not isinstance(node, Weighted):
+        if not isinstance(node, Weighted | Bilinear):
             wanted |= set(node.inputs)
     path.reverse()
-    return Layer(neuron, tuple(path), tuple(n for n in path if isinstance(n, Weighted)))
+    weighted = tuple(n for n in path if isinstance(n, Weighted))
+    return Layer(neuron, tuple(path), weighted, tuple(n for n in path if isinstance(n, Bilinear)))

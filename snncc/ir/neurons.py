@@ -196,6 +196,24 @@ class WindowNeuron(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hold(Node):
+    """Spike graphs only: what its input sends in the first micro-step of a window, held until its end.
+
+    One operand of a product, which the other meets micro-step by micro-step. Windows begin at the
+    multiples of the graph's ``micro_steps``; what is held must be complete in that first micro-step, as
+    single spikes and graded events are (docs/semantics.md#products).
+    """
+
+    kind = "hold"
+    families = SPIKE_ONLY
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        want(isinstance(x, Spikes), self, "takes spikes", x)
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
 class Delay(Node):
     """Holds spikes back for ``steps`` timesteps (micro-steps in spike graphs); starts with none.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from snncc.ir.elementwise import Add, AddConst, And, BatchNorm, Function, LayerNorm, Mul, Op, Scale
 from snncc.ir.graph import HostRegion
-from snncc.ir.neurons import Delay, Encode, IntegerNeuron, Neuron, WindowNeuron
+from snncc.ir.neurons import Delay, Encode, Hold, IntegerNeuron, Neuron, WindowNeuron
 from snncc.ir.node import (
     Decode,
     Node,
@@ -28,9 +28,9 @@ from snncc.ir.views import Concat, Pad, Permute, Reshape, Slice
 
 __all__ = [
     "KINDS", "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Concat", "Conv2d", "ConvTranspose2d",
-    "Decode", "Delay", "Encode", "Function", "HostRegion", "Input", "IntegerNeuron", "LayerNorm", "Linear",
-    "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Op", "Output", "OverTime", "Pad", "Pair",
-    "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale", "Slice", "Sum", "SumPool2d",
+    "Decode", "Delay", "Encode", "Function", "Hold", "HostRegion", "Input", "IntegerNeuron", "LayerNorm",
+    "Linear", "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Op", "Output", "OverTime", "Pad",
+    "Pair", "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale", "Slice", "Sum", "SumPool2d",
     "SynapseOrder", "Upsample", "WindowNeuron", "ill_formed", "window_count",
 ]  # fmt: skip
 
@@ -40,6 +40,6 @@ KINDS: dict[str, type[Node]] = {
     for cls in (
         Input, Linear, Conv2d, ConvTranspose2d, MatMul, BatchNorm, Scale, Add, AddConst, Mul, And, Function,
         LayerNorm, AvgPool2d, SumPool2d, MaxPool2d, Mean, Sum, Upsample, Reshape, Permute, Pad, Concat,
-        Slice, Neuron, IntegerNeuron, Encode, WindowNeuron, Delay, HostRegion, Output,
+        Slice, Neuron, IntegerNeuron, Encode, WindowNeuron, Hold, Delay, HostRegion, Output,
     )
 }  # fmt: skip

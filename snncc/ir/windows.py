@@ -12,7 +12,7 @@ from snncc.ir.cell import CellState
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph
-from snncc.ir.neurons import Delay, Encode, WindowNeuron
+from snncc.ir.neurons import Delay, Encode, Hold, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.ports import Output
 from snncc.ir.schedule import Release
@@ -55,6 +55,7 @@ class Windows:
     counts: dict[str, Array] = field(init=False)
     _neurons: dict[str, _Neuron] = field(init=False)
     _lines: dict[str, list[Array]] = field(init=False)
+    _held: dict[str, Array] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         samples, nodes = len(self.per_step[self.graph.input.name]), self.graph.nodes
@@ -102,6 +103,10 @@ class Windows:
                 samples = len(self.per_step[self.graph.input.name])
                 silent = np.zeros((samples, *node.shape), np.int64)
                 return line[self.k - node.steps] if self.k >= node.steps else silent
+            case Hold():
+                if self.k % self.graph.micro_steps == 0:
+                    self._held[node.name] = env[node.inputs[0]]
+                return self._held[node.name]
             case _:
                 # A bias is a constant current of the timestep, which the window neuron holds.
                 return evaluate(node, [env[name] for name in node.inputs])

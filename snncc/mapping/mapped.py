@@ -10,6 +10,7 @@ from snncc.ir.cell import Cell
 from snncc.ir.nodes import Decode, OverTime
 from snncc.ir.schedule import Engine, Schedule
 from snncc.mapping.address import VSC, Pair, Shape3
+from snncc.mapping.product import Product
 
 INPUT = "input"  # the name by which connections refer to the network's input events
 
@@ -63,6 +64,8 @@ class Piece(_Model):
     Attributes:
         name: the neuron node's name in the spike graph.
         layer: path of the module it came from.
+        connections: what it hears through weights.
+        products: what it hears of pairs of events.
         cell: what every neuron computes; in JSON its constants are digests.
         capped: whether the chip holds a neuron back after ``cell.max_spikes``.
         graded: fires once a window, at its first micro-step, one event that carries the count.
@@ -78,6 +81,7 @@ class Piece(_Model):
     layer: str
     shape: Shape3
     connections: tuple[Connection, ...]
+    products: tuple[Product, ...] = ()
     cell: Cell
     capped: bool
     graded: bool = False

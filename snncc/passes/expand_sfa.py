@@ -109,23 +109,23 @@ class _Expansion:
         return replace(self.graph, family=Family.SPIKE, nodes=tuple(self.nodes), micro_steps=self.period)
 
     def _neuron_depths(self) -> dict[str, int]:
-        """Depth of every spike value and of the neuron that each weighted node drives."""
+        """Depth of every spike value and of the neuron that each weighted node or product drives."""
         depth: dict[str, int] = {}
         for node in self.graph.nodes:
             known = [depth[i] for i in node.inputs if i in depth]
             depth[node.name] = max(known, default=0) + isinstance(node, IntegerNeuron)
         for name, layer in self.graph.layers.items():
-            for weighted in layer.weighted:
-                other = depth.get(f"->{weighted.name}", depth[name])
+            for end in layer.ends:
+                other = depth.get(f"->{end.name}", depth[name])
                 if other != depth[name] and self.schedule.has_windows:
                     raise fail(
                         "SNNC-M023",
-                        describe(weighted),
+                        describe(end),
                         "its sums reach neurons of different depth, and currents cannot wait",
                         got=f"depths {other} and {depth[name]}",
                         hint="a neuron in front of the shortcut",
                     )
-                depth[f"->{weighted.name}"] = depth[name]
+                depth[f"->{end.name}"] = depth[name]
         return depth
 
     def _expand(self, node: Node) -> None:

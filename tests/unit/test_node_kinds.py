@@ -429,7 +429,7 @@ def refusals(graph: Graph) -> tuple[str, ...]:
 
 LOWERED = {
     "input", "linear", "conv2d", "batchnorm", "scale", "add", "avg_pool2d", "sum_pool2d", "reshape", "permute",
-    "neuron", "integer_neuron", "encode", "window_neuron", "delay", "host", "output",
+    "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output",
     "mean", "concat",  # over rows and columns, along channels: others are named where that is seen
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ NODES: tuple[Node, ...] = (
     Concat(**TWO, axis=1),
     Slice(**ONE, axis=2, start=1, stop=6, step=2),
 )
-STATEFUL = {"input", "neuron", "integer_neuron", "encode", "window_neuron", "delay", "host", "output"}
+STATEFUL = {"input", "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output"}
 BY_KIND = {n.kind: n for n in NODES}
 
 
