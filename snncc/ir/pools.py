@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from snncc.ir.node import FLOAT_ONLY, Node, Pair, Trait, feature_axes, only, want
 from snncc.ir.synapses import window_count
@@ -84,7 +87,19 @@ class MaxPool2d(Node):
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         x = only(self, args)
-        return reshaped(x, _pooled(self, x, self.dilation))
+        shape = _pooled(self, x, self.dilation)
+        for axis, empty in enumerate(self._empty_windows(x.shape[1:], shape[1:])):
+            what = f"a window of {'rows' if axis == 0 else 'columns'} covers padding alone"
+            want(empty is None, self, what, f"the one of output {empty}")
+        return reshaped(x, shape)
+
+    def _empty_windows(self, size: tuple[int, ...], out: tuple[int, ...]) -> Iterator[int | None]:
+        """Along each axis the first output whose window holds no element, whose maximum would be none."""
+        axes = zip(size, out, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        for n, m, kernel, stride, padding, dilation in axes:
+            at = np.add.outer(np.arange(m) * stride - padding, np.arange(kernel) * dilation)
+            empty = np.flatnonzero(~((at >= 0) & (at < n)).any(axis=1))
+            yield int(empty[0]) if empty.size else None
 
 
 def _reduced(node: Mean | Sum, args: tuple[ValueType, ...]) -> tuple[ValueType, tuple[int, ...], int]:

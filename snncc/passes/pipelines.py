@@ -12,6 +12,7 @@ from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
+from snncc.passes.lower_logic import LowerLogic
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
@@ -59,6 +60,7 @@ def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: b
     """The first of :func:`to_integers`, up to the quantized graph; ``calibration`` [N, T, *shape]."""
     return (
         FoldConvBN(),
+        LowerLogic(),
         LowerReadout(),
         FoldScale(),
         SplitHost(),

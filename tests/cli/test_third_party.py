@@ -43,7 +43,7 @@ def snncc(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Snncc:
 
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network, one that pools counts, one with too many layers; and inputs for all."""
+    """A network, one whose kernel has a stride, one with too many layers; and inputs for all."""
     folder = tmp_path_factory.mktemp("nets")
     rng = np.random.default_rng(0)
 
@@ -51,10 +51,10 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs = zip(sizes[1:], sizes, strict=False)
         return [(rng.integers(-4, 9, pair) / 8).tolist() for pair in pairs]
 
-    net = {"shape": [2, 4, 6], "levels": 1, "pool": 2, "layers": weights(12, 7, 5)}
+    net = {"shape": [2, 4, 6], "levels": 1, "kernel": 2, "stride": 1, "layers": weights(30, 7, 5)}
     (folder / "net.acme").write_text(json.dumps(net))
-    (folder / "counts.acme").write_text(json.dumps({**net, "levels": 2}))
-    (folder / "deep.acme").write_text(json.dumps({**net, "layers": weights(12, *(4,) * 8)}))
+    (folder / "strided.acme").write_text(json.dumps({**net, "stride": 2, "layers": weights(120, 5)}))
+    (folder / "deep.acme").write_text(json.dumps({**net, "layers": weights(30, *(4,) * 8)}))
     np.savez(folder / "x.npz", x=rng.integers(0, 2, (20, 2, 4, 6)))
     return folder
 
@@ -70,7 +70,7 @@ def compiled(snncc: Snncc, nets: Path) -> Path:
 def test_its_chip_is_listed_with_its_source(snncc: Snncc) -> None:
     listed = json.loads(snncc("targets", "--json").stdout)["targets"]
     assert [t["description"] for t in listed if t["name"] == "acme1"] == [
-        "Acme One: eight slices, a layer each, pooling by wired OR"
+        "Acme One: eight slices, a layer each, kernels in either direction"
     ]
     shown = json.loads(snncc("targets", "show", "acme1", "--json").stdout)
     (kind,) = shown["core_kinds"]
@@ -81,7 +81,7 @@ def test_its_pass_lowers_what_the_core_does_not(snncc: Snncc, nets: Path) -> Non
     files = (nets / "net.acme", "--calib", nets / "x.npz")
     refused = snncc("check", *files, "--target", "sim")
     assert refused.returncode == 1
-    assert "error[SNNC-M012] %pool: no pass lowers max_pool2d to spikes yet." in refused.stderr
+    assert "error[SNNC-M012] %spread: no pass lowers conv_transpose2d to spikes yet." in refused.stderr
     assert snncc("check", *files, "--target", "acme1").returncode == 0
 
 
@@ -89,10 +89,10 @@ def test_what_it_compiles_is_verified_and_costed(snncc: Snncc, nets: Path, compi
     files = (compiled, "--data", nets / "x.npz", "--json")
     verified = json.loads(snncc("verify", *files).stdout)
     assert verified["equivalent"] is True
-    assert [layer["name"] for layer in verified["layers"]][:2] == ["pool", "n0"]
-    assert json.loads((compiled / "target" / "slices.json").read_text())[:2] == ["pool", "n0"]
+    assert [layer["name"] for layer in verified["layers"]][:2] == ["s", "n0"]
+    assert json.loads((compiled / "target" / "slices.json").read_text())[:2] == ["s", "n0"]
     passes = json.loads((compiled / "certificate.json").read_text())["passes"]
-    assert [p["spec"] for p in passes][:2] == ["or-pooling", "fold-conv-bn"]
+    assert [p["spec"] for p in passes][:2] == ["mirrored", "fold-conv-bn"]
     assert snncc("simulate", *files).returncode == 0
     tiles = json.loads((compiled / "mapped.json").read_text())["tiles"]
     assert [t["core"] for t in tiles] == list(range(len(tiles)))
@@ -109,18 +109,18 @@ def test_a_user_may_edit_its_chip_file(snncc: Snncc, nets: Path) -> None:
     assert found.returncode == 3
     assert (
         "error[ACME-C001] acme: has more layers than slices, got 3, limit 1. "
-        "Try fewer layers; a pooling counts as one.\n"
+        "Try fewer layers.\n"
     ) in found.stderr
 
 
 def test_its_problems_have_its_codes_and_the_exit_codes_of_their_classes(snncc: Snncc, nets: Path) -> None:
     x = ("--target", "acme1", "--calib", nets / "x.npz", "-o", nets / "no")
-    counts, deep = (snncc("compile", nets / f"{name}.acme", *x) for name in ("counts", "deep"))
-    assert counts.returncode == 1
+    strided, deep = (snncc("compile", nets / f"{name}.acme", *x) for name in ("strided", "deep"))
+    assert strided.returncode == 1
     assert (
-        "error[ACME-M001] %pool: pools no single spikes, got spikes<2x4x6, 2>. "
-        "Try neurons of one spike a timestep in front of it.\n"
-    ) in counts.stderr
+        "error[ACME-M001] %spread: spreads with a stride, got (2, 2). "
+        "Try upsampling and a convolution in its place.\n"
+    ) in strided.stderr
     assert deep.returncode == 3
     assert "error[ACME-C001] acme: has more layers than slices, got 9, limit 8. " in deep.stderr
     assert not (nets / "no").exists()

@@ -5,9 +5,9 @@ from snncc.errors import CapacityError, CodeInfo, ModelError
 CODES = {
     "ACME-M001": CodeInfo(
         ModelError,
-        "maximum of counts",
-        "Acme pools by a wire that is high when any input is: the maximum of single spikes, not of counts. "
-        "Let the neurons in front of the pooling send one spike a timestep.",
+        "kernel with a stride",
+        "Acme's slices read a kernel in either direction, but never leave addresses out between two spikes. "
+        "Upsample in front of a convolution instead.",
     ),
     "ACME-C001": CodeInfo(
         CapacityError,

@@ -11,35 +11,46 @@ import numpy as np
 
 from snncc.errors import fail
 from snncc.graphfile import write_graph_file
-from snncc.ir import Const, Family, Graph, Input, Linear, MaxPool2d, Neuron, Node, Output, Reshape
+from snncc.ir import Const, ConvTranspose2d, Family, Graph, Input, Linear, Neuron, Node, Output, Reshape
 from snncc.model import Model
 from snncc.plugins import LoadOptions
 
 
 @dataclass(frozen=True)
 class Net:
-    """A pooling, and layers of neurons behind it.
+    """Neurons behind a kernel that spreads each spike, and layers of neurons behind them.
 
     Attributes:
         shape: (C, H, W) of the input.
         levels: largest count of the input.
-        pool: size of the pooling.
+        kernel: size of the kernel, of ones, for each channel; what it spreads beyond the map is lost.
+        stride: how far apart it spreads spikes.
         layers: weights [out][in] of each layer; neurons fire at one, the last layer's results are sums.
     """
 
     shape: tuple[int, int, int]
     levels: int
-    pool: int
+    kernel: int
+    stride: int
     layers: tuple[tuple[tuple[float, ...], ...], ...]
 
     def graph(self) -> Graph:
         """The float graph."""
         c, h, w = self.shape
-        size = c * (h // self.pool) * (w // self.pool)
+        ones = Const(np.ones((c, 1, self.kernel, self.kernel), np.float32))
+        high, wide = (self.stride * (n - 1) + 2 - self.kernel for n in (h, w))
         nodes: list[Node] = [
             Input(name="x", shape=(c, h, w), levels=self.levels),
-            MaxPool2d(name="pool", inputs=("x",), kernel=(self.pool,) * 2, stride=(self.pool,) * 2),
-            Reshape(name="flat", inputs=("pool",), shape=(size,)),
+            ConvTranspose2d(
+                name="spread",
+                inputs=("x",),
+                weight=ones,
+                stride=(self.stride, self.stride),
+                padding=(self.kernel - 1, self.kernel - 1),
+                groups=c,
+            ),
+            Neuron(name="s", inputs=("spread",), threshold=2.0),
+            Reshape(name="flat", inputs=("s",), shape=(c * high * wide,)),
         ]
         for i, weights in enumerate(self.layers):
             weight = Const(np.asarray(weights, np.float32))

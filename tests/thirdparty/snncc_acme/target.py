@@ -14,7 +14,7 @@ from snncc.ir.schedule import EXACT, Schedule
 from snncc.mapping.check import Checker
 from snncc.mapping.mapped import Mapped, Tile
 from snncc.passes.base import Pass
-from snncc_acme.or_pooling import OrPooling
+from snncc_acme.mirrored import Mirrored
 
 
 def acme_target(chip: ChipSpec) -> Target:
@@ -25,7 +25,7 @@ def acme_target(chip: ChipSpec) -> Target:
 
 
 def _passes(schedule: Schedule) -> tuple[Pass, ...]:
-    return (OrPooling(),)
+    return (Mirrored(),)
 
 
 def _fit(draft: Draft) -> Fitted:
@@ -46,7 +46,7 @@ def _use(mapped: Mapped, chip: ChipSpec) -> Mapping[Tile, Mapping[str, int]]:
 def _too_many(draft: Draft) -> Iterator[Problem]:
     layers, slices = len(draft.mapped.pieces), len(draft.chip.cores)
     if layers > slices:
-        hint = "fewer layers; a pooling counts as one"
+        hint = "fewer layers"
         where, what = draft.float_graph.name, "has more layers than slices"
         yield problem("ACME-C001", where, what, got=layers, limit=slices, hint=hint)
 
