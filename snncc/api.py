@@ -25,6 +25,7 @@ from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
 from snncc.mapping.check import NOTHING_MORE, Checker, check_mapped
+from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.model import Model
@@ -146,6 +147,13 @@ def _schedule_of(target: Target, schedule: str, graded: bool) -> str:
     return _GRADED
 
 
+def _partition_of(name: str) -> Partition:
+    try:
+        return Partition(name)
+    except ValueError:
+        raise fail("SNNC-U005", "--partition", "is none of these", got=name, limit="auto, none") from None
+
+
 def _lower(model: Model, calibration: Dataset, target: Target, options: Options) -> Lowered:
     lowered = target.lower(model, calibration.x, options)
     check_mapped(lowered.mapped, lowered.tensors, lowered.chip, target.checker)
@@ -166,6 +174,7 @@ def compile(
     out: str | Path,
     schedule: str = "exact",
     graded: bool = False,
+    partition: str = Partition.AUTO.value,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
     verify_each: bool = False,
@@ -180,6 +189,8 @@ def compile(
         out: folder to write.
         schedule: name of one that the target offers.
         graded: another word for ``schedule="graded"``: a count travels as one event that carries it.
+        partition: ``auto``: a host computes what the chip lacks, where it can take part; ``none``: all
+            stands on the chip.
         calib: calibration inputs, in place of those of the model.
         load: what a model file does not tell.
         verify_each: run before and after each pass on the calibration inputs.
@@ -193,7 +204,7 @@ def compile(
     schedule = _schedule_of(chosen, schedule, graded)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
-    lowered = _lower(captured, data, chosen, Options(schedule, verify_each))
+    lowered = _lower(captured, data, chosen, Options(schedule, verify_each, _partition_of(partition)))
     files = chosen.emit(lowered)
     return write_artifact(Path(out), captured, lowered, files, chosen.checker, force=force)
 
@@ -205,6 +216,7 @@ def check(
     chip: str | Path | ChipSpec | None = None,
     schedule: str = "exact",
     graded: bool = False,
+    partition: str = Partition.AUTO.value,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
 ) -> CheckResult:
@@ -213,7 +225,7 @@ def check(
     Arguments as those of :func:`compile`. A target that cannot be had is a usage error, whatever the model.
     """
     chosen = choose_target(target, chip)
-    schedule = _schedule_of(chosen, schedule, graded)
+    schedule, divided = _schedule_of(chosen, schedule, graded), _partition_of(partition)
     notes: tuple[str, ...] = ()
     try:
         captured = model if isinstance(model, Model) else load_model(model, load)
@@ -227,7 +239,7 @@ def check(
         data = _largest_input(captured.graph)
         notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
     try:
-        lowered = _lower(captured, data, chosen, Options(schedule))
+        lowered = _lower(captured, data, chosen, Options(schedule, partition=divided))
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
     return CheckResult(captured, lowered, (), notes, utilisation(lowered))

@@ -16,7 +16,7 @@ from snncc.analysis.claims import LayerSums, layer_sums
 from snncc.analysis.ranges import largest_counts
 from snncc.arrays import Array
 from snncc.errors import ModelError, Problem, fail, raise_all
-from snncc.hw.demands import demands, unmet
+from snncc.hw.demands import demands
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.schedule import EXACT, Schedule
@@ -24,6 +24,7 @@ from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
 from snncc.mapping.check import NOTHING_MORE, Checker
 from snncc.mapping.mapped import Mapped
+from snncc.mapping.partition import HOST_BITS, Partition, divide, host_notes, wanted
 from snncc.model import Model
 from snncc.passes.base import Pass, Pipeline, placed
 from snncc.passes.expand_sfa import ExpandSFA
@@ -39,10 +40,12 @@ class Options:
     Attributes:
         schedule: name of one that the target offers.
         verify_each: run every pass's input and output on the calibration inputs.
+        partition: whether a host may compute what the chip lacks.
     """
 
     schedule: str = EXACT.name
     verify_each: bool = False
+    partition: Partition = Partition.AUTO
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Draft:
     mapped: Mapped
     tensors: Mapping[str, Array]
     sums: tuple[LayerSums, ...]
+
+    def bits_of(self, piece: str) -> int:
+        """Width of a piece's membranes: the chip's, or the host's."""
+        return HOST_BITS if any(p.name == piece for p in self.mapped.on_host) else self.chip.limits.state_bits
 
 
 @dataclass(frozen=True)
@@ -204,14 +211,15 @@ class Target:
         schedule = self.schedule(options.schedule)
         legal = legalise(self, model, calibration, schedule, options.verify_each)
         asked = demands(legal.integer, schedule, largest_counts(legal.integer))
-        raise_all(unmet(asked, self.chip))
-        mapped, tensors = map_graph(
+        for_host = wanted(asked, self.chip, options.partition)
+        logical, tensors = map_graph(
             legal.spikes,
             target=self.name,
             schedule=schedule,
             state_bits=self.chip.limits.state_bits,
             poolings=self.chip.limits.poolings,
         )
+        mapped = divide(logical, for_host, self.chip)
         sums = tuple(layer_sums(legal.integer, calibration))
         fitted = self.fit(Draft(self.chip, model.graph, legal, mapped, tensors, sums))
         raise_all(fitted.problems)
@@ -220,13 +228,15 @@ class Target:
             integer_graph=legal.integer,
             spike_graph=legal.spikes,
             mapped=fitted.mapped,
-            certificate=_certificate(self, schedule, legal, fitted),
+            certificate=_certificate(self, schedule, legal, fitted, tuple(host_notes(mapped, for_host))),
             chip=self.chip,
             tensors=fitted.tensors,
         )
 
 
-def _certificate(target: Target, schedule: Schedule, legal: Legalised, fitted: Fitted) -> Certificate:
+def _certificate(
+    target: Target, schedule: Schedule, legal: Legalised, fitted: Fitted, host: tuple[str, ...]
+) -> Certificate:
     return Certificate(
         target=target.name,
         schedule=schedule.name,
@@ -234,7 +244,7 @@ def _certificate(target: Target, schedule: Schedule, legal: Legalised, fitted: F
         passes=tuple(legal.recorder.records),
         approximations=tuple(legal.recorder.approximations),
         ranges=fitted.ranges,
-        notes=fitted.notes,
+        notes=(*fitted.notes, *host),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from snncc.analysis.claims import layer_range, left_ranges
+from snncc.analysis.claims import left_ranges, word_range
 from snncc.compilation import Draft, Fitted, Target
 from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir.schedule import EXACT, Engine, Release, Schedule
@@ -26,7 +26,7 @@ def sim_target(chip: ChipSpec) -> Target:
     Raises:
         UsageError: SNNC-U009 if the description has limits other than the widths: nothing checks them.
     """
-    expect(chip, ())
+    expect(chip, (), divides=True)
     return Target(chip, schedules={s.name: s for s in (EXACT, FREE)}, fit=fit)
 
 
@@ -35,11 +35,7 @@ def fit(draft: Draft) -> Fitted:
 
     A sum that leaves the membrane's word on the calibration inputs is a problem, SNNC-C009.
     """
-    bits = draft.chip.limits.state_bits
-    word = 2 ** (bits - 1)
-    ranges = tuple(
-        layer_range(s, bits, (-word - s.start_low, word - 1 - s.start_high)) for s in draft.sums
-    )
+    ranges = tuple(word_range(s, draft.bits_of(s.neuron.name)) for s in draft.sums)
     return Fitted(draft.mapped, draft.tensors, ranges, problems=tuple(left_ranges(ranges)))
 
 

@@ -85,6 +85,12 @@ def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRa
     )
 
 
+def word_range(sums: LayerSums, bits: int) -> LayerRange:
+    """The range of a membrane that may take any value of its word of ``bits``."""
+    word = 2 ** (bits - 1)
+    return layer_range(sums, bits, (-word - sums.start_low, word - 1 - sums.start_high))
+
+
 def left_ranges(ranges: Iterable[LayerRange]) -> Iterator[Problem]:
     """One problem, SNNC-C009, for every range that the calibration inputs leave already."""
     for r in ranges:

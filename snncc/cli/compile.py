@@ -24,6 +24,7 @@ def check(
     chip: Path | None,
     schedule: str,
     graded: bool,
+    partition: str,
     calib: Path | None,
     as_json: bool,
     **source: Any,
@@ -39,7 +40,14 @@ def check(
 
     with busy(f"checking {path}"):
         result = api.check(
-            path, target=target, chip=chip, schedule=schedule, graded=graded, calib=calib, load=load
+            path,
+            target=target,
+            chip=chip,
+            schedule=schedule,
+            graded=graded,
+            partition=partition,
+            calib=calib,
+            load=load,
         )
     error = error_of(result.problems) if result.problems else None
     where = str(target or chip)
@@ -109,6 +117,7 @@ def compile_(
     chip: Path | None,
     schedule: str,
     graded: bool,
+    partition: str,
     calib: Path | None,
     out: Path,
     force: bool,
@@ -128,6 +137,7 @@ def compile_(
             out=out,
             schedule=schedule,
             graded=graded,
+            partition=partition,
             calib=calib,
             load=load,
             verify_each=verify_each,

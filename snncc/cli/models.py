@@ -67,6 +67,13 @@ _TARGET_OPTIONS = (
     ),
     click.option("--graded", is_flag=True, help="Short for --schedule graded (Loihi 2)."),
     click.option(
+        "--partition",
+        type=click.Choice(["auto", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto: a host computes what the chip lacks, where it can take part. none: all on the chip.",
+    ),
+    click.option(
         "--calib", type=FILE, metavar="X.NPZ", help="Calibration inputs, in place of those in the model."
     ),
 )

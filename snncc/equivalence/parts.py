@@ -30,6 +30,7 @@ from snncc.ir.text import to_text
 from snncc.mapping.build import input_port, output_port, piece_of
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.partition import HOST_BITS
 from snncc.passes.expand_sfa import ExpandSFA
 
 _MOST = 1 << 16  # random counts are 1.._MOST: no weight of its own passes unseen
@@ -90,8 +91,8 @@ def _as_mapped(artifact: Artifact) -> Mapped:
         mine = own.get(node.name)
         piece = piece_of(graph, node, mine.connections if mine else (), chip.limits.state_bits, {})
         if mine is not None:
-            chosen = {"gate": mine.gate, "admitted": mine.admitted}
-            piece = piece.model_copy(update=chosen)
+            chosen = {"gate": mine.gate, "admitted": mine.admitted, "on_host": mine.on_host}
+            piece = piece.model_copy(update=chosen | ({"state_bits": HOST_BITS} if mine.on_host else {}))
         pieces.append(piece)
     changes = {
         "steps": graph.steps,

@@ -8,13 +8,13 @@ backend's to check.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
-from snncc.ir.node import Decode, Reset, describe
+from snncc.ir.node import Decode, Node, Reset, describe
 from snncc.ir.schedule import Engine, Schedule
 from snncc.ir.trains import largest_train, trains
 
@@ -29,6 +29,8 @@ class Demand:
         got: what of it asks.
         hint: what would not ask.
         limit: what a chip without the ability can do, if that is a number.
+        neuron: the neuron that a host can compute in the chip's place, so that the chip need not;
+            empty where none can.
     """
 
     ability: str
@@ -36,6 +38,7 @@ class Demand:
     got: str
     hint: str
     limit: int | None = None
+    neuron: str = ""
 
 
 _SCHEDULE, _NEURON, _EVENT, _RESULT = "SNNC-C015", "SNNC-C010", "SNNC-C016", "SNNC-C017"
@@ -58,13 +61,17 @@ LACKING: Mapping[str, tuple[str, str]] = {
 }
 
 
+def denied(demands: Iterable[Demand], chip: ChipSpec) -> tuple[Demand, ...]:
+    """Those that the chip does not meet, in order."""
+    return tuple(d for d in demands if not getattr(chip.abilities, d.ability))
+
+
 def unmet(demands: Iterable[Demand], chip: ChipSpec) -> Iterator[Problem]:
     """A problem for each demand that the chip does not meet, in order."""
-    for d in demands:
-        if not getattr(chip.abilities, d.ability):
-            code, what = LACKING[d.ability]
-            where = f"{d.where or 'network'} on {chip.name}"
-            yield problem(code, where, what, got=d.got, limit=d.limit, hint=d.hint)
+    for d in denied(demands, chip):
+        code, what = LACKING[d.ability]
+        where = f"{d.where or 'network'} on {chip.name}"
+        yield problem(code, where, what, got=d.got, limit=d.limit, hint=d.hint)
 
 
 def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple[Demand, ...]:
@@ -75,10 +82,9 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
     found = [*_of_schedule(graph, schedule), *_of_result(graph)]
     for node in graph.nodes:
         if isinstance(node, IntegerNeuron):
-            found += _of_reset(node, graph.steps, schedule)
-            found += _of_membrane(node, graph.steps)
-            found += _of_current(node)
-            found += _of_counts(node, reach)
+            own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
+            own += [*_of_current(node), *_of_events(node)]
+            found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
 
 
@@ -112,7 +118,15 @@ def _of_windows(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
 def _of_result(graph: Graph) -> Iterator[Demand]:
     if graph.output.decode is Decode.MEMBRANE:
         hint = "neurons that fire as the last layer: their spikes are counted"
-        yield Demand("reads_membranes", describe(graph.output), "a result that is a membrane potential", hint)
+        got, last = "a result that is a membrane potential", _last_neuron(graph)
+        yield Demand("reads_membranes", describe(graph.output), got, hint, neuron=last)
+
+
+def _last_neuron(graph: Graph) -> str:
+    node: Node = graph.output
+    while not isinstance(node, IntegerNeuron):
+        node = graph.by_name[node.inputs[0]]
+    return node.name
 
 
 # ---- neurons ----------------------------------------------------------------------------------------
@@ -157,12 +171,17 @@ def _of_current(node: IntegerNeuron) -> Iterator[Demand]:
         yield Demand("custom_neurons", where, "a synaptic current that never fades", "a leak of the synapse")
 
 
-def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand]:
+def _of_events(node: IntegerNeuron) -> Iterator[Demand]:
     cell, where = node.cell, describe(node)
     if cell.signed:
         got, hint = f"a relay of sums up to ±{cell.max_spikes:,}", "spike shortcuts in place of currents"
         yield Demand("graded_events", where, got, hint)
         yield Demand("signed_events", where, got, hint)
+
+
+def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand]:
+    """A chip that holds no neuron back gets a spike graph without clips, which a host keeps to as well."""
+    cell = node.cell
     if not cell.is_readout and cell.max_spikes < reach[node.name]:
         got = f"at most {cell.max_spikes:,} of {reach[node.name]:,} possible"
-        yield Demand("clips_counts", where, got, "neurons without a largest count")
+        yield Demand("clips_counts", describe(node), got, "neurons without a largest count")

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from snncc.errors import Problem, error_of, fail, problem, raise_all
 from snncc.hw.mesh import Mesh, Resource
+from snncc.hw.quantity import Grade
 from snncc.hw.quantity import Quantity as Quantity
 from snncc.hw.timing import MeshCosts
 from snncc.safeio import Limits as FileLimits
@@ -109,6 +110,21 @@ class Abilities(_Model):
     signed_events: bool = False
 
 
+class Exchange(_Model):
+    """How a host takes part while the chip runs: between two micro-steps events go out and come in.
+
+    A chip without it is given its input, runs alone, and is read at the end.
+
+    Attributes:
+        source, grade: of the statement that it can.
+        time_ns: of one exchange in one micro-step, whatever crosses; None is unknown.
+    """
+
+    source: str
+    grade: Grade
+    time_ns: Quantity | None = None
+
+
 class Costs(_Model):
     """Energy and time; what is None is unknown and is never counted as zero silently."""
 
@@ -128,6 +144,7 @@ class ChipSpec(_Model):
         core_kinds: what its cores hold; none for an ideal chip without limits.
         mesh: how the cores of a many-core chip hang together.
         mesh_costs: time and energy constants of a mesh.
+        exchange: what a host can do while the chip runs; None where it can do nothing.
         errata: known faults of the silicon that users should hear of.
         not_modelled: what the energy and latency figures leave out.
         references: abbreviations in sources, and the publications that they stand for.
@@ -143,6 +160,7 @@ class ChipSpec(_Model):
     core_kinds: tuple[CoreKind, ...] = ()
     mesh: Mesh | None = None
     mesh_costs: MeshCosts | None = None
+    exchange: Exchange | None = None
     errata: tuple[str, ...] = ()
     not_modelled: tuple[str, ...] = ()
     references: tuple[tuple[str, str], ...] = ()
@@ -207,7 +225,11 @@ def _tuples(value: object) -> object:
 
 
 def expect(
-    chip: ChipSpec, needed: Sequence[str], checked: Sequence[str] = (), counted: Sequence[str] = ()
+    chip: ChipSpec,
+    needed: Sequence[str],
+    checked: Sequence[str] = (),
+    counted: Sequence[str] = (),
+    divides: bool = False,
 ) -> None:
     """Refuse a chip description that its backend cannot keep.
 
@@ -217,11 +239,24 @@ def expect(
         checked: further limits that the backend checks where they are set. Whatever else is set in
             ``limits`` would be a promise that nobody keeps. The widths are always checked.
         counted: resources of a core that the backend counts; each core limits all of these and no other.
+        divides: whether the backend can leave layers of a network to a host that takes part.
 
     Raises:
         UsageError: SNNC-U009, one problem a key.
     """
-    raise_all((*_missing(chip, needed, counted), *_unread(chip, (*needed, *checked), counted)))
+    raise_all(
+        (
+            *_missing(chip, needed, counted),
+            *_unread(chip, (*needed, *checked), counted),
+            *(() if divides else _alone(chip)),
+        )
+    )
+
+
+def _alone(chip: ChipSpec) -> Iterator[Problem]:
+    if chip.exchange is not None:
+        what = f"the backend {chip.backend} divides no network between chip and host"
+        yield problem("SNNC-U009", f"chip {chip.name}: exchange", what, hint="leaving it out")
 
 
 def _missing(chip: ChipSpec, needed: Sequence[str], counted: Sequence[str]) -> Iterator[Problem]:

@@ -62,11 +62,13 @@ def violations(
     shapes = {INPUT: mapped.input.shape}
     for piece in mapped.pieces:
         yield from _connection_problems(piece, shapes, tensors)
-        yield from _word_problems(piece, tensors, chip)
-        yield from _event_problems(piece, mapped.engine, chip)
+        if not piece.on_host:
+            yield from _word_problems(piece, tensors, chip)
+            yield from _event_problems(piece, mapped.engine, chip)
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
+    yield from _host_problems(mapped, chip)
     misplaced = list(_tile_problems(mapped, chip))
     yield from misplaced
     if checker is None:
@@ -150,6 +152,44 @@ def _event_problems(piece: Piece, engine: Engine, chip: ChipSpec) -> Iterator[Pr
         yield _bad(piece.name, "a graded event leaves its word", got=bits, limit=most)
 
 
+def _host_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
+    """The host takes part where the chip lets it; what it sends the chip, the chip could have sent."""
+    host = {p.name: p for p in mapped.pieces if p.on_host}
+    if host and chip.exchange is None:
+        yield _bad(mapped.target, "the host computes pieces, but exchanges no events", got=list(host))
+    if host and mapped.engine is not Engine.CLOCKED:
+        yield _bad(mapped.target, "the host computes pieces, but no clock waits for it", got=list(host))
+    entering = {s for p in mapped.on_chip for s in p.sources}
+    for name in [n for n in host if n in entering]:
+        yield from _event_problems(host[name], mapped.engine, chip)
+    yield from _part_problems(mapped)
+
+
+def _part_problems(mapped: Mapped) -> Iterator[Problem]:
+    """Every piece in one part of its kind, behind the parts of the other kind that its sources stand in."""
+    if not any(p.on_host for p in mapped.pieces):
+        if mapped.parts:
+            yield _bad(mapped.target, "is in parts, but the host computes no piece", got=len(mapped.parts))
+        return
+    times = Counter(name for part in mapped.parts for name in part.pieces)
+    for piece in mapped.pieces:
+        if times.pop(piece.name, 0) != 1:
+            yield _bad(piece.name, "stands in no part, or in several")
+            return
+    for name in times:
+        yield _bad(name, "a part names no piece")
+        return
+    place = {name: i for i, part in enumerate(mapped.parts) for name in part.pieces}
+    for piece in mapped.pieces:
+        own = mapped.parts[place[piece.name]]
+        if own.on_host != piece.on_host:
+            yield _bad(piece.name, "stands in a part of the other kind", got=own.name)
+        last = max((place[s] for s in piece.sources if s in place), default=0)
+        if last > place[piece.name]:
+            what = "stands in a part before one that it reads"
+            yield _bad(piece.name, what, got=own.name, limit=mapped.parts[last].name)
+
+
 def _tile_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
     """Every neuron on one core of the chip, every core with one tile; no tiles without cores."""
     cores = chip.cores
@@ -157,14 +197,15 @@ def _tile_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
         if mapped.tiles:
             yield _bad(mapped.target, "has tiles, but the chip has no cores", got=len(mapped.tiles))
         return
-    of_piece: dict[str, list[Tile]] = {p.name: [] for p in mapped.pieces}
+    of_piece: dict[str, list[Tile]] = {p.name: [] for p in mapped.pieces if not p.on_host}
     for tile in mapped.tiles:
         if tile.piece not in of_piece:
-            yield _bad(tile.piece, "a tile names no piece")
+            yield _bad(tile.piece, "a tile names no piece of the chip")
         else:
             of_piece[tile.piece].append(tile)
     for piece in mapped.pieces:
-        yield from _cover_problems(piece, of_piece[piece.name])
+        if not piece.on_host:
+            yield from _cover_problems(piece, of_piece[piece.name])
     used = Counter(t.core for t in mapped.tiles)
     for core in sorted(c for c, times in used.items() if times > 1):
         yield _bad(mapped.target, f"several tiles stand on core {core}", got=used[core], limit=1)

@@ -75,6 +75,8 @@ class Piece(_Model):
         admitted: range of input sums for which the program is made: of one micro-step (clocked
             engine), or over any order of events; a sample that leaves it is an excursion. None where
             nothing depends on it.
+        on_host: computed by the host between micro-steps, from the same numbers
+            (docs/semantics.md#host-and-chip).
     """
 
     name: str
@@ -90,6 +92,13 @@ class Piece(_Model):
     state_bits: int = 32
     admitted: tuple[int, int] | None = None
     gate: Gate | None = None
+    on_host: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What it reads, in order, each once."""
+        heard = [c.source for c in self.connections]
+        return tuple(dict.fromkeys((*heard, *(s for p in self.products for s in (p.held, p.stream)))))
 
     @property
     def is_readout(self) -> bool:
@@ -146,11 +155,23 @@ class OutputPort(_Model):
     order: str | None = None
 
 
+class Part(_Model):
+    """Pieces that the chip, or the host, computes before anything that they wait for comes from the other.
+
+    ``name``: ``chip.0``, ``host.0`` and so on, each counted by itself.
+    """
+
+    name: str
+    on_host: bool
+    pieces: tuple[str, ...]
+
+
 class Mapped(_Model):
     """A network laid out for a target; pieces stand in topological order.
 
     Attributes:
         micro_steps: period of a timestep in micro-steps.
+        parts: of a network that a host takes part in, in the order of their data; none else.
         tiles: where the pieces' neurons stand, every neuron in one tile; none on a chip without cores.
         order: order in which input events are played.
     """
@@ -164,12 +185,23 @@ class Mapped(_Model):
     pieces: tuple[Piece, ...]
     output: OutputPort
     tiles: tuple[Tile, ...] = ()
+    parts: tuple[Part, ...] = ()
     order: Literal["micro-step, y, x, channel"] = "micro-step, y, x, channel"
 
     @property
     def engine(self) -> Engine:
         """How the pieces run."""
         return self.schedule.engine
+
+    @property
+    def on_chip(self) -> tuple[Piece, ...]:
+        """Pieces that the chip computes."""
+        return tuple(p for p in self.pieces if not p.on_host)
+
+    @property
+    def on_host(self) -> tuple[Piece, ...]:
+        """Pieces that the host computes while the chip runs."""
+        return tuple(p for p in self.pieces if p.on_host)
 
     def cores_of(self, piece: str) -> tuple[int, ...]:
         """Numbers of the cores that hold a piece, in order; none without cores."""

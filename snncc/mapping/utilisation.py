@@ -61,7 +61,7 @@ class Utilisation:
 def utilisation_of(mapped: Mapped, chip: ChipSpec, use: TileUse) -> Utilisation:
     """Table of a placed network; ``use``: what each tile takes, as the backend's checker counts it."""
     cores = chip.cores
-    rows = tuple(_row(mapped, piece, cores, use) for piece in mapped.pieces)
+    rows = tuple(_row(mapped, piece, cores, use) for piece in mapped.on_chip)
     chips = 1 if chip.mesh is None else len({t.core // chip.mesh.cores_per_chip for t in mapped.tiles})
     return Utilisation(rows, len(mapped.tiles), len(cores), chips)
 
