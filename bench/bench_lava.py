@@ -87,12 +87,12 @@ def emulator(mapped: Mapped, tensors: dict[str, Any]) -> FixedNetwork:
             if c.address.kernel == c.address.source_shape[1:]:
                 synapses = Dense(2 * weight.reshape(len(weight), -1), weight_exp=-1)
             links.append(Link(c.source, piece.name, synapses))
-    return FixedNetwork({"input": mapped.input.shape}, populations, tuple(links))
+    return FixedNetwork({mapped.inputs[0].name: mapped.inputs[0].shape}, populations, tuple(links))
 
 
 def emulate(mapped: Mapped, fixed: FixedNetwork, x: Any) -> Counts:
     """Counts [N, T, C, H, W] of the emulator; a layer's timestep t is its micro-step phase + t."""
-    silence = np.zeros((len(mapped.pieces), *mapped.input.shape), np.int64)
+    silence = np.zeros((len(mapped.pieces), *mapped.inputs[0].shape), np.int64)
     runs = [fixed.run({"input": np.concatenate([sample, silence])}) for sample in x]
     return {
         p.name: np.stack([run[p.name].spikes[p.phase : p.phase + STEPS] for run in runs])

@@ -67,7 +67,7 @@ def main() -> None:
             counts = {
                 p.name: (rng.random((1, 20, *p.shape)) < density).astype(np.int32) for p in mapped.pieces
             }
-            x = (rng.random((1, 20, *mapped.input.shape)) < density).astype(np.int32)
+            x = (rng.random((1, 20, *mapped.inputs[0].shape)) < density).astype(np.int32)
             events = traffic.sample_events(routes, counts, x, 0)
             loads = traffic.sample_loads(routes, events)
             amounts = mesh.sample_amounts(routes, grid, loads)

@@ -21,6 +21,8 @@ from snncc.ir.batches import CHUNK
 from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion
+from snncc.ir.types import Spikes
+from snncc.mapping.build import port_names
 from snncc.mapping.mapped import Mapped
 
 VERSION: Literal[2] = 2  # of the folder: 1 held no chip and no sum of its manifest
@@ -75,19 +77,25 @@ class Artifact:
         return host_macs(self.integer_graph)
 
     def host_spikes(self, x: Array) -> dict[str, Array]:
-        """What the host regions deliver for inputs [N, T, *shape]: spike counts by node name."""
+        """What the host regions deliver for inputs [N, T, *shape]: counts by node name."""
         if not self.host_names:
             return {}
         parts = [host_values(self.integer_graph, x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
         return {name: np.concatenate([p[name] for p in parts]) for name in self.host_names}
 
-    def spike_inputs(self, x: Array, host: Mapping[str, Array]) -> Array:
-        """Spike counts [N, T, C, H, W] that enter the chip, for inputs and what the host made of them."""
-        encode = next(n for n in self.spike_graph.nodes if isinstance(n, Encode))
-        counts = {self.integer_graph.input.name: x, **host}[encode.inputs[0]]
-        return counts.reshape(len(x), self.spike_graph.steps, *self.mapped.input.shape)
+    def spike_inputs(self, x: Array, host: Mapping[str, Array]) -> dict[str, Array]:
+        """Counts [N, T, C, H, W] that enter the chip by port, of inputs and what the host made of them."""
+        ports, given = port_names(self.spike_graph), {self.integer_graph.input.name: x, **host}
+        found = {}
+        for encode in (n for n in self.spike_graph.nodes if isinstance(n, Encode)):
+            name = ports[encode.name]
+            shape = self.mapped.ports[name].shape
+            found[name] = given[encode.inputs[0]].reshape(len(x), self.spike_graph.steps, *shape)
+        return found
 
     @property
     def host_names(self) -> tuple[str, ...]:
-        """Host regions: what is analog and stands before the first spike."""
-        return tuple(n.name for n in self.integer_graph.nodes if isinstance(n, HostRegion))
+        """Host regions that deliver counts: what is analog and stands before the first spike."""
+        graph = self.integer_graph
+        regions = (n.name for n in graph.nodes if isinstance(n, HostRegion))
+        return tuple(name for name in regions if isinstance(graph.types[name], Spikes))

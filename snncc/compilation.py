@@ -31,6 +31,7 @@ from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
 from snncc.passes.recorder import Recorder
 from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
+from snncc.simulation import Inputs
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,12 @@ class Fitted:
 class Executor(Protocol):
     """Runs the emitted program of an artifact outside of snncc."""
 
-    def __call__(self, folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
+    def __call__(self, folder: Path, x: Inputs, python: str | None) -> Mapping[str, Array]:
         """Counts [N, T, C, H, W] of every piece (a readout's membranes).
 
         Args:
             folder: the artifact's ``target/``.
-            x: input counts [N, T, C, H, W].
+            x: input counts [N, T, C, H, W] by port.
             python: interpreter of the environment it needs; None to look for one.
 
         Raises:
@@ -263,9 +264,7 @@ def legalise(
     shortcuts = _shortcuts(target, model.graph, calibration, expand)
     relay = shortcuts is not None and shortcuts.relayed
     own = target.passes(schedule)
-    passes = to_integers(
-        calibration, target.chip, own, target.words, relay=relay, copies=target.copies
-    )
+    passes = to_integers(calibration, target.chip, own, target.words, relay=relay, copies=target.copies)
     integer = recorder.pipeline(passes).run(model.graph)
     return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.arrays import Array
+from snncc.errors import fail
 from snncc.hw.spec import ChipSpec
 from snncc.ir.interp import decode
 from snncc.ir.nodes import Output
 from snncc.mapping.mapped import Mapped, OutputPort
 
 Progress = Callable[[int], None]  # called with the number of samples just finished
+# Counts [N, T, C, H, W] by input port; an array stands for the one port's of a network that has no other.
+Inputs = Array | Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Activity:
         per_sample: per piece, synaptic operations of each sample: data and control, [N, 2] int64.
         connection_events: per piece, spikes that arrived over each of its connections, a graded
             event counted as often as it says.
-        input: what was executed [N, T, C, H, W]; models of time by micro-step need it.
+        inputs: what was executed, [N, T, C, H, W] by port; models of time by micro-step need it.
     """
 
     samples: int
@@ -69,7 +72,7 @@ class Activity:
     result: Array
     per_sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     connection_events: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    input: Array | None = None
+    inputs: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,22 @@ class Cost:
         }
 
 
+def by_port(names: Sequence[str], x: Inputs) -> dict[str, Array]:
+    """Counts of every port, in the order of ``names``.
+
+    Raises:
+        DataError: SNNC-D004 where they are of other ports, or of different numbers of samples.
+    """
+    given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
+    if set(given) != set(names):
+        got, limit = sorted(given), sorted(names)
+        raise fail("SNNC-D004", "input", "counts of other ports than the network's", got=got, limit=limit)
+    if len({len(counts) for counts in given.values()}) > 1:
+        sizes = {name: len(counts) for name, counts in given.items()}
+        raise fail("SNNC-D004", "input", "ports of different numbers of samples", got=sizes)
+    return {name: given[name] for name in names}
+
+
 def decoded(port: OutputPort, counts: Array, tensors: Mapping[str, Array]) -> Array:
     """The network's result, as the interpreter decodes it, of its last piece's counts [N, T, C, H, W]."""
     node = Output(
@@ -366,13 +385,13 @@ class Simulator(Protocol):
         self,
         mapped: Mapped,
         tensors: Mapping[str, Array],
-        x: Array,
+        x: Inputs,
         *,
         shuffle: int | None = None,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> Activity:
-        """Run a batch of spike counts ``x`` [N, T, C, H, W].
+        """Run a batch of spike counts ``x`` [N, T, C, H, W] a port.
 
         ``shuffle`` plays the input events of the event-driven engines in a random order of that seed.
         """

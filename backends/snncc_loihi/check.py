@@ -20,7 +20,7 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir.cell import one
 from snncc.mapping.address import VSC
 from snncc.mapping.check import Checker, Tensors
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
+from snncc.mapping.mapped import Connection, Mapped, Piece, Tile
 
 
 def rules(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
@@ -53,7 +53,7 @@ def core_use(mapped: Mapped, chip: ChipSpec) -> dict[Tile, dict[str, int]]:
     readers: dict[str, list[tuple[Piece, Connection]]] = {p.name: [] for p in mapped.pieces}
     for p in mapped.pieces:
         for c in p.connections:
-            if c.source != INPUT:
+            if c.source not in mapped.ports:
                 readers[c.source].append((p, c))
     pieces = {p.name: p for p in mapped.pieces}
     return {
@@ -118,8 +118,9 @@ def micro_step_sums(mapped: Mapped, piece: Piece, tensors: Tensors) -> tuple[int
 
 def _event_sizes(mapped: Mapped, source: str) -> tuple[int, int]:
     """Least and largest number that an event of a source carries; 0 is no event."""
-    if source == INPUT:
-        return 0, mapped.input.levels if mapped.input.graded else 1
+    if source in mapped.ports:
+        port = mapped.ports[source]
+        return port.least, port.levels if port.graded else 1
     piece = next(p for p in mapped.pieces if p.name == source)
     largest = piece.cell.max_spikes if piece.graded else 1
     return -largest if piece.cell.signed else 0, largest
@@ -244,7 +245,7 @@ def _use1(
         kinds = [(len(y), len(x)) for y in set(ys.values()) for x in set(xs.values())]
         spans = (
             {(0, a.source_shape[0])}
-            if c.source == INPUT
+            if c.source not in tiles
             else {(t.low[0], t.high[0]) for t in tiles[c.source]}
         )
         targets = _groups_of(a, tile, as_source=False)

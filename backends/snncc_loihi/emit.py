@@ -28,7 +28,7 @@ from snncc.ir.cell import Cell, leaked, one
 from snncc.ir.const import each_channel
 from snncc.ir.node import Reset
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.mapped import Connection, Mapped, Piece
 from snncc_loihi.netx import network_file
 from snncc_loihi.reference import FORMAT, VERSION
 
@@ -93,11 +93,16 @@ def program(
         "micro_steps": mapped.micro_steps,
         "end": end,
         "sample_steps": end + longest + 1,
-        "input": {
-            "shape": list(mapped.input.shape),
-            "levels": mapped.input.levels,
-            "graded": mapped.input.graded,
-        },
+        "inputs": [
+            {
+                "name": port.name,
+                "shape": list(port.shape),
+                "least": port.least,
+                "levels": port.levels,
+                "graded": port.graded,
+            }
+            for port in mapped.inputs
+        ],
         "output": {
             "population": output.piece,
             "decode": output.decode.value,
@@ -213,7 +218,7 @@ def _numbers(cell: Cell) -> dict[str, Any]:
 
 def _hears_early(piece: Piece, mapped: Mapped) -> bool:
     """Whether a spike can reach the piece before the last micro-step that its first window waits for."""
-    phases = {INPUT: 0} | {p.name: p.phase for p in mapped.pieces}
+    phases = dict.fromkeys(mapped.ports, 0) | {p.name: p.phase for p in mapped.pieces}
     return any(phases[c.source] + c.delay + 1 < piece.phase for c in piece.connections)
 
 
@@ -324,8 +329,9 @@ def _loses_bits(weight: Array, factor: int) -> bool:
 
 def _message_bits(source: str, mapped: Mapped) -> int:
     """Bits, with the sign's, of the count that the source's events carry; 0 for plain spikes."""
-    if source == INPUT:
-        return mapped.input.levels.bit_length() if mapped.input.graded else 0
+    if source in mapped.ports:
+        port = mapped.ports[source]
+        return port.levels.bit_length() + port.signed if port.graded else 0
     piece = next(p for p in mapped.pieces if p.name == source)
     return piece.cell.max_spikes.bit_length() + piece.cell.signed if piece.graded else 0
 

@@ -47,7 +47,9 @@ def network_file(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> tu
 
 def reason_against(document: Mapping[str, Any]) -> str | None:
     """Why netx's format cannot hold the network; None if it can."""
-    before = "input"
+    if len(document["inputs"]) != 1:
+        return "netx has one input"
+    before = document["inputs"][0]["name"]
     for p in document["populations"]:
         name = p["name"]
         if p["process"] != "lif":
@@ -67,7 +69,7 @@ def reason_against(document: Mapping[str, Any]) -> str | None:
 
 def layers(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[_Layer]:
     """Datasets of every layer by name; a flatten layer stands before a dense one that reads a map."""
-    shape = list(document["input"]["shape"])
+    shape = list(document["inputs"][0]["shape"])
     found = [{"type": np.array([b"input"]), "shape": np.array(shape)}]
     by_target = {c["target"]: c for c in document["connections"]}
     for p in document["populations"]:

@@ -22,7 +22,7 @@ from snncc.hw.mesh import Mesh
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.address import VSC
 from snncc.mapping.check import check_mapped
-from snncc.mapping.mapped import INPUT, Mapped
+from snncc.mapping.mapped import Mapped
 from snncc_loihi.check import CHECKER
 from snncc_loihi.partition import partition, tiles_of
 from snncc_loihi.resources import Grid, Grids, is_dense, overlap
@@ -108,7 +108,7 @@ def traffic_of(mapped: Mapped, grids: Grids, rates: Mapping[str, float] | None =
     parts = []
     for piece in mapped.pieces:
         for c in piece.connections:
-            if c.source == INPUT:
+            if c.source in mapped.ports:
                 continue
             neurons = _neurons_between(c.address, grids[c.source], grids[piece.name])
             source, target = np.nonzero(neurons)

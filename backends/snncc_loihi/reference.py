@@ -20,21 +20,22 @@ from snncc.ir.cell import Cell
 from snncc.ir.const import Const
 from snncc.ir.node import Reset
 from snncc.safeio import read_bytes, read_tensors
+from snncc.simulation import Inputs, by_port
 from snncc_loihi.fixed import LIF, Conv, Dense, Neurons, Population, Streaming, Synapses
 from snncc_loihi.fixed_network import FixedNetwork, Link, Trace, beyond_the_chip
 
 Entry = Mapping[str, Any]
 
-FORMAT, VERSION = "snncc-loihi-network", 2
+FORMAT, VERSION = "snncc-loihi-network", 3
 WIDE_SUMS = 32  # bits of our own TapConv; Lava's Conv wraps at 24
 
 
-def run_reference(folder: Path, x: Array, python: str | None = None) -> Mapping[str, Array]:
+def run_reference(folder: Path, x: Inputs, python: str | None = None) -> Mapping[str, Array]:
     """Counts [N, T, C, H, W] of every population, a readout's membranes.
 
     Args:
         folder: ``target/`` of an artifact.
-        x: input counts [N, T, C, H, W].
+        x: input counts [N, T, C, H, W] by port.
         python: not needed.
 
     Raises:
@@ -55,8 +56,11 @@ def run_reference(folder: Path, x: Array, python: str | None = None) -> Mapping[
         for p in beyond_the_chip(part, name)
     )
     found: dict[str, list[Array]] = {p["name"]: [] for p in network["populations"]}
-    for sample in x:
-        traces = fixed.run({"input": _events(network, sample)})
+    ports = {port["name"]: port for port in network["inputs"]}
+    given = by_port(tuple(ports), x)
+    for sample in range(len(next(iter(given.values())))):
+        sent = {name: _events(network, port, given[name][sample]) for name, port in ports.items()}
+        traces = fixed.run(sent)
         for entry in network["populations"]:
             found[entry["name"]].append(_counts(entry, network, traces[entry["name"]]))
     shapes = {p["name"]: (network["steps"], *p["shape"]) for p in network["populations"]}
@@ -83,7 +87,7 @@ def read_network(folder: Path) -> dict[str, Any]:
 
 def _network(network: Entry, arrays: Mapping[str, Array]) -> FixedNetwork:
     return FixedNetwork(
-        {"input": tuple(network["input"]["shape"])},
+        {port["name"]: tuple(port["shape"]) for port in network["inputs"]},
         {p["name"]: _population(p, network, arrays) for p in network["populations"]},
         tuple(_link(c, arrays) for c in network["connections"]),
     )
@@ -144,12 +148,12 @@ def _synapses(c: Entry, weight: Array) -> Synapses:
     return Conv(weight, stride, padding, dilation, a["groups"], bits, WIDE_SUMS)
 
 
-def _events(network: Entry, counts: Array) -> Array:
-    """What the input sends in each micro-step of a sample, int64 [k, C, H, W], for counts [T, C, H, W]."""
+def _events(network: Entry, port: Entry, counts: Array) -> Array:
+    """What a port sends in each micro-step of a sample, int64 [k, C, H, W], for counts [T, C, H, W]."""
     period = network["micro_steps"]
     sent = np.zeros((network["sample_steps"], *counts.shape[1:]), np.int64)
     for t, count in enumerate(counts):
-        if network["input"]["graded"]:
+        if port["graded"]:
             sent[t * period] = count
             continue
         for d in range(period):

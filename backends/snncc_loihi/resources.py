@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from snncc.mapping.address import VSC, Shape3
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.mapped import Connection, Mapped, Piece
 
 WORD = 64  # bits
 HEADER = 10  # bits in front of a list of synapses
@@ -185,7 +185,7 @@ def readers_of(mapped: Mapped) -> Readers:
     found: dict[str, list[Reader]] = {p.name: [] for p in mapped.pieces}
     for piece in mapped.pieces:
         for c in piece.connections:
-            if c.source != INPUT:
+            if c.source not in mapped.ports:
                 found[c.source].append(Reader(piece.name, c))
     return {name: tuple(readers) for name, readers in found.items()}
 
@@ -267,7 +267,7 @@ def _incoming1(piece: Piece, block: Block, grids: Grids) -> dict[str, int]:
         bits += next((b for b in INDEX_WIDTHS if b >= wide), wide)
         sites = [len(touched(a, axis, block.low[1 + axis], block.high[1 + axis])) for axis in (0, 1)]
         kinds = [surroundings(a, axis, block.low[1 + axis], block.high[1 + axis]) for axis in (0, 1)]
-        cuts = ((0, a.source_shape[0]),) if c.source == INPUT else grids[c.source].cuts(0)
+        cuts = ((0, a.source_shape[0]),) if c.source not in grids else grids[c.source].cuts(0)
         for synapses in _population_synapses(a, cuts, channels):
             axons += sites[0] * sites[1]
             words += sum(list_words(synapses * y * x, bits) for y in kinds[0] for x in kinds[1])

@@ -28,6 +28,7 @@ import numpy as np
 
 from snncc.arrays import Array
 from snncc.errors import SnnccError, fail
+from snncc.simulation import Inputs, by_port
 from snncc_loihi.emit import LAVA_FILES
 from snncc_loihi.reference import read_network
 
@@ -145,7 +146,7 @@ def probe(python: Path) -> LavaEnvironment:
 
 def run_lava(
     folder: Path,
-    x: Array,
+    x: Inputs,
     *,
     python: str | Path | None = None,
     trains: bool = False,
@@ -158,7 +159,7 @@ def run_lava(
 
     Args:
         folder: ``target/lava`` of an artifact.
-        x: counts [N, T, C, H, W].
+        x: counts [N, T, C, H, W] by port.
         python: interpreter of the Lava environment; see :func:`lava_python`.
         trains: also deliver what was sent in every micro-step.
         time_limit: seconds after which the run is given up; by default five times an estimate.
@@ -171,12 +172,15 @@ def run_lava(
     if environment.defect is not None:
         raise fail("SNNC-T002", str(environment.python), environment.defect, hint=_HINT)
     network = read_network(folder)
-    limit = estimated_limit(network, len(x)) if time_limit is None else time_limit
+    given = by_port([port["name"] for port in network["inputs"]], x)
+    samples = len(next(iter(given.values())))
+    limit = estimated_limit(network, samples) if time_limit is None else time_limit
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="snncc-lava-") as name:
         work = Path(name)
         _stage(folder, work)
-        np.savez(work / "inputs.npz", x=x)
+        named: dict[str, Any] = {f"x.{i}": counts for i, counts in enumerate(given.values())}
+        np.savez(work / "inputs.npz", **named)
         code, said = _supervise(environment.python, work, trains, limit)
         error = _failure(code, said, limit)
         if error is not None:
@@ -196,7 +200,7 @@ def estimated_limit(network: Mapping[str, Any], samples: int) -> float:
     Measured on two busy cores: 0.4 ms a process and step; Lava's Conv is scipy's ``convolve2d`` of
     every pair of channels.
     """
-    processes = 1 + len(network["populations"])
+    processes = len(network["inputs"]) + len(network["populations"])
     step = 0.0
     for c in network["connections"]:
         a, late = c["address"], c["delay_by"]

@@ -18,6 +18,7 @@ from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
 from snncc.mapping.mapped import Mapped
 from snncc.passes.pipelines import Words
+from snncc.simulation import Inputs
 from snncc_loihi.check import CHECKER, cautions
 from snncc_loihi.emit import chip_files
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
@@ -130,7 +131,7 @@ def _ranges(draft: Draft) -> Iterator[LayerRange]:
         yield _input_range(draft.legal.spikes, sums, sum_bits + 1, (-half, half - 1))
 
 
-def _in_lava(folder: Path, x: Array, python: str | None) -> Mapping[str, Array]:
+def _in_lava(folder: Path, x: Inputs, python: str | None) -> Mapping[str, Array]:
     return run_lava(folder / "lava", x, python=python).counts
 
 

@@ -18,7 +18,7 @@ from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.ir.const import each_channel
 from snncc.ir.nodes import Decode
-from snncc.mapping.mapped import INPUT, Mapped, Piece
+from snncc.mapping.mapped import Mapped, Piece
 
 
 def chip_files(mapped: Mapped, tensors: Mapping[str, Array], chip: ChipSpec) -> Mapping[str, bytes]:
@@ -116,7 +116,7 @@ def _schedule(mapped: Mapped, tensors: Mapping[str, Array]) -> list[dict[str, An
     ]
     for piece in mapped.pieces:
         for c in piece.connections:
-            if c.source == INPUT:
+            if c.source in mapped.ports:
                 steps.append(
                     {
                         "do": "play_input",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
-from snncc.mapping.mapped import INPUT, Mapped, Piece
+from snncc.mapping.mapped import Mapped, Piece
 from snncc_speck.shapes import connection_key
 
 CHECKED = (
@@ -178,7 +178,7 @@ def _repeated(piece: Piece, where: str) -> Iterator[Problem]:
 def _routes(piece: Piece, mapped: Mapped, chip: ChipSpec, where: str) -> Iterator[Problem]:
     limits = chip.limits
     for c in piece.connections:
-        if c.source == INPUT:
+        if c.source in mapped.ports:
             continue  # the host pools input events itself
         pool = c.address.pool
         if pool[0] != pool[1] or pool[0] not in limits.poolings:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.mapped import Mapped
-from snncc.simulation import Activity, Cost, Progress
+from snncc.simulation import Activity, Cost, Inputs, Progress, by_port
 
 __all__ = ["SIMULATOR", "EventSimulator"]
 
@@ -28,17 +28,17 @@ class EventSimulator:
         self,
         mapped: Mapped,
         tensors: Mapping[str, NDArray[Any]],
-        x: NDArray[Any],
+        x: Inputs,
         *,
         shuffle: int | None = None,
         workers: int = 1,
         progress: Progress | None = None,
     ) -> Activity:
-        """Run a batch of input counts [N, T, C, H, W]: :func:`snncc_sim.engine.execute`."""
+        """Run a batch of input counts [N, T, C, H, W] by port: :func:`snncc_sim.engine.execute`."""
         from snncc_sim import engine
 
         done = engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)
-        return replace(done, input=x)
+        return replace(done, inputs=by_port(tuple(mapped.ports), x))
 
     def estimate(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import INPUT, Mapped, Piece
+from snncc.mapping.mapped import Mapped, Piece
 from snncc.simulation import (
     NOTHING,
     Activity,
@@ -51,6 +51,7 @@ Times = NDArray[np.float64]
 
 HOST = "host"  # name of the row of what the host computes
 BARRIERS = "micro-steps between barriers"
+
 
 def estimate(
     mapped: Mapped,
@@ -99,7 +100,7 @@ def estimate(
 def _on_mesh(mapped: Mapped, activity: Activity, chip: ChipSpec) -> tuple[Totals | None, Latency | None]:
     """Totals and latency of a network whose tiles stand on a mesh; nothing for any other."""
     tiled = mapped.engine is Engine.CLOCKED and mapped.tiles
-    if not tiled or chip.mesh is None or activity.input is None:
+    if not tiled or chip.mesh is None or activity.inputs is None:
         return None, None
     from snncc_sim.timing import mesh_run  # compiled kernels: not imported by other chips
 
@@ -306,7 +307,7 @@ def _high(q: Quantity) -> float:
 
 def _readers(mapped: Mapped) -> dict[str, list[str]]:
     """Pieces whose last source each name is: their data time belongs to that source's phase."""
-    order = {INPUT: 0} | {p.name: i + 1 for i, p in enumerate(mapped.pieces)}
+    order = {name: i for i, name in enumerate(mapped.senders)}
     found: dict[str, list[str]] = {name: [] for name in order}
     for piece in mapped.pieces:
         sources = [c.source for c in piece.connections]
@@ -325,7 +326,7 @@ def _gated_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: fl
         zero = np.zeros(activity.samples)
         return np.asarray(np.max([zero, *(data[n] for n in names)], axis=0))
 
-    total = slowest(readers[INPUT])
+    total = slowest([name for port in mapped.ports for name in readers[port]])
     for piece in mapped.pieces:
         if piece.gate is not None:
             total = total + np.maximum(control[piece.name], slowest(readers[piece.name])) + hop
@@ -334,7 +335,7 @@ def _gated_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: fl
 
 def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: float) -> Times:
     """Time of each sample [N]: the slowest core's work, then the way through all layers."""
-    depth = {INPUT: 0}
+    depth = dict.fromkeys(mapped.ports, 0)
     for piece in mapped.pieces:
         depth[piece.name] = 1 + max((depth[c.source] for c in piece.connections), default=0)
     work = [activity.per_sample[name].sum(axis=1) * t for name, t in per.items()]

@@ -22,8 +22,8 @@ from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import one
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import Mapped, Piece
-from snncc.simulation import Activity, LayerActivity, Progress, decoded
+from snncc.mapping.mapped import InputPort, Mapped, Piece
+from snncc.simulation import Activity, Inputs, LayerActivity, Progress, by_port, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program
 
@@ -35,7 +35,7 @@ _CHUNK_COUNTS = 4_000_000  # spike counts that one call holds at a time
 def execute(
     mapped: Mapped,
     tensors: Mapping[str, Array],
-    x: Array,
+    x: Inputs,
     *,
     shuffle: int | None = None,
     workers: int = 1,
@@ -47,7 +47,7 @@ def execute(
     Args:
         mapped: the network.
         tensors: its arrays by digest.
-        x: input counts [N, T, C, H, W], whole numbers 0..levels of any dtype.
+        x: input counts [N, T, C, H, W] by port, whole numbers within its levels, of any dtype.
         shuffle: plays the input events of sample i in a random order, seeded with (shuffle, i);
             the clocked engine has no order within a micro-step and ignores it.
         workers: threads.
@@ -83,20 +83,26 @@ def execute(
     return _activity(mapped, tensors, kept, stats)
 
 
-def _checked(mapped: Mapped, x: Array) -> NDArray[np.int32]:
-    """``x`` as [N, T, addresses] int32, channels last."""
-    expected = (mapped.steps, *mapped.input.shape)
+def _checked(mapped: Mapped, x: Inputs) -> NDArray[np.int32]:
+    """Counts of all ports as [N, T, addresses] int32, one port after the other, channels last."""
+    given = by_port(tuple(mapped.ports), x)
+    flat = [_checked_port(port, mapped.steps, given[port.name]) for port in mapped.inputs]
+    return np.ascontiguousarray(np.concatenate(flat, axis=2), dtype=np.int32)
+
+
+def _checked_port(port: InputPort, steps: int, x: Array) -> Array:
+    """``x`` as [N, T, addresses], channels last."""
+    expected = (steps, *port.shape)
     if x.ndim != 5 or x.shape[1:] != expected:
         limit = f"[N, {', '.join(map(str, expected))}]"
-        raise fail("SNNC-D004", "input", "shape differs from the network's", got=list(x.shape), limit=limit)
+        raise fail("SNNC-D004", port.name, "shape differs from the network's", got=list(x.shape), limit=limit)
     if x.dtype.kind not in "biuf":
-        raise fail("SNNC-D003", "input", "spike counts must be numbers", got=x.dtype)
-    if x.size and not (x.min() >= 0 and x.max() <= mapped.input.levels and (x == np.floor(x)).all()):
+        raise fail("SNNC-D003", port.name, "spike counts must be numbers", got=x.dtype)
+    if x.size and not (x.min() >= port.least and x.max() <= port.levels and (x == np.floor(x)).all()):
         got = f"{x.min()}..{x.max()}"
-        limit = f"whole numbers 0..{mapped.input.levels}"
-        raise fail("SNNC-D006", "input", "values outside the input's levels", got=got, limit=limit)
-    flat = np.moveaxis(x, 2, -1).reshape(len(x), mapped.steps, int(np.prod(mapped.input.shape)))
-    return np.ascontiguousarray(flat, dtype=np.int32)
+        limit = f"whole numbers {port.least}..{port.levels}"
+        raise fail("SNNC-D006", port.name, "values outside the input's levels", got=got, limit=limit)
+    return np.moveaxis(x, 2, -1).reshape(len(x), steps, int(np.prod(port.shape)))
 
 
 Chunk = tuple[int, int]
@@ -155,9 +161,9 @@ class _Machine:
     def _clocked(self, x: Array, counts: Array, stats: Array) -> None:
         p = self.program
         scratch = np.zeros(p.neurons, np.int64 if p.wide else np.int32)
-        rhythm = (p.mapped.micro_steps, p.mapped.input.graded)
+        inputs, period = (p.ports, x), p.mapped.micro_steps
         kernels.run_clocked(
-            p.pieces, self._net(), p.v_init, p.bias, x, rhythm, p.depths, p.sizes, scratch, counts, stats
+            p.pieces, self._net(), p.v_init, p.bias, inputs, period, p.depths, p.sizes, scratch, counts, stats
         )
 
     def _events(self, x: Array, first: int, counts: Array, stats: Array) -> None:

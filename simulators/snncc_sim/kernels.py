@@ -339,11 +339,11 @@ def run_events(pieces, net, start, events, offsets, at_once, budget, counts, sta
 
 @njit(nogil=True, cache=True)
 def _encode(x, d, graded, ring, carried, base, previous, waiting):
-    """Input events of micro-step ``d`` of a timestep: spikes in steps 0..n-1, or one event of n."""
+    """A port's events of micro-step ``d`` of a timestep: spikes in steps 0..n-1, or one event of n."""
     n = 0
     if d == 0:
         for i in range(x.size):
-            if x[i] > 0:
+            if x[i] != 0:
                 ring[base + n] = i
                 carried[base + n] = x[i] if graded else 1
                 n += 1
@@ -492,7 +492,7 @@ def _collect(p, arrived, a, stats):
 
 
 @njit(nogil=True, cache=True)
-def run_clocked(pieces, net, v_init, bias, x, rhythm, depths, sizes, a, counts, stats):
+def run_clocked(pieces, net, v_init, bias, inputs, period, depths, sizes, a, counts, stats):
     """Clocked execution of a batch of samples.
 
     Args:
@@ -500,16 +500,16 @@ def run_clocked(pieces, net, v_init, bias, x, rhythm, depths, sizes, a, counts, 
         net: its other tables.
         v_init: membranes before the first window, int64.
         bias: what every window adds, int64.
-        x: int32 input counts [samples, steps, addresses].
-        rhythm: micro-steps of a timestep; whether the input's counts arrive as single events.
+        inputs: ports of a ``Program``; their int32 counts [samples, steps, addresses].
+        period: micro-steps of a timestep.
         depths: micro-steps for which each source's spikes are kept.
         sizes: addresses of each source.
         a: accumulators per neuron, int32 or int64: scratch.
         counts: int32 [samples, steps, neurons], result: spikes, or a readout's membranes.
         stats: int64 [samples, pieces, STATS + connections of a piece], result.
     """
-    connections, steps = net[0], x.shape[1]
-    period, graded = rhythm
+    ports, x = inputs
+    connections, steps, first = net[0], x.shape[1], ports.size
     starts = np.zeros(sizes.size + 1, np.int64)
     for source in range(sizes.size):
         starts[source + 1] = starts[source] + sizes[source] * depths[source]
@@ -530,13 +530,14 @@ def run_clocked(pieces, net, v_init, bias, x, rhythm, depths, sizes, a, counts, 
                 base = starts[source] + slot * sizes[source]
                 previous = starts[source] + last * sizes[source]
                 waiting = lengths[source, last]
-                if source == 0:
+                if source < first:
                     t, d = divmod(k, period)
-                    n = 0
+                    n, port = 0, ports[source]
                     if t < steps:
-                        n = _encode(x[s, t], d, graded, ring, carried, base, previous, waiting)
+                        mine = x[s, t, port.start : port.start + port.size]
+                        n = _encode(mine, d, port.graded != 0, ring, carried, base, previous, waiting)
                 else:
-                    p, row = pieces[source - 1], stats[s, source - 1]
+                    p, row = pieces[source - first], stats[s, source - first]
                     waits = (base, previous, waiting)
                     n = _window(p, k, period, steps, state, bias, counts[s], ring, carried, waits, row)
                 lengths[source, slot] = n

@@ -23,7 +23,7 @@ from snncc.ir.const import Integer, each_channel
 from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece
 
 STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
@@ -49,13 +49,15 @@ PIECE = np.dtype(
     ]
 )  # fmt: skip
 
+PORT = np.dtype([(name, np.int64) for name in ("start", "size", "graded")])
+
 CONNECTION = np.dtype(
     [
         (name, np.int64)
         for name in (
             "index",  # position among the piece's connections as mapped
-            "source", "delay",  # source 0 is the input, i + 1 is piece i
-            "signed",  # whether the source is a relay
+            "source", "delay",  # the ports come first, then the pieces
+            "signed",  # whether the source is a relay, or a current of the host
             "weights", "channels", "width", "height", "per_group", "fan", "kernel_y", "kernel_x",
             "y", "x",  # hit tables
             "end_y", "end_x",  # positions behind the last whole pooling window start here
@@ -71,6 +73,7 @@ class Program:
     """A mapped network as tables.
 
     Attributes:
+        ports: records of :data:`PORT`; their counts stand one port after the other.
         pieces: records of :data:`PIECE`, in topological order.
         connections: records of :data:`CONNECTION`, those of a piece ordered by source.
         pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
@@ -84,6 +87,7 @@ class Program:
     """
 
     mapped: Mapped
+    ports: Array
     pieces: Array
     connections: Array
     pointers: NDArray[np.int64]
@@ -121,8 +125,11 @@ def _broken(where: str, what: str, got: object = None, limit: object = None) -> 
 
 
 def _check(mapped: Mapped) -> None:
-    seen = {INPUT: mapped.input.shape}
+    seen = {name: port.shape for name, port in mapped.ports.items()}
     event_driven = mapped.engine is not Engine.CLOCKED
+    if event_driven and len(seen) != 1:
+        what = f"the {mapped.engine} engine plays the events of one input port"
+        raise fail("SNNC-C010", mapped.target, what, got=len(seen), limit=1)
     if event_driven and mapped.steps != 1:
         what = f"the {mapped.engine} engine keeps no state between timesteps"
         raise fail("SNNC-C010", mapped.target, what, got=mapped.steps, limit=1)
@@ -177,7 +184,8 @@ class _Builder:
     def __init__(self, mapped: Mapped, tensors: Mapping[str, Array]) -> None:
         self.mapped = mapped
         self.tensors = tensors
-        self.index = {INPUT: 0} | {p.name: i + 1 for i, p in enumerate(mapped.pieces)}
+        self.senders = mapped.senders
+        self.index = {name: i for i, name in enumerate(self.senders)}
         self.pointers: list[int] = []
         self.outputs: list[int] = []
         self.taps: list[int] = []
@@ -198,12 +206,13 @@ class _Builder:
             neurons += int(np.prod(piece.shape))
             wide |= self._largest_input(piece) >= 2**31
         connections = np.array(rows, CONNECTION) if rows else np.zeros(0, CONNECTION)
-        depths = np.ones(len(mapped.pieces) + 1, np.int64)
+        depths = np.ones(len(self.index), np.int64)
         for row in connections:
             depths[row["source"]] = max(depths[row["source"]], row["delay"] + 1)
-        shapes = [mapped.input.shape, *(p.shape for p in mapped.pieces)]
+        shapes = [sender.shape for sender in self.senders.values()]
         return Program(
             mapped,
+            self._ports(),
             pieces,
             connections,
             np.array(self.pointers, np.int64),
@@ -217,6 +226,13 @@ class _Builder:
             np.array([np.prod(s) for s in shapes], np.int64),
             wide,
         )
+
+    def _ports(self) -> Array:
+        ports = np.zeros(len(self.mapped.inputs), PORT)
+        ports["size"] = [int(np.prod(p.shape)) for p in self.mapped.inputs]
+        ports["start"] = np.cumsum(ports["size"]) - ports["size"]
+        ports["graded"] = [p.graded for p in self.mapped.inputs]
+        return ports
 
     def _tensor(self, digest: str, where: str) -> Array:
         if digest not in self.tensors:
@@ -241,13 +257,13 @@ class _Builder:
 
     def _carried(self, c: Connection) -> int:
         """Largest number that one event of a connection carries."""
-        if c.source == INPUT:
-            return self.mapped.input.levels if self.mapped.input.graded else 1
-        source = self._source(c)
-        return max(1, source.cell.max_spikes) if source.graded else 1
+        source = self.senders[c.source]
+        most = source.levels if isinstance(source, InputPort) else source.cell.max_spikes
+        return max(1, most) if source.graded else 1
 
-    def _source(self, c: Connection) -> Piece:
-        return self.mapped.pieces[self.index[c.source] - 1]
+    def _signed(self, c: Connection) -> bool:
+        source = self.senders[c.source]
+        return source.signed if isinstance(source, InputPort) else source.cell.signed
 
     def _store(self, c: Connection, where: str) -> int:
         """Offset of the connection's weights in the common array."""
@@ -282,7 +298,7 @@ class _Builder:
         c = piece.connections[index]
         a = c.address
         row["index"], row["source"], row["delay"] = index, self.index[c.source], c.delay
-        row["signed"] = c.source != INPUT and self._source(c).cell.signed
+        row["signed"] = self._signed(c)
         row["weights"] = self._store(c, piece.name)
         row["channels"], row["height"], row["width"] = a.source_shape
         row["per_group"], row["fan"] = a.source_shape[0] // a.groups, a.outputs_per_tap

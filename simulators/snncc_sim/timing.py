@@ -58,7 +58,7 @@ def mesh_run(mapped: Mapped, activity: Activity, chip: ChipSpec) -> tuple[Totals
         chip: a chip with a mesh and its constants.
     """
     assert chip.mesh is not None
-    assert activity.input is not None
+    assert activity.inputs is not None
     costs = chip.mesh_costs or MeshCosts()
     routes = traffic.build_routes(mapped)
     grid = mesh.build_grid(routes, chip.mesh)
@@ -66,7 +66,7 @@ def mesh_run(mapped: Mapped, activity: Activity, chip: ChipSpec) -> tuple[Totals
     clocks = [_Clock(mesh.times(costs, pick)) for pick in BANDS] if known else []
     tally, left, queued = _Tally(routes, grid), QUEUED_PACKETS, 0
     for sample in range(activity.samples):
-        events = traffic.sample_events(routes, activity.counts, activity.input, sample)
+        events = traffic.sample_events(routes, activity.counts, activity.inputs, sample)
         loads = traffic.sample_loads(routes, events)
         amounts = mesh.sample_amounts(routes, grid, loads)
         tally.add(loads, amounts)

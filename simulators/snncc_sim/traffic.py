@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.mapping.address import VSC
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece, Tile
+from snncc.mapping.mapped import Connection, Mapped, Piece, Tile
+from snncc.simulation import Inputs, by_port
 
 Ints = NDArray[np.int64]
 
@@ -152,12 +153,12 @@ def build_routes(mapped: Mapped) -> Routes:
         InternalError: SNNC-X001 if a neuron stands in no tile or in two.
     """
     cores, tile_core = np.unique([t.core for t in mapped.tiles], return_inverse=True)
-    holders = [np.full(math.prod(mapped.input.shape), -1, np.int32)]
+    holders = [np.full(math.prod(port.shape), -1, np.int32) for port in mapped.inputs]
     holders += [_holder(p, mapped.tiles) for p in mapped.pieces]
     bundles, packets, works = [], [], []
     made = 0
-    for source, shape in enumerate([mapped.input.shape, *(p.shape for p in mapped.pieces)]):
-        bundle, tiles, operations, columns = _bundles(mapped, source, shape, holders[source])
+    for (name, source), holder in zip(mapped.senders.items(), holders, strict=True):
+        bundle, tiles, operations, columns = _bundles(mapped, name, source.shape, holder)
         bundles.append(bundle + made)
         here = _entries(tiles, operations, columns, tile_core)
         packets.append(here[0] + np.array([[made], [0], [0], [0], [0]]))
@@ -167,7 +168,7 @@ def build_routes(mapped: Mapped) -> Routes:
     flows, flow = np.unique(rows[1:3], axis=1, return_inverse=True)
     least = np.full(flows.shape[1], np.iinfo(np.int64).max)
     np.minimum.at(least, flow.reshape(-1), rows[3])
-    pieces, connections, pointers, outputs, block_tile = _hit_tables(mapped, holders[1:])
+    pieces, connections, pointers, outputs, block_tile = _hit_tables(mapped, holders)
     return Routes(
         mapped=mapped,
         cores=cores.astype(np.int64),
@@ -175,7 +176,7 @@ def build_routes(mapped: Mapped) -> Routes:
         tile_neurons=np.array([math.prod(t.shape) for t in mapped.tiles], np.int64),
         starts=np.cumsum([0, *(len(h) for h in holders)]),
         bundle=np.concatenate(bundles).astype(np.int32),
-        rank=_ranks(holders, tile_core),
+        rank=_ranks(holders, tile_core, len(mapped.inputs)),
         bundle_tile=_senders(bundles, holders, made),
         packets=np.searchsorted(rows[0], np.arange(made + 1)),
         packet_flow=flow.reshape(-1).astype(np.int64),
@@ -217,11 +218,11 @@ def _senders(bundles: list[Array], holders: list[NDArray[np.int32]], made: int) 
     return sender
 
 
-def _ranks(holders: list[NDArray[np.int32]], tile_core: Ints) -> NDArray[np.int32]:
-    """Cores update their neurons piece by piece, each in order [c][y][x]."""
+def _ranks(holders: list[NDArray[np.int32]], tile_core: Ints, ports: int) -> NDArray[np.int32]:
+    """Cores update their neurons piece by piece, each [c][y][x]; the first holders are the ports'."""
     seen = np.zeros(int(tile_core.max(initial=-1)) + 1, np.int64)
-    ranks = [np.zeros(len(holders[0]), np.int32)]
-    for holder in holders[1:]:
+    ranks = [np.zeros(len(holder), np.int32) for holder in holders[:ports]]
+    for holder in holders[ports:]:
         core = tile_core[holder]
         rank = np.empty(len(core), np.int32)
         for c in np.unique(core):
@@ -233,7 +234,7 @@ def _ranks(holders: list[NDArray[np.int32]], tile_core: Ints) -> NDArray[np.int3
 
 
 def _bundles(
-    mapped: Mapped, source: int, shape: tuple[int, int, int], holder: NDArray[np.int32]
+    mapped: Mapped, name: str, shape: tuple[int, int, int], holder: NDArray[np.int32]
 ) -> tuple[Array, Array, Ints, Ints]:
     """Addresses that share tile and way.
 
@@ -241,7 +242,6 @@ def _bundles(
         Bundle of each address; tile of each bundle; operations of one spike [bundles, columns]; tile
         of each column. A column is a tile that one connection reaches.
     """
-    name = INPUT if source == 0 else mapped.pieces[source - 1].name
     columns, axes = [], [[np.zeros((n, 0), np.int64)] for n in shape]
     for piece in mapped.pieces:
         held = [(i, t) for i, t in enumerate(mapped.tiles) if t.piece == piece.name]
@@ -311,16 +311,16 @@ def _hit_tables(
 
     Channels that every connection and tile treats alike form a block; one mark stands for a block.
     """
-    index = {INPUT: 0} | {p.name: i + 1 for i, p in enumerate(mapped.pieces)}
+    index = {name: i for i, name in enumerate(mapped.senders)}
     pieces = np.zeros(len(mapped.pieces), PIECE)
     rows: list[Array] = []
     pointers: list[int] = []
     outputs: list[int] = []
     blocks: list[Array] = []
-    for i, (piece, holder) in enumerate(zip(mapped.pieces, holders, strict=True)):
+    for i, (piece, holder) in enumerate(zip(mapped.pieces, holders[len(mapped.inputs) :], strict=True)):
         cuts = [cut for t in mapped.tiles if t.piece == piece.name for cut in (t.low[0], t.high[0])]
         size = math.gcd(piece.shape[0], *cuts, *(c.address.outputs_per_tap for c in piece.connections))
-        pieces[i]["source"], pieces[i]["first"] = i + 1, len(rows)
+        pieces[i]["source"], pieces[i]["first"] = index[piece.name], len(rows)
         pieces[i]["height"], pieces[i]["width"], pieces[i]["block"] = *piece.shape[1:], size
         pieces[i]["tiles"] = sum(map(len, blocks))
         for c in piece.connections:
@@ -350,18 +350,19 @@ def _hit_row(c: Connection, source: int, size: int, pointers: list[int], outputs
 # ---- one sample -------------------------------------------------------------------------------------
 
 
-def sample_events(routes: Routes, counts: Mapping[str, Array], x: Array, sample: int) -> Events:
+def sample_events(routes: Routes, counts: Mapping[str, Array], x: Inputs, sample: int) -> Events:
     """Every spike of a sample.
 
     Args:
         routes: of the network.
         counts: spike counts of the pieces [N, T, C, H, W], as :class:`snncc.simulation.Activity` has them.
-        x: input counts [N, T, C, H, W].
+        x: input counts [N, T, C, H, W] by port.
         sample: which.
     """
     mapped, steps = routes.mapped, routes.micro_steps
     period = mapped.micro_steps
-    sources = [(x[sample], 0, 1 if mapped.input.graded else period)]
+    given = by_port(tuple(mapped.ports), x)
+    sources = [(given[port.name][sample], 0, 1 if port.graded else period) for port in mapped.inputs]
     for p in mapped.pieces:
         # Of a streaming neuron the count alone is known: its spikes are put into its first micro-steps.
         most = 0 if p.is_readout else 1 if p.graded else steps - p.phase if p.streams else period

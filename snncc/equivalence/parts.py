@@ -27,9 +27,9 @@ from snncc.ir.graph import Graph
 from snncc.ir.nodes import Conv2d, Delay, Encode, WindowNeuron
 from snncc.ir.schedule import Schedule
 from snncc.ir.text import to_text
-from snncc.mapping.build import input_port, output_port, piece_of
+from snncc.mapping.build import input_ports, output_port, piece_of, port_names
 from snncc.mapping.check import violations
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.mapped import Connection, Mapped, Piece
 from snncc.mapping.partition import HOST_BITS
 from snncc.passes.expand_sfa import ExpandSFA
 
@@ -97,7 +97,7 @@ def _as_mapped(artifact: Artifact) -> Mapped:
     changes = {
         "steps": graph.steps,
         "micro_steps": graph.micro_steps,
-        "input": input_port(graph),
+        "inputs": input_ports(graph),
         "pieces": tuple(pieces),
         "output": output_port(graph, {}),
     }
@@ -127,7 +127,7 @@ class _Sent:
 
     def by(self, node: Encode | WindowNeuron, ago: int) -> Array:
         """What a source sent so many micro-steps ago."""
-        key = (INPUT if isinstance(node, Encode) else node.name, ago)
+        key = (node.name, ago)
         if key not in self.known:
             shape = (1, *self.graph.types[node.name].shape)
             self.known[key] = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
@@ -163,10 +163,10 @@ def _delivered(graph: Graph, name: str, ago: int, sent: _Sent, known: dict[tuple
 
 def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent) -> Array:
     """What the connections of a piece bring in one micro-step, [1, C, H, W]."""
-    encode = next(n for n in graph.nodes if isinstance(n, Encode))
+    encoders = {port: encode for encode, port in port_names(graph).items()}
     total = np.zeros((1, *piece.shape), np.int64)
     for c in piece.connections:
-        source = encode if c.source == INPUT else graph.by_name[c.source]
+        source = graph.by_name[encoders.get(c.source, c.source)]
         assert isinstance(source, Encode | WindowNeuron)
         total += _through(c, tensors[c.weight], sent.by(source, c.delay))
     return total

@@ -15,8 +15,10 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
 from snncc.ir.node import Decode, Node, Reset, describe
+from snncc.ir.nodes import HostRegion, Input
 from snncc.ir.schedule import Engine, Schedule
 from snncc.ir.trains import largest_train, trains
+from snncc.ir.types import Spikes
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
 
     ``reach``: the largest count that each neuron's inputs allow, by name; above it a clip never binds.
     """
-    found = [*_of_schedule(graph, schedule), *_of_result(graph)]
+    found = [*_of_schedule(graph, schedule), *_of_ports(graph), *_of_result(graph)]
     for node in graph.nodes:
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
@@ -103,6 +105,20 @@ def _of_schedule(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
     if graph.steps > 1:
         got, hint = f"{graph.steps} timesteps", "a network of one timestep (SFA), or --target sim"
         yield Demand("second_accumulator", "", got, hint, limit=1)
+
+
+def _of_ports(graph: Graph) -> Iterator[Demand]:
+    """What several host regions, and currents of the host, ask for."""
+    kinds = {n: graph.types[n.name] for n in graph.nodes if isinstance(n, Input | HostRegion)}
+    ports = {n: kind for n, kind in kinds.items() if isinstance(kind, Spikes)}
+    if len(ports) > 1:
+        names = ", ".join(describe(n) for n in ports)
+        yield Demand("clocked", "", f"inputs at several layers: {names}", "one neuron layer behind the stem")
+    for node, kind in ports.items():
+        if kind.signed:
+            got, hint = f"a current of the host up to ±{kind.levels:,}", "a neuron behind the analog stem"
+            yield Demand("graded_events", describe(node), got, hint)
+            yield Demand("signed_events", describe(node), got, hint)
 
 
 def _of_windows(graph: Graph, schedule: Schedule) -> Iterator[Demand]:

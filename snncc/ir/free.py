@@ -60,7 +60,7 @@ class _Machine:
     def __init__(self, graph: Graph, evaluate: Evaluate) -> None:
         self.graph = graph
         self.evaluate = evaluate
-        self.encode = next(n for n in graph.nodes if isinstance(n, Encode))
+        (self.encode,) = (n for n in graph.nodes if isinstance(n, Encode))  # one order of events
         self.neurons = {n.name: n for n in graph.nodes if isinstance(n, WindowNeuron)}
         self.sources = (self.encode.name, *self.neurons)
         self.synapses = list(self._synapses())

@@ -119,7 +119,9 @@ class Graph:
 class HostRegion(Node):
     """A node that is a float graph that the host computes: what stands before the first spike.
 
-    ``body`` has one input and one output and keeps its own float semantics in every family.
+    ``body`` has one input and one output and keeps its own float semantics in every family. A region
+    may give real values: to other regions, so that several share what one computes, and in float
+    graphs to anything.
     """
 
     kind = "host"
@@ -202,16 +204,12 @@ def _integer_problems(
                 yield problem("SNNC-M010", where, "reads real values outside a host region", got=arg)
     if isinstance(node, Output):
         return
-    if (
-        family is Family.SPIKE
-        and node.has(Trait.WEIGHTED)
-        and getattr(node, "bias", None) is not None
-    ):
+    if family is Family.SPIKE and node.has(Trait.WEIGHTED) and getattr(node, "bias", None) is not None:
         yield problem("SNNC-M010", where, "in a spike graph the neurons hold the biases", hint="bias=none")
     for name, value in numbers(node).items():
         if isinstance(value, float) or (isinstance(value, Const) and not value.is_integer):
             yield problem("SNNC-M010", where, f"{name} must be an integer here", got=value)
     if isinstance(result, Spikes) and result.unit != 1.0:
         yield problem("SNNC-M010", where, "spikes carry whole counts here", got=f"unit {result.unit}")
-    if isinstance(result, Current) and result.dtype != "i32":
+    if isinstance(result, Current) and result.dtype != "i32" and not isinstance(node, HostRegion):
         yield problem("SNNC-M010", where, "a real-valued current outside the host region", got=result)

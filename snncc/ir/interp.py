@@ -102,24 +102,37 @@ class _State:
 
 def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str, Array]) -> dict[str, Array]:
     state = {n.name: _State() for n in graph.nodes}
+    inside = _inside_host(graph, host)
     kept: dict[str, list[Array]] = {name: [] for name in names}
     wanted = {*names, *(n.inputs[0] for n in graph.nodes if isinstance(n, Delay))}
     last_reader = {name: n.name for n in graph.nodes for name in n.inputs if name not in wanted}
     for t in range(graph.steps):
         env: dict[str, Array] = {}
         for node in graph.nodes:
+            if node.name in inside:
+                continue
             known = host.get(node.name)
             env[node.name] = (
                 _step(node, graph, env, x[:, t], state[node.name]) if known is None else known[:, t]
             )
             for name in {i for i in node.inputs if last_reader.get(i) == node.name}:
-                del env[name]  # a large network's values do not all fit at once
+                env.pop(name, None)  # a large network's values do not all fit at once
         for node in graph.nodes:
             if isinstance(node, Delay):
                 state[node.name].line.append(env[node.inputs[0]])
         for name in names:
             kept[name].append(env[name])
     return {name: np.stack(parts, axis=1) for name, parts in kept.items()}
+
+
+def _inside_host(graph: Graph, host: Mapping[str, Array]) -> set[str]:
+    """Host regions whose values only regions read whose own are known already."""
+    found: set[str] = set()
+    for node in reversed(graph.nodes):
+        known = all(r.name in host or r.name in found for r in graph.readers[node.name])
+        if isinstance(node, HostRegion) and node.name not in host and known:
+            found.add(node.name)
+    return found
 
 
 def _step(node: Node, graph: Graph, env: dict[str, Array], x: Array, state: _State) -> Array:
@@ -154,7 +167,7 @@ def _host_step(node: HostRegion, x: Array, family: Family, state: _State) -> Arr
         own = state.inner.setdefault(inner.name, _State())
         env[inner.name] = _step(inner, node.body, env, x, own)
     out = env[node.body.output.name]
-    return out if family is Family.FLOAT else np.rint(out).astype(np.int64)
+    return out if family is Family.FLOAT else _delivered(node, out)
 
 
 # ---- spike graphs ---------------------------------------------------------------------------------
@@ -190,10 +203,16 @@ def _ending(graph: Graph) -> set[str]:
 
 
 def host_values(graph: Graph, x: Array) -> dict[str, Array]:
-    """Values [N, T, *shape], one a timestep, of the input and the host region."""
+    """Values [N, T, *shape], one a timestep, of the input and the host regions."""
     values = {graph.input.name: x}
     for node in graph.nodes:
         if isinstance(node, HostRegion):
-            counts = run(node.body, values[node.inputs[0]]).values[node.body.output.name]
-            values[node.name] = np.rint(counts).astype(np.int64)
+            out = run(node.body, values[node.inputs[0]], ()).values[node.body.output.name]
+            values[node.name] = _delivered(node, out)
     return values
+
+
+def _delivered(node: HostRegion, out: Array) -> Array:
+    """What a region gives to integer and spike graphs: whole counts, or real values for other regions."""
+    real = isinstance(node.body.types[node.body.output.name], Current)
+    return out if real else np.rint(out).astype(np.int64)

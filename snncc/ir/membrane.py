@@ -41,7 +41,7 @@ def neuron_step(node: Neuron, x: Array, state: Membrane) -> Array:
         return np.asarray(u)
     if node.reset_next:
         u = _reset(node, u, state.fired, num)
-    n = np.clip(_round(node, u, num(node.threshold)), 0, node.max_spikes)
+    n = np.clip(_round(node, u, num(node.threshold)), node.least, node.max_spikes)
     state.fired = n
     v = u if node.reset_next else _reset(node, u, n, num)
     state.v = v if node.v_min is None else np.maximum(v, num(node.v_min))
@@ -65,7 +65,7 @@ def _synapse(node: Neuron, x: Array, state: Membrane, num: Callable[[Number], An
 
 
 def _round(node: Neuron, u: Array, threshold: Any) -> Array:
-    if node.max_spikes == 1 and node.rounding is Rounding.FLOOR:
+    if node.max_spikes == 1 and node.rounding is Rounding.FLOOR and not node.signed:
         return np.where(u > threshold if node.strict else u >= threshold, 1, 0).astype(u.dtype)
     ratio = u / threshold if isinstance(threshold, np.ndarray) or threshold != 1 else u
     match node.rounding:

@@ -30,7 +30,7 @@ class Neuron(Node):
 
         synapse  I = x, or one pole with ``synapse_decay`` and ``synapse_order``
         charge   u = decay·v + gain·I + bias
-        fire     n = clip(round(u/θ), 0, max_spikes)      the count, by ``rounding``; ``strict`` is u > nθ
+        fire     n = clip(round(u/θ), least, max_spikes)  the count, by ``rounding``; ``strict`` is u > nθ
         reset    subtract: u - n·reset_by   value: reset_to where n > 0   none
         clamp    v = max(u, v_min)
         output   n · output_scale
@@ -42,6 +42,7 @@ class Neuron(Node):
     Attributes:
         threshold: θ, one or per channel; positive.
         max_spikes: largest count a timestep (D of SFA, 1 of a binary neuron, 0 for a readout).
+        signed: counts from -max_spikes, a quantizer of currents; without memory only.
         reset_by: what one spike subtracts; the threshold if absent.
         v_init: membrane potential before the first timestep.
     """
@@ -50,6 +51,7 @@ class Neuron(Node):
     families = FLOAT_ONLY
     threshold: Number = 1.0
     max_spikes: int = 1
+    signed: bool = False
     rounding: Rounding = Rounding.FLOOR
     strict: bool = False
     decay: Number = 0
@@ -71,6 +73,11 @@ class Neuron(Node):
         return self.max_spikes == 0
 
     @property
+    def least(self) -> int:
+        """Smallest count of an update."""
+        return -self.max_spikes if self.signed else 0
+
+    @property
     def is_stateless(self) -> bool:
         """Whether nothing of one timestep reaches the next."""
         return self.decay == 0 and self.synapse_decay is None and not self.reset_next
@@ -83,13 +90,18 @@ class Neuron(Node):
         want(
             not (self.strict and self.rounding is not Rounding.FLOOR), self, "strict goes with rounding=floor"
         )
+        want(
+            not self.signed or (self.is_stateless and not self.is_readout),
+            self,
+            "signed goes with spikes and without memory",
+        )
         for name in PER_CHANNEL:
             value = getattr(self, name)
             ok = not isinstance(value, Const) or value.shape == x.shape[:1]
             want(ok, self, f"{name} must be one number or [C]", getattr(value, "shape", None), x.shape[:1])
         if self.is_readout:
             return Current(x.shape, x.dtype if isinstance(x, Current) else "f32")
-        return Spikes(x.shape, self.max_spikes, unit=float(self.output_scale))
+        return Spikes(x.shape, self.max_spikes, self.signed, unit=float(self.output_scale))
 
 
 # Fields of a float neuron that are membrane potentials and scale with it.
@@ -135,7 +147,7 @@ def numbers(node: Node) -> dict[str, Any]:
 class Encode(Node):
     """Spike graphs only: an integer n becomes n single spikes at micro-steps 0..n-1 of the window.
 
-    With ``graded`` it becomes one event that carries n, at micro-step 0.
+    With ``graded`` it becomes one event that carries n, of either sign, at micro-step 0.
     """
 
     kind = "encode"
@@ -144,8 +156,10 @@ class Encode(Node):
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         x = only(self, args)
-        want(isinstance(x, Spikes) and not x.signed, self, "takes unsigned spikes", x)
-        return Spikes(x.shape, x.levels if self.graded and isinstance(x, Spikes) else 1)
+        want(isinstance(x, Spikes), self, "takes spikes", x)
+        assert isinstance(x, Spikes)
+        want(self.graded or not x.signed, self, "signed counts travel as graded events", x)
+        return Spikes(x.shape, x.levels, x.signed) if self.graded else Spikes(x.shape, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from snncc.arrays import Array
 from snncc.ir.cell import CellState
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
-from snncc.ir.graph import Graph
+from snncc.ir.graph import Graph, HostRegion
 from snncc.ir.neurons import Delay, Encode, Hold, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.ports import Output
@@ -76,7 +76,7 @@ class Windows:
         """What every node sends in the next micro-step, [N, *shape] by name."""
         env: dict[str, Array] = {}
         for node in self.graph.nodes:
-            if node.name not in self.per_step and not isinstance(node, Output):
+            if node.name not in self.per_step and not isinstance(node, Output | HostRegion):
                 env[node.name] = self._value(node, env)
         for name, line in self._lines.items():
             line.append(env[self.graph.by_name[name].inputs[0]])

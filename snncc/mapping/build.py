@@ -87,7 +87,7 @@ def map_graph(
         schedule=schedule,
         steps=graph.steps,
         micro_steps=graph.micro_steps,
-        input=input_port(graph),
+        inputs=input_ports(graph),
         pieces=tuple(pieces),
         output=output_port(graph, tensors),
     )
@@ -134,13 +134,26 @@ def _where(node: Node) -> str:
     return f"%{node.name}" + (f" ({node.source})" if node.source else "")
 
 
-def input_port(graph: Graph) -> InputPort:
-    """What comes into a spike graph."""
-    encode = next(n for n in graph.nodes if isinstance(n, Encode))
+def input_ports(graph: Graph) -> tuple[InputPort, ...]:
+    """What comes into a spike graph, in order."""
+    names = port_names(graph)
+    return tuple(_port(graph, n, names[n.name]) for n in graph.nodes if isinstance(n, Encode))
+
+
+def port_names(graph: Graph) -> dict[str, str]:
+    """Names of the ports by that of the node that encodes their counts.
+
+    A port of several bears the name of the input or host region that it brings the counts of.
+    """
+    found = {n.name: n.inputs[0] for n in graph.nodes if isinstance(n, Encode)}
+    return found if len(found) > 1 else dict.fromkeys(found, INPUT)
+
+
+def _port(graph: Graph, encode: Encode, name: str) -> InputPort:
     kind = graph.types[encode.inputs[0]]
     assert isinstance(kind, Spikes)
-    assert isinstance(encode, Encode)
-    return InputPort(shape=as_map(kind.shape, encode), levels=kind.levels, graded=encode.graded)
+    shape = as_map(kind.shape, encode)
+    return InputPort(name=name, shape=shape, levels=kind.levels, graded=encode.graded, signed=kind.signed)
 
 
 def output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
@@ -177,7 +190,7 @@ def _connections(
                 f"{node.kind} between weights and neurons has no address function",
                 hint="pooling behind the neuron",
             )
-    times = Counter([neuron.inputs[0]])
+    times, ports = Counter([neuron.inputs[0]]), port_names(graph)
     for node in reversed(layer.path):
         if not isinstance(node, Weighted):
             times.update({i: n * times[node.name] for i, n in Counter(node.inputs).items()})
@@ -187,7 +200,7 @@ def _connections(
             address, weight = _address(graph, node, way, poolings)
             const = Const(weight)
             tensors[const.digest] = const.array
-            source = INPUT if isinstance(way.source, Encode) else way.source.name
+            source = ports.get(way.source.name, way.source.name)
             delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
             yield Connection(source=source, weight=const.digest, address=address, delay=delay)
 
@@ -222,9 +235,7 @@ def _flat_order(graph: Graph, views: tuple[_Step, ...], shape: tuple[int, ...]) 
     for step in views:
         # Beside what comes through stand channels of other sources, on maps of the same size.
         args = [
-            np.full((1, graph.types[name].shape[0], *index.shape[2:]), -1)
-            if i != step.through
-            else index
+            np.full((1, graph.types[name].shape[0], *index.shape[2:]), -1) if i != step.through else index
             for i, name in enumerate(step.node.inputs)
         ]
         index = evaluate(step.node, args)

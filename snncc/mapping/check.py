@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import INPUT, Mapped, Piece, Tile
+from snncc.mapping.mapped import InputPort, Mapped, Piece, Tile
 
 Tensors = Mapping[str, NDArray[Any]]
 TileUse = Mapping[Tile, Mapping[str, int]]
@@ -59,7 +59,11 @@ def violations(
 
     ``checker`` is None where the chip's backend is not at hand: then the rules of all chips alone.
     """
-    shapes = {INPUT: mapped.input.shape}
+    shapes = {name: port.shape for name, port in mapped.ports.items()}
+    if not shapes or len(shapes) < len(mapped.inputs):
+        yield _bad("inputs", "input ports have names of their own", got=[p.name for p in mapped.inputs])
+    for port in mapped.inputs:
+        yield from _port_problems(port, mapped.engine, chip)
     for piece in mapped.pieces:
         yield from _connection_problems(piece, shapes, tensors)
         if not piece.on_host:
@@ -82,9 +86,7 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
     return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
 
 
-def _connection_problems(
-    piece: Piece, shapes: Mapping[str, Any], tensors: Tensors
-) -> Iterator[Problem]:
+def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
     if not piece.connections:
         yield _bad(piece.name, "has no connection")
     for c in piece.connections:
@@ -136,6 +138,17 @@ def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[P
         yield _bad(
             piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits
         )
+
+
+def _port_problems(port: InputPort, engine: Engine, chip: ChipSpec) -> Iterator[Problem]:
+    """Ports whose events carry a number."""
+    if port.signed and not (port.graded and engine is Engine.CLOCKED and chip.abilities.signed_events):
+        yield _bad(port.name, "is signed, but no graded port of a clocked chip that knows signs")
+    if port.graded and not chip.abilities.graded_events:
+        yield _bad(port.name, "brings graded events, which the chip has not")
+    bits, most = port.levels.bit_length() + port.signed, chip.limits.graded_bits
+    if port.graded and most is not None and bits > most:
+        yield _bad(port.name, "a graded event leaves its word", got=bits, limit=most)
 
 
 def _event_problems(piece: Piece, engine: Engine, chip: ChipSpec) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from snncc.ir.schedule import Engine, Schedule
 from snncc.mapping.address import VSC, Pair, Shape3
 from snncc.mapping.product import Product
 
-INPUT = "input"  # the name by which connections refer to the network's input events
+INPUT = "input"  # the name of a network's port where it has one alone
 
 
 class _Model(BaseModel):
@@ -23,7 +23,7 @@ class Connection(_Model):
     """Synapses from one source into a piece.
 
     Attributes:
-        source: name of a piece, or :data:`INPUT`.
+        source: name of a piece or an input port.
         weight: digest of an int8 array [O, C/groups, kh, kw].
         address: which of them an event uses.
         delay: micro-steps that the spikes wait (clocked engine; 0 elsewhere).
@@ -129,13 +129,23 @@ class Tile(_Model):
 class InputPort(_Model):
     """What arrives: spike counts 0..levels of a map; (C,) features are (C, 1, 1).
 
-    ``graded``: a count arrives as one event that carries it, at the window's first micro-step, not
-    as single events in its first micro-steps.
+    Attributes:
+        name: by which connections refer to its events; no piece bears it.
+        graded: a count arrives as one event that carries it, at the window's first micro-step, not
+            as single events in its first micro-steps.
+        signed: counts from -levels: a current that the host adds to a stream; graded only.
     """
 
+    name: str = INPUT
     shape: Shape3
     levels: int
     graded: bool = False
+    signed: bool = False
+
+    @property
+    def least(self) -> int:
+        """Smallest count."""
+        return -self.levels if self.signed else 0
 
 
 class OutputPort(_Model):
@@ -170,18 +180,20 @@ class Mapped(_Model):
     """A network laid out for a target; pieces stand in topological order.
 
     Attributes:
+        version: of the format; 1 had one input port without a name.
+        inputs: ports, at least one.
         micro_steps: period of a timestep in micro-steps.
         parts: of a network that a host takes part in, in the order of their data; none else.
         tiles: where the pieces' neurons stand, every neuron in one tile; none on a chip without cores.
         order: order in which input events are played.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     target: str
     schedule: Schedule
     steps: int
     micro_steps: int
-    input: InputPort
+    inputs: tuple[InputPort, ...]
     pieces: tuple[Piece, ...]
     output: OutputPort
     tiles: tuple[Tile, ...] = ()
@@ -202,6 +214,22 @@ class Mapped(_Model):
     def on_host(self) -> tuple[Piece, ...]:
         """Pieces that the host computes while the chip runs."""
         return tuple(p for p in self.pieces if p.on_host)
+
+    @property
+    def ports(self) -> dict[str, InputPort]:
+        """Input ports by name, in order."""
+        return {port.name: port for port in self.inputs}
+
+    @property
+    def senders(self) -> dict[str, InputPort | Piece]:
+        """Whatever sends events, by name: ports, then pieces, in order."""
+        found: dict[str, InputPort | Piece] = {port.name: port for port in self.inputs}
+        return found | {piece.name: piece for piece in self.pieces}
+
+    @property
+    def graded(self) -> bool:
+        """Whether any event carries a number."""
+        return any(sender.graded for sender in self.senders.values())
 
     def cores_of(self, piece: str) -> tuple[int, ...]:
         """Numbers of the cores that hold a piece, in order; none without cores."""

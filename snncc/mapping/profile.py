@@ -23,8 +23,7 @@ def profile_problems(mapped: Mapped, own: ChipSpec, chip: ChipSpec, where: str) 
         yield from _core_problems(mapped, chip, where)
     if mapped.engine is Engine.CLOCKED and not chip.abilities.clocked:
         yield _bad(where, "has no micro-steps, in which the network runs", chip.name, "a clocked chip")
-    graded = any(p.graded for p in mapped.pieces) or mapped.input.graded
-    if graded and not chip.abilities.graded_events:
+    if mapped.graded and not chip.abilities.graded_events:
         yield _bad(where, "has no graded events, which the network sends", chip.name, "a chip that has")
 
 

@@ -152,8 +152,8 @@ class _Expansion:
                     self._encode(node)
 
     def _encode(self, node: Node) -> None:
-        name = f"{node.name}.spikes"
-        graded = self.schedule.graded
+        name, kind = f"{node.name}.spikes", self.graph.types[node.name]
+        graded = self.schedule.graded or (isinstance(kind, Spikes) and kind.signed)
         self._keep(Encode(name=name, inputs=(node.name,), source=node.source, graded=graded), 0)
         self.names[node.name] = name
 

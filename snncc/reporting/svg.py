@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from snncc.hw.spec import ChipSpec, CoreKind
-from snncc.mapping.mapped import INPUT, Connection, Mapped, Piece
+from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece
 from snncc.mapping.utilisation import Use, Utilisation, UtilisationRow
 from snncc.reporting.cost import component, joules
 from snncc.reporting.numbers import percent, plural, shape, shown
@@ -60,7 +60,7 @@ class _Place:
 
 def _places(mapped: Mapped) -> dict[str, _Place]:
     """One row for each depth, its boxes centred."""
-    depth = {INPUT: 0}
+    depth = dict.fromkeys(mapped.ports, 0)
     for piece in mapped.pieces:
         depth[piece.name] = 1 + max(depth[c.source] for c in piece.connections)
     rows: dict[int, list[str]] = {}
@@ -87,7 +87,7 @@ def network_svg(mapped: Mapped, found: Utilisation) -> Markup:
     parts += [
         _bow(places[c.source], places[p.name], right + SIDE * (i + 1)) for i, (c, p) in enumerate(beside)
     ]
-    parts.append(_input_box(mapped, places[INPUT]))
+    parts += [_input_box(mapped, port, places[name]) for name, port in mapped.ports.items()]
     parts += [_piece_box(row, places[row.piece.name]) for row in found.rows]
     bottom = max(p.y for p in places.values()) + BOX_HEIGHT
     parts.append(_result(mapped, places[mapped.output.piece], bottom))
@@ -137,11 +137,10 @@ def _pair(sizes: tuple[int, int]) -> str:
     return str(sizes[0]) if sizes[0] == sizes[1] else shape(sizes)
 
 
-def _input_box(mapped: Mapped, at: _Place) -> Markup:
-    port = mapped.input
-    levels = "spikes" if port.levels == 1 else f"spike counts 0…{port.levels}"
+def _input_box(mapped: Mapped, port: InputPort, at: _Place) -> Markup:
+    levels = "spikes" if port.levels == 1 else f"spike counts {port.least}…{port.levels}"
     steps = f", {plural(mapped.steps, 'timestep')}" if mapped.steps > 1 else ""
-    lines = _text(at.middle, at.y + 32, "input", "ink b", anchor="middle")
+    lines = _text(at.middle, at.y + 32, port.name, "ink b", anchor="middle")
     lines += _text(at.middle, at.y + 50, f"{shape(port.shape)} {levels}{steps}", "dim", 60, "middle")
     return _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "port", 35) + lines
 
@@ -211,9 +210,7 @@ def floor_svg(chip: ChipSpec, found: Utilisation) -> Markup:
         row = holders.get(core)
         parts.append(_rect(x, y, CELL_WIDTH, CELL_HEIGHT, "box" if row else "box idle", 8))
         parts.append(_text(x + 12, y + 22, f"core {core}", "accent b" if row else "dim b"))
-        parts.append(
-            _text(x + 12, y + 40, row.piece.name if row else "unused", "ink" if row else "dim", 19)
-        )
+        parts.append(_text(x + 12, y + 40, row.piece.name if row else "unused", "ink" if row else "dim", 19))
         parts += _held(x + 12, y + 58, row) if row else _free(x + 12, y + 62, kind)
     down = math.ceil(len(chip.cores) / across)
     width = across * (CELL_WIDTH + CELL_GAP) - CELL_GAP + 2

@@ -32,8 +32,12 @@ def geometry(window: int, steps: int) -> Net:
     net.layer("a", 6, first, threshold=23, max_spikes=window, phase=period, precharge=11, decay=1)
     second = Way("a", kernel=(2, 3), stride=(2, 3), dilation=(3, 1))
     bias = np.arange(-3, 2)
-    net.layer("b", 5, second, threshold=31, max_spikes=window, phase=2 * period, precharge=15, bias=bias, decay=1)
-    net.layer("c", 7, Way("b", kernel=None), threshold=19, max_spikes=window, phase=3 * period, v_min=-5, decay=1)
+    net.layer(
+        "b", 5, second, threshold=31, max_spikes=window, phase=2 * period, precharge=15, bias=bias, decay=1
+    )
+    net.layer(
+        "c", 7, Way("b", kernel=None), threshold=19, max_spikes=window, phase=3 * period, v_min=-5, decay=1
+    )
     net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=4 * period, bias=2, decay=1)
     return net
 
@@ -130,11 +134,13 @@ def test_graded_counts(tmp_path: Path) -> None:
     net = Net((2, 6, 5), levels=7, steps=3, period=2, seed=5)
     net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=2, precharge=15, gain=2, max_spikes=5)
     net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=4, precharge=20, decay=1, max_spikes=6)
-    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=2), threshold=1, max_spikes=0, phase=6)
+    net.layer(
+        "r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=2), threshold=1, max_spikes=0, phase=6
+    )
     mapped = net.mapped()
-    port = mapped.input.model_copy(update={"graded": True})
+    port = mapped.inputs[0].model_copy(update={"graded": True})
     pieces = tuple(p.model_copy(update={"graded": not p.is_readout}) for p in mapped.pieces)
-    mapped = mapped.model_copy(update={"input": port, "pieces": pieces})
+    mapped = mapped.model_copy(update={"inputs": (port,), "pieces": pieces})
     found = assert_lava_agrees(mapped, net.data(5), tmp_path, net.tensors)
     assert found.trains["a"].max() > 1
     assert entries(tmp_path, "connections", "message_bits") == [3, 3, 3, 3]
@@ -216,7 +222,7 @@ def test_the_folder_runs_without_snncc(tmp_path: Path) -> None:
     net = geometry(2, steps=1)
     mapped: Mapped = net.mapped()
     folder, x = write_folder(mapped, net.tensors, tmp_path / "there"), net.data(2)
-    np.savez(tmp_path / "in.npz", x=x)
+    np.savez(tmp_path / "in.npz", **{"x.0": x})
     command = [lava_python(), folder / "run.py", "--inputs", "in.npz", "--results", "out.npz"]
     subprocess.run(
         command, cwd=tmp_path, check=True, timeout=60, stdin=subprocess.DEVNULL, capture_output=True

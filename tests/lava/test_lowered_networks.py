@@ -58,7 +58,7 @@ def spike_trains(graph: Graph, x: Any) -> dict[str, Any]:
 def assert_all_agree(lowered: Lowered, x: Any, out: Path) -> None:
     """Lava = simulator = spike graph (= integers, where the schedule is exact), counts and trains."""
     mapped = lowered.mapped
-    maps = x.reshape(len(x), -1, *mapped.input.shape)
+    maps = x.reshape(len(x), -1, *mapped.inputs[0].shape)
     simulated = SIMULATOR.execute(mapped, lowered.tensors, maps)
     assert not any(a.out_of_range for a in simulated.layers)
     trains, integers = spike_trains(lowered.spike_graph, x), in_chunks(lowered.integer_graph, x).values

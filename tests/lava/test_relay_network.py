@@ -28,7 +28,7 @@ def test_membrane_shortcuts(graded: bool, fields: dict[str, Any], tmp_path: Path
     graph = blocks(np.random.default_rng(11), count=2, vectors=2, **fields)
     x = random_inputs(graph, 4, 2)
     _, _, mapped, tensors = lowered_by(graph, x, relay=True, graded=graded)
-    counts = x.reshape(len(x), -1, *mapped.input.shape)
+    counts = x.reshape(len(x), -1, *mapped.inputs[0].shape)
     found = assert_lava_agrees(mapped, counts, tmp_path, tensors)
     relays = [p.name for p in mapped.pieces if p.cell.signed]
     assert relays == ["stem.relay", "x0.relay", "in.relay", "y0.relay"]

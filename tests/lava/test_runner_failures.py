@@ -277,9 +277,9 @@ def test_contradictions_are_refused(
 @pytest.mark.parametrize(
     ("x", "told"),
     [
-        (X[:, :, :, :2], "x has shape [3, 1, 1, 2, 4], the network takes [N, 1, 1, 3, 4]"),
-        (X * 3, "x holds 3..3, the network takes whole numbers 0..2"),
-        (X * 0.5, "x holds 0.5..0.5, the network takes whole numbers 0..2"),
+        (X[:, :, :, :2], "x.0 has shape [3, 1, 1, 2, 4], the network takes [N, 1, 1, 3, 4]"),
+        (X * 3, "x.0 holds 3..3, the network takes whole numbers 0..2"),
+        (X * 0.5, "x.0 holds 0.5..0.5, the network takes whole numbers 0..2"),
     ],
 )
 def test_inputs_are_refused(x: Any, told: str, folder: Path, started: list[tuple[int, str]]) -> None:
@@ -305,7 +305,7 @@ def test_scripts_of_the_folder_and_beside_it_do_not_run(
     run_lava(folder, X)
     assert not marker.exists()
 
-    np.savez(tmp_path / "in.npz", x=X)
+    np.savez(tmp_path / "in.npz", **{"x.0": X})
     command = [runner.lava_python(), "run.py", "--inputs", "../in.npz", "--results", "../out.npz"]
     subprocess.run(command, cwd=tmp_path / "standalone", check=True, timeout=60, capture_output=True)
     assert (tmp_path / "out.npz").exists()

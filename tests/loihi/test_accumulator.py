@@ -56,7 +56,9 @@ def counted(lowered: Lowered) -> dict[str, tuple[int, int]]:
     st.booleans(),
 )
 def test_the_checker_counts_what_the_certificate_says(graph: Graph, seed: int, graded: bool) -> None:
-    lowered = LOIHI2.lower(Model(graph), random_inputs(graph, 3, seed), Options("graded" if graded else "exact"))
+    lowered = LOIHI2.lower(
+        Model(graph), random_inputs(graph, 3, seed), Options("graded" if graded else "exact")
+    )
     assert counted(lowered) == certified(lowered)
 
 
@@ -175,4 +177,4 @@ def test_a_sum_outside_its_word_is_refused_with_what_helps() -> None:
         "(26611393, 8388159). Try initial, reset and lowest potentials nearer to the threshold."
     )
     lowered = LOIHI2.lower(Model(network(-1)), x, Options())
-    agrees(LOIHI2, lowered, x.reshape(2, 2, *lowered.mapped.input.shape))
+    agrees(LOIHI2, lowered, x.reshape(2, 2, *lowered.mapped.inputs[0].shape))

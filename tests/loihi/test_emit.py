@@ -65,7 +65,7 @@ def test_document_of_windows() -> None:
     document, tensors, _ = emitted(net)
     assert {k: document[k] for k in ("format", "version", "chip", "steps", "micro_steps")} == {
         "format": "snncc-loihi-network",
-        "version": 2,
+        "version": 3,
         "chip": "loihi2",
         "steps": 2,
         "micro_steps": 4,
@@ -232,8 +232,8 @@ def test_wrong_environment_and_broken_folders(tmp_path: Path, monkeypatch: pytes
         runner.run_lava(tmp_path, x)
     for text, told in [
         ("{", "cannot be read (JSONDecodeError)"),
-        ("[]", "is another program, limit ('snncc-loihi-network', 2)"),
-        ('{"format": "x"}', "is another program, got ('x', None), limit ('snncc-loihi-network', 2)"),
+        ("[]", "is another program, limit ('snncc-loihi-network', 3)"),
+        ('{"format": "x"}', "is another program, got ('x', None), limit ('snncc-loihi-network', 3)"),
     ]:
         path.write_text(text)
         with pytest.raises(ToolError) as caught:

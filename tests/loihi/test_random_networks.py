@@ -22,7 +22,7 @@ RELAXED = settings(max_examples=30, deadline=None, suppress_health_check=[Health
 
 def simulated(lowered: Lowered, x: np.ndarray) -> Activity:
     return SIMULATOR.execute(
-        lowered.mapped, lowered.tensors, x.reshape(len(x), -1, *lowered.mapped.input.shape)
+        lowered.mapped, lowered.tensors, x.reshape(len(x), -1, *lowered.mapped.inputs[0].shape)
     )
 
 

@@ -39,7 +39,7 @@ def written(lowered: Lowered, target: Any, folder: Path) -> Path:
 
 def agree(lowered: Lowered, target: Any, x: Any, folder: Path) -> None:
     """Every count of every piece, and every membrane that is read, on inputs within the ranges."""
-    maps = x.reshape(len(x), -1, *lowered.mapped.input.shape)
+    maps = x.reshape(len(x), -1, *lowered.mapped.inputs[0].shape)
     simulated = SIMULATOR.execute(lowered.mapped, lowered.tensors, maps)
     found = run_reference(written(lowered, target, folder), maps)
     assert set(found) == {p.name for p in lowered.mapped.pieces}
@@ -113,10 +113,10 @@ def test_a_changed_file_computes_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": "x"}, "json: is another program, got ('x', 2), limit ('snncc-loihi-network', 2)."),
+        ({"format": "x"}, "json: is another program, got ('x', 3), limit ('snncc-loihi-network', 3)."),
         (
             {"version": 1},
-            "json: is another program, got ('snncc-loihi-network', 1), limit ('snncc-loihi-network', 2).",
+            "json: is another program, got ('snncc-loihi-network', 1), limit ('snncc-loihi-network', 3).",
         ),
         ({"connections": [{"source": "x"}]}, "contradicts itself, got KeyError('delay_by')."),
     ],

@@ -27,7 +27,7 @@ def test_the_chip_files_compute_the_integers(graph: Graph, seed: int) -> None:
     files = SPECK2F.emit(lowered)
     integer = in_chunks(lowered.integer_graph, x)
     for n, sample in enumerate(x[:, 0]):
-        got = Chip(files).play(sample.reshape(lowered.mapped.input.shape))
+        got = Chip(files).play(sample.reshape(lowered.mapped.inputs[0].shape))
         for piece in lowered.mapped.pieces:
             assert np.array_equal(got[piece.name], integer.values[piece.name][n, -1].reshape(piece.shape)), (
                 piece.name

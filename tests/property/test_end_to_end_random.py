@@ -89,7 +89,7 @@ shapes = st.builds(
 
 def executed(lowered: Lowered, x: np.ndarray) -> Activity:
     return SIMULATOR.execute(
-        lowered.mapped, lowered.tensors, x.reshape(len(x), -1, *lowered.mapped.input.shape)
+        lowered.mapped, lowered.tensors, x.reshape(len(x), -1, *lowered.mapped.inputs[0].shape)
     )
 
 
@@ -200,7 +200,7 @@ def test_free_counts_stay_within_their_bounds_in_every_order(graph: Graph, seed:
     except CapacityError:
         return
     bounds = free_bounds(lowered.integer_graph, x, capped=lowered.mapped.pieces[0].capped)
-    counts = x.reshape(len(x), -1, *lowered.mapped.input.shape)
+    counts = x.reshape(len(x), -1, *lowered.mapped.inputs[0].shape)
     for shuffle in (None, 1, 2):
         activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts, shuffle=shuffle)
         for piece in (p for p in lowered.mapped.pieces if not p.is_readout):
@@ -233,7 +233,7 @@ def test_free_schedule_is_the_reference_event_order(graph: Graph, seed: int, tar
     if kernels != {c.address.kernel for p in logical.pieces for c in p.connections}:
         return
     want = in_chunks(lowered.spike_graph, x)
-    port = lowered.mapped.input.shape
+    port = lowered.mapped.inputs[0].shape
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, x.reshape(len(x), -1, *port))
     for piece in lowered.mapped.pieces:
         got = activity.counts[piece.name]

@@ -39,7 +39,7 @@ def agree(graph: Graph, x: np.ndarray, relay: bool, graded: bool) -> None:
     integer, spikes, mapped, tensors = lowered_by(graph, x, relay=relay, graded=graded)
     check_mapped(mapped, tensors, without_cores(LOIHI2.chip), LOIHI2.checker)
     assert any(p.cell.signed for p in mapped.pieces) == relay
-    activity = SIMULATOR.execute(mapped, tensors, x.reshape(len(x), -1, *mapped.input.shape))
+    activity = SIMULATOR.execute(mapped, tensors, x.reshape(len(x), -1, *mapped.inputs[0].shape))
     for executed in (run(integer, x), run(spikes, x)):
         for piece in mapped.pieces:
             got = activity.counts[piece.name]

@@ -183,7 +183,7 @@ class Net:
             schedule=schedule(self.engine),
             steps=self.steps,
             micro_steps=self.period,
-            input=InputPort(shape=self.shape, levels=self.levels),
+            inputs=(InputPort(shape=self.shape, levels=self.levels),),
             pieces=tuple(self.pieces),
             output=OutputPort(
                 piece=self.pieces[-1].name,

@@ -18,7 +18,7 @@ from snncc.hw.mesh import Mesh
 from snncc.hw.quantity import Quantity
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.hw.timing import MeshCosts
-from snncc.mapping.mapped import Mapped
+from snncc.mapping.mapped import INPUT, Mapped
 from snncc.reporting.cost import headline, latency_table
 from snncc.simulation import Activity, Energy
 from snncc_sim import SIMULATOR, cost, mesh_energy, timing, traffic
@@ -49,7 +49,7 @@ def everything(factor: float = 1.0) -> dict[str, Quantity]:
 
 def ran(net: Net, samples: int = 3) -> tuple[Mapped, Activity]:
     mapped, x = tiled(net.mapped(), np.random.default_rng(6)), net.data(samples)
-    return mapped, replace(SIMULATOR.execute(mapped, net.tensors, x), input=x)
+    return mapped, replace(SIMULATOR.execute(mapped, net.tensors, x), inputs={INPUT: x})
 
 
 def components(energy: Energy) -> dict[str, float]:
@@ -68,7 +68,7 @@ def test_energy_is_counts_times_constants(make: Any) -> None:
     assert result.latency.mean_ns is not None
     routes = traffic.build_routes(mapped)
     loads = [
-        traffic.sample_loads(routes, traffic.sample_events(routes, activity.counts, activity.input, i))
+        traffic.sample_loads(routes, traffic.sample_events(routes, activity.counts, activity.inputs, i))
         for i in range(3)
     ]
     flows = sum(d.flows.sum(axis=0) for d in loads)
@@ -120,7 +120,7 @@ def test_what_has_no_constant_is_missing_and_never_zero() -> None:
     assert nothing.latency.mean_ns is None
     assert [e.model for e in nothing.energy] == ["paper45", "lemaire"]
     assert "time in ns: it needs tiles" in "\n".join(nothing.not_modelled)
-    blind = cost.estimate(mapped, replace(activity, input=None), chip(**everything()), 0)
+    blind = cost.estimate(mapped, replace(activity, inputs=None), chip(**everything()), 0)
     assert [e.model for e in blind.energy] == ["paper45", "lemaire"]
     assert blind.latency.mean_ns is None
     assert blind.latency.micro_steps == traffic.last_micro_step(mapped)
@@ -190,7 +190,7 @@ def test_what_people_read() -> None:
 def test_no_samples() -> None:
     net = native_net()
     mapped, x = tiled(net.mapped(), np.random.default_rng(6)), net.data(0)
-    activity = replace(SIMULATOR.execute(mapped, net.tensors, x), input=x)
+    activity = replace(SIMULATOR.execute(mapped, net.tensors, x), inputs={INPUT: x})
     assert cost.estimate(mapped, activity, chip(**everything()), 0).latency.mean_ns is None
 
 

@@ -61,7 +61,9 @@ def native_net(steps: int = 7) -> Net:
     """Binary spikes in every micro-step; a convolution with padding, stride and dilation."""
     net = Net((3, 6, 8), levels=1, steps=steps, period=1, seed=5)
     net.layer("a", 4, Way(padding=(1, 2), dilation=(1, 2)), threshold=9, max_spikes=1, phase=1)
-    net.layer("b", 5, Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)), threshold=7, max_spikes=1, phase=2)
+    net.layer(
+        "b", 5, Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)), threshold=7, max_spikes=1, phase=2
+    )
     net.layer("c", 6, Way("b", kernel=None), threshold=9, max_spikes=1, phase=3)
     net.layer("r", 4, Way("c", kernel=None), max_spikes=0, phase=4)
     return net
@@ -69,9 +71,9 @@ def native_net(steps: int = 7) -> Net:
 
 def spikes_at(mapped: Mapped, piece: Piece | None, counts: Any, k: int) -> Any:
     """Flat spikes of a source [T, C, H, W] in micro-step k, by the definition of its windows."""
-    shape = mapped.input.shape if piece is None else piece.shape
+    shape = mapped.inputs[0].shape if piece is None else piece.shape
     phase = 0 if piece is None else piece.phase
-    graded = mapped.input.graded if piece is None else piece.graded
+    graded = mapped.inputs[0].graded if piece is None else piece.graded
     t, d = divmod(k - phase, mapped.micro_steps)
     if not 0 <= t < mapped.steps or (piece is not None and piece.is_readout):
         return np.zeros(math.prod(shape), bool)
@@ -172,7 +174,8 @@ def test_loads_equal_brute_force(seed: int, cuts: int, native: bool) -> None:
     rng = np.random.default_rng(seed)
     mapped = tiled(net.mapped(), rng, cuts)
     counts = {
-        p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (2, net.steps, *p.shape)) * rng.integers(0, 2, p.shape)
+        p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (2, net.steps, *p.shape))
+        * rng.integers(0, 2, p.shape)
         for p in mapped.pieces
     }
     check(mapped, counts, net.data(2, density=0.3))
@@ -181,8 +184,8 @@ def test_loads_equal_brute_force(seed: int, cuts: int, native: bool) -> None:
 def graded(mapped: Mapped) -> Mapped:
     """The same network, whose counts travel as single events."""
     pieces = tuple(recolour(p, graded=not p.is_readout) for p in mapped.pieces)
-    port = mapped.input.model_copy(update={"graded": True})
-    return mapped.model_copy(update={"pieces": pieces, "input": port})
+    port = mapped.inputs[0].model_copy(update={"graded": True})
+    return mapped.model_copy(update={"pieces": pieces, "inputs": (port,)})
 
 
 def test_graded_events_carry_the_count() -> None:

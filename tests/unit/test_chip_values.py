@@ -71,7 +71,7 @@ def lowered_for(chip: ChipSpec) -> Lowered | None:
 
 def check_counts(lowered: Lowered) -> None:
     check_mapped(lowered.mapped, lowered.tensors, lowered.chip, target_of(lowered.chip).checker)
-    counts = X.reshape(len(X), 1, *lowered.mapped.input.shape)
+    counts = X.reshape(len(X), 1, *lowered.mapped.inputs[0].shape)
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts)
     assert not any(a.out_of_range for a in activity.layers)
     want = in_chunks(lowered.integer_graph, X).values

@@ -50,7 +50,7 @@ def test_every_source_keeps_its_weights_and_its_delay(
     graph = dense_block(groups, steps, seed=groups + steps)
     x = random_inputs(graph, 4, 5)
     lowered = target.lower(Model(graph), x, Options("graded" if graded else "exact"))
-    maps = x.reshape(len(x), -1, *lowered.mapped.input.shape)
+    maps = x.reshape(len(x), -1, *lowered.mapped.inputs[0].shape)
     got = SIMULATOR.execute(lowered.mapped, lowered.tensors, maps)
     want, spikes = (run(g, x) for g in (lowered.integer_graph, lowered.spike_graph))
     for piece in lowered.mapped.pieces:

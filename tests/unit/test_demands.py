@@ -155,7 +155,7 @@ CASES = {
 def lower(chip: ChipSpec, graph: Graph, schedule: str) -> Any:
     x = random_inputs(graph, 4, 1)
     lowered = sim_target(chip).lower(Model(graph), x, Options(schedule))
-    counts = x.reshape(len(x), graph.steps, *lowered.mapped.input.shape)
+    counts = x.reshape(len(x), graph.steps, *lowered.mapped.inputs[0].shape)
     return SIMULATOR.execute(lowered.mapped, lowered.tensors, counts).result
 
 
@@ -347,7 +347,9 @@ def test_windows_are_asked_for_by_what_counts() -> None:
 
 
 def test_shipped_chips_say_what_they_can() -> None:
-    able_to = {t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)}
+    able_to = {
+        t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
+    }
     assert able_to["loihi2"] == set(ALL)
     assert able_to["sim"] == set(ALL) - {"synaptic_current", "graded_events", "signed_events"}
     assert able_to["loihi1"] == {

@@ -86,7 +86,9 @@ def assert_addresses_say_what_the_graph_says(graph: Graph, *poolings: int) -> Ma
             units = np.eye(int(np.prod(shape)), dtype=np.int64).reshape(-1, *shape)
             want = received(graph, neuron, name, units).reshape(len(units), -1)
             dense = sum(
-                c.address.expand(tensors[c.weight].astype(np.int64)) for c in piece.connections if c.source == source
+                c.address.expand(tensors[c.weight].astype(np.int64))
+                for c in piece.connections
+                if c.source == source
             )
             np.testing.assert_array_equal(dense.T, want, err_msg=f"{source} -> {piece.name}")  # type: ignore[union-attr]
     return program
@@ -226,7 +228,11 @@ def test_the_result_knows_where_each_of_its_elements_stands() -> None:
 def test_the_port_of_a_vector_is_a_map_of_one_site() -> None:
     linear = Linear(name="l", inputs=("x",), weight=weights(3, 5))
     program, _ = mapped(spiking(linear, integer_neuron("n", "l", threshold=3), shape=(5,), levels=7))
-    assert (program.input.shape, program.input.levels, program.input.graded) == ((5, 1, 1), 7, False)
+    assert (program.inputs[0].shape, program.inputs[0].levels, program.inputs[0].graded) == (
+        (5, 1, 1),
+        7,
+        False,
+    )
     assert program.pieces[0].shape == (3, 1, 1)
 
 

@@ -34,7 +34,7 @@ def lower(graph: Graph, chip: ChipSpec, partition: Partition = Partition.AUTO) -
 
 
 def executed(made: Lowered, x: np.ndarray) -> Activity:
-    counts = x.reshape(len(x), made.mapped.steps, *made.mapped.input.shape)
+    counts = x.reshape(len(x), made.mapped.steps, *made.mapped.inputs[0].shape)
     return SIMULATOR.execute(made.mapped, made.tensors, counts)
 
 

@@ -223,7 +223,7 @@ def test_integers_are_spikes_are_the_program(
     x = random_inputs(graph, 5, 2)
     integer, spikes, mapped, tensors = lowered_by(graph, x, relay=relay, graded=graded)
     assert mapped.micro_steps == micro_steps
-    activity = SIMULATOR.execute(mapped, tensors, x.reshape(len(x), -1, *mapped.input.shape))
+    activity = SIMULATOR.execute(mapped, tensors, x.reshape(len(x), -1, *mapped.inputs[0].shape))
     for executed in (run(integer, x), run(spikes, x)):
         for piece in mapped.pieces:
             got = activity.counts[piece.name]
@@ -272,7 +272,7 @@ def test_traffic_has_every_number_that_was_sent() -> None:
     graph = blocks(np.random.default_rng(4), count=2)
     x = random_inputs(graph, 3, 4)
     lowered = LOIHI2.lower(Model(graph), x, Options())
-    counts = x.reshape(3, 1, *lowered.mapped.input.shape)
+    counts = x.reshape(3, 1, *lowered.mapped.inputs[0].shape)
     activity = SIMULATOR.execute(lowered.mapped, lowered.tensors, counts)
     events = sample_events(build_routes(lowered.mapped), activity.counts, counts, 1)
     for i, piece in enumerate(lowered.mapped.pieces, 1):
@@ -382,7 +382,9 @@ def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     def broken(chip: Any = bare, engine: Engine = Engine.CLOCKED, **update: Any) -> list[str]:
         pieces = list(mapped.pieces)
         pieces[at] = renumbered(pieces[at], **update)
-        changed = mapped.model_copy(update={"pieces": tuple(pieces), "schedule": replace(mapped.schedule, engine=engine)})
+        changed = mapped.model_copy(
+            update={"pieces": tuple(pieces), "schedule": replace(mapped.schedule, engine=engine)}
+        )
         return [str(p) for p in violations(changed, tensors, chip, Checker())]
 
     where = "mapping of stem.relay"

@@ -2,17 +2,16 @@
 
     python run.py --inputs in.npz --results out.npz [--trains] [--limit SECONDS]
 
-``in.npz`` holds ``x``, counts [N, T, C, H, W] of N samples. ``out.npz`` gets ``counts.<i>`` int32
-[N, T, C, H, W] of every population i in the order of network.json (a readout: its membranes) and,
-with ``--trains``, ``trains.<i>``, what it sent in every micro-step of a sample [N, k, C, H, W].
-Samples run back to back in one run of Lava and are independent of each other.
+``in.npz`` holds ``x.<i>``, counts [N, T, C, H, W] of N samples for every input port i. ``out.npz`` gets
+``counts.<i>`` int32 [N, T, C, H, W] of every population i in the order of network.json (a readout: its
+membranes) and, with ``--trains``, ``trains.<i>``, what it sent in every micro-step of a sample
+[N, k, C, H, W]. Samples run back to back in one run of Lava and are independent of each other.
 
 Exit codes: 0 done, 64 network or inputs refused, 65 wrong versions, 70 failed, 75 out of time.
 """
 
 import argparse
 import json
-import math
 import os
 import sys
 import tempfile
@@ -54,7 +53,7 @@ def wrong_versions():
 def contradictions(network, weights):
     """What is wrong with the network; Lava itself would run it and deliver zeros."""
     shapes = {p["name"]: p["shape"] for p in network["populations"]}
-    sources = {"input": network["input"]["shape"], **shapes}
+    sources = {p["name"]: p["shape"] for p in network["inputs"]} | shapes
     found = []
     for name in shapes:
         if all(c["target"] != name for c in network["connections"]):
@@ -73,14 +72,26 @@ def contradictions(network, weights):
     return found
 
 
-def unfit(network, x):
+def unfit(network, inputs):
     """What is wrong with the inputs."""
-    shape = [network["steps"], *network["input"]["shape"]]
+    names = [f"x.{i}" for i in range(len(network["inputs"]))]
+    if sorted(inputs) != names or len({len(x) for x in inputs.values()}) != 1:
+        return [f"the inputs are {sorted(inputs)}, the network takes {names}, of as many samples each"]
+    return [
+        line
+        for name, port in zip(names, network["inputs"], strict=True)
+        for line in unfit_port(name, port, network["steps"], inputs[name])
+    ]
+
+
+def unfit_port(name, port, steps, x):
+    """What is wrong with one port's."""
+    shape = [steps, *port["shape"]]
     if x.ndim != 5 or list(x.shape[1:]) != shape:
-        return [f"x has shape {list(x.shape)}, the network takes [N, {', '.join(map(str, shape))}]"]
-    levels = network["input"]["levels"]
-    if x.size and not (x.min() >= 0 and x.max() <= levels and (x == np.floor(x)).all()):
-        return [f"x holds {x.min()}..{x.max()}, the network takes whole numbers 0..{levels}"]
+        return [f"{name} has shape {list(x.shape)}, the network takes [N, {', '.join(map(str, shape))}]"]
+    least, levels = port["least"], port["levels"]
+    if x.size and not (x.min() >= least and x.max() <= levels and (x == np.floor(x)).all()):
+        return [f"{name} holds {x.min()}..{x.max()}, the network takes whole numbers {least}..{levels}"]
     return []
 
 
@@ -96,6 +107,15 @@ def per_neuron(value, shape, weights):
     """int64 (W, H, C) of a number or of the name of an array [C]."""
     full = np.zeros(layout(shape), np.int64)
     return full + (value if isinstance(value, int) else weights[value].astype(np.int64))
+
+
+def source(port, x, run, path):
+    """Lava process that plays the counts ``x`` of an input port, which it reads from ``path``."""
+    from snncc_procs.source import Source
+
+    np.save(path, np.ascontiguousarray(x.transpose(0, 1, 4, 3, 2), dtype=np.int32))
+    shape = layout(port["shape"])
+    return Source(shape=shape, inputs=str(path), graded=port["graded"], run=run, name=port["name"])
 
 
 def population(p, run, record, weights):
@@ -164,18 +184,14 @@ def connect(c, spikes, target, weights, name):
     return [*made, synapses]
 
 
-def build(network, weights, x, folder, trains):
-    """All processes, the source first."""
-    from snncc_procs.source import Source
-
-    inputs = str(folder / "inputs.npy")
-    np.save(inputs, np.ascontiguousarray(x.transpose(0, 1, 4, 3, 2), dtype=np.int32))
-    run = {key: network[key] for key in ("sample_steps", "steps", "micro_steps", "end")} | {"samples": len(x)}
-    entry = network["input"]
-    source = Source(
-        shape=layout(entry["shape"]), inputs=inputs, graded=entry["graded"], run=run, name="input"
-    )
-    made, senders, receivers = [source], {"input": source.s_out}, {}
+def build(network, weights, inputs, folder, trains):
+    """All processes, the sources first."""
+    run = {key: network[key] for key in ("sample_steps", "steps", "micro_steps", "end")}
+    run["samples"] = len(inputs["x.0"])
+    made, senders, receivers = [], {}, {}
+    for i, port in enumerate(network["inputs"]):
+        made.append(source(port, inputs[f"x.{i}"], run, folder / f"inputs-{i}.npy"))
+        senders[port["name"]] = made[-1].s_out
     for i, p in enumerate(network["populations"]):
         record = {"path": str(folder / str(i)), "trains": trains}
         neurons = population(p, run, record, weights)
@@ -189,15 +205,15 @@ def build(network, weights, x, folder, trains):
 # ---- the run --------------------------------------------------------------------------------------
 
 
-def execute(network, weights, x, trains, watchdog):
+def execute(network, weights, inputs, trains, watchdog):
     """Run all samples; arrays by name as the results file has them."""
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
 
     watchdog.watch_actors()
     with tempfile.TemporaryDirectory(prefix="snncc-lava-") as folder:
-        processes = build(network, weights, x, Path(folder), trains)
-        steps = len(x) * network["sample_steps"]
+        processes = build(network, weights, inputs, Path(folder), trains)
+        steps = len(inputs["x.0"]) * network["sample_steps"]
         processes[0].run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
         watchdog.disarm()
         processes[0].stop()
@@ -233,14 +249,14 @@ def main(arguments):
     with np.load(HERE / "weights.npz") as file:
         weights = dict(file)
     with np.load(chosen.inputs) as file:
-        x = file["x"]
+        inputs = dict(file)
     found, code = wrong_versions(), WRONG_VERSIONS
     if not found:
-        found, code = contradictions(network, weights) + unfit(network, x), REFUSED
+        found, code = contradictions(network, weights) + unfit(network, inputs), REFUSED
     if found:
         print("\n".join(f"snncc: {line}" for line in found), file=sys.stderr)
         return code
-    if math.prod(x.shape) == 0:
+    if any(x.size == 0 for x in inputs.values()):
         write(chosen.results, nothing(network, chosen.trains))
         return 0
     guard.name_memory(chosen.prefix)
@@ -248,7 +264,7 @@ def main(arguments):
     watchdog = guard.Watchdog(chosen.prefix, chosen.limit, chosen.parent)
     watchdog.start()
     try:
-        write(chosen.results, execute(network, weights, x, chosen.trains, watchdog))
+        write(chosen.results, execute(network, weights, inputs, chosen.trains, watchdog))
     except BaseException:
         watchdog.abort(guard.CRASHED, f"the run failed\n{traceback.format_exc()}")
     return 0
