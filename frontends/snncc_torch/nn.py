@@ -1,4 +1,4 @@
-"""Trainable spiking modules that snncc compiles: SFA, IF and LIF neurons and two containers.
+"""Trainable spiking modules that snncc compiles: SFA, I-LIF, IF and LIF neurons and containers.
 
 Every module holds plain attributes only, so that a whole model pickles (``torch.save(model,
 path)``) and loads again under torch's ``weights_only``. None keeps state between calls: a stateful
@@ -172,6 +172,63 @@ class LIF(_Integrator):
     def extra_repr(self) -> str:
         """Parameters for ``print(module)``."""
         return f"tau={self.tau}, decay_input={self.decay_input}, {super().extra_repr()}"
+
+
+class ILIF(_Integrator):
+    """SFA with a membrane: ``u = decay·v + x``, ``n = clip(round(u), 0, D)``, then the reset.
+
+    The multi-timestep neuron of spike firing approximation (E-SpikeFormer paper, section 4.1): each of
+    T training steps becomes D micro-steps on the chip. Its four dynamics are LIF (``decay`` below 1) or
+    IF (1), each with the soft reset ``v = u - n`` or the hard one, ``v = v_reset`` where n > 0. Ties
+    and gradient are those of :class:`SFA`; none flows through the reset.
+
+    Args:
+        D: largest integer, at least 1.
+        decay: β, what a timestep leaves of the membrane, above 0 and at most 1.
+        v_reset: potential behind a step that fired, and the one it starts from; None subtracts n.
+        normalize: deliver n/D in place of n.
+        step_mode: see :class:`_Integrator`.
+    """
+
+    def __init__(
+        self,
+        D: int = 4,
+        decay: float = 0.25,
+        v_reset: float | None = None,
+        normalize: bool = False,
+        step_mode: str = "m",
+    ) -> None:
+        super().__init__(1.0, v_reset, step_mode, 2.0)
+        if D < 1:
+            raise ValueError(f"ILIF: D must be at least 1, got {D}")
+        if not 0 < decay <= 1:
+            raise ValueError(f"ILIF: decay must be above 0 and at most 1, got {decay}")
+        self.D = D
+        self.decay = float(decay)
+        self.normalize = normalize
+
+    def factors(self) -> tuple[float, float]:
+        """(decay, gain) of the charge."""
+        return self.decay, 1.0
+
+    def _run(self, x: Tensor) -> Tensor:
+        v = torch.full_like(x[0], self.v_reset or 0.0)
+        out = []
+        for drive in x:
+            u = self.decay * v + drive
+            n: Tensor = _RoundClip.apply(u / self.v_threshold, self.D)
+            fired = n.detach()
+            v = (
+                u - fired * self.v_threshold
+                if self.v_reset is None
+                else torch.where(fired > 0, self.v_reset, u)
+            )
+            out.append(n * (1.0 / self.D) if self.normalize else n)
+        return torch.stack(out)
+
+    def extra_repr(self) -> str:
+        """Parameters for ``print(module)``."""
+        return f"D={self.D}, decay={self.decay}, normalize={self.normalize}, {super().extra_repr()}"
 
 
 class PerStep(nn.Sequential):

@@ -168,6 +168,29 @@ def test_integrators_fire_and_reset():
     assert snn.LIF(tau=2.0, decay_input=False)(drive).flatten().tolist() == [1, 0, 0, 1, 0]
 
 
+def test_an_integer_neuron_with_a_membrane_by_hand():
+    """u = v/4 + x; 2.5 and 1.5 round to the even 2; -0.4 fires nothing and stays."""
+    drive = torch.tensor([2.5, 0.5, 5.0, -2.0, 3.75]).reshape(5, 1, 1)
+    # soft: u = 2.5, 0.625, 4.90625, -1.7734375, 3.306640625
+    assert snn.ILIF(4)(drive).flatten().tolist() == [2, 1, 4, 0, 3]
+    # hard: u = 2.5, 0.5, 5.125, -2, 3.25
+    assert snn.ILIF(4, v_reset=0.0)(drive).flatten().tolist() == [2, 0, 4, 0, 3]
+    # IF: u = 2.5, 1.0, 5.0, -1.0, 2.75
+    assert snn.ILIF(4, decay=1.0, normalize=True)(drive).flatten().tolist() == [0.5, 0.25, 1, 0, 0.75]
+    x = torch.tensor([-0.1, 0.0, 0.4, 4.0, 4.1]).reshape(1, 5)
+    assert torch.equal(snn.ILIF(4)(x), snn.SFA(4)(x))
+    assert torch.equal(snn.ILIF(4, step_mode="s")(x), snn.SFA(4)(x))
+
+
+def test_the_gradient_of_an_integer_neuron_goes_through_its_membrane_and_not_through_its_reset():
+    x = torch.tensor([0.4, 0.8, 9.0]).reshape(3, 1, 1).requires_grad_()
+    snn.ILIF(4, decay=0.5)(x)[1].sum().backward()
+    assert x.grad.flatten().tolist() == [0.5, 1, 0]
+    x.grad = None
+    snn.ILIF(4, decay=0.5, v_reset=0.0)(x).sum().backward()
+    assert x.grad.flatten().tolist() == [1.5, 1, 0]
+
+
 def test_integrators_pass_gradients_through_time():
     x = torch.full((3, 1, 2), 0.4, requires_grad=True)
     snn.LIF(tau=2.0)(x).sum().backward()
@@ -187,6 +210,9 @@ def test_single_step_mode_starts_from_rest_each_time():
     [
         (lambda: snn.SFA(0), "SFA: D must be at least 1, got 0"),
         (lambda: snn.IF(v_threshold=0), "IF: v_threshold must be positive, got 0"),
+        (lambda: snn.ILIF(0), "ILIF: D must be at least 1, got 0"),
+        (lambda: snn.ILIF(decay=0), "ILIF: decay must be above 0 and at most 1, got 0"),
+        (lambda: snn.ILIF(decay=1.1), "ILIF: decay must be above 0 and at most 1, got 1.1"),
         (lambda: snn.LIF(tau=1.0), "LIF: tau must be greater than 1, got 1.0"),
         (lambda: snn.IF(step_mode="x"), "IF: step_mode must be 'm' or 's', got 'x'"),
     ],
@@ -203,6 +229,10 @@ def test_canonical_fields_of_our_own_neurons():
     sfa = only(snn.SFA(8, normalize=True))
     assert (sfa.threshold, sfa.max_spikes, sfa.rounding, sfa.decay) == (1.0, 8, Rounding.HALF_EVEN, 0)
     assert sfa.output_scale == 0.125
+    ilif = only(snn.ILIF(8, decay=0.3, v_reset=0.0, normalize=True))
+    assert (ilif.threshold, ilif.max_spikes, ilif.rounding) == (1.0, 8, Rounding.HALF_EVEN)
+    assert (ilif.decay, ilif.gain, ilif.reset, ilif.output_scale) == (0.3, 1.0, Reset.VALUE, 0.125)
+    assert only(snn.ILIF()).reset is Reset.SUBTRACT
     lif = only(snn.LIF(tau=4.0, v_threshold=0.5, v_reset=-0.25))
     assert (lif.threshold, lif.decay, lif.gain) == (0.5, 0.75, 0.25)
     assert (lif.reset, lif.reset_to, lif.v_init) == (Reset.VALUE, -0.25, -0.25)
@@ -226,6 +256,14 @@ def test_every_known_neuron_passes_verification(make, v_reset, step_mode):
     for threshold in (1.0, 0.7):
         neuron = only(make(v_threshold=threshold, v_reset=v_reset, step_mode=step_mode))
         assert neuron.reset is (Reset.SUBTRACT if v_reset is None else Reset.VALUE)
+
+
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("v_reset", [None, 0.0, -0.3])
+@pytest.mark.parametrize("decay", [0.25, 0.7, 1.0])
+def test_integer_neurons_with_a_membrane_pass_verification(decay, v_reset, step_mode):
+    neuron = only(snn.ILIF(3, decay, v_reset, step_mode=step_mode))
+    assert (neuron.max_spikes, neuron.decay) == (3, decay)
 
 
 def test_lif_leaks_towards_its_reset_potential():

@@ -21,7 +21,7 @@ from snncc.errors import SnnccError
 from snncc.ir import to_text
 from snncc.plugins import LoadOptions
 from snncc_torch.files import ptfile
-from snncc_torch.nn import IF, LIF, SFA, OverTime, PerStep, Residual
+from snncc_torch.nn import IF, ILIF, LIF, SFA, OverTime, PerStep, Residual
 from snncc_torch.plugin import FRONTEND
 
 
@@ -112,7 +112,7 @@ def test_every_allowed_class_of_ours_loads(tmp_path):
         PerStep(nn.Conv2d(1, 2, 3), nn.Identity(), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(),
                 nn.Unflatten(1, (2, 2))),
         PerStep(nn.Flatten(), nn.Dropout(0.2), nn.Linear(4, 4), nn.BatchNorm1d(4)),
-        IF(), PerStep(nn.Linear(4, 4)), LIF(), Residual(PerStep(nn.Linear(4, 4))), OverTime(),
+        IF(), PerStep(nn.Linear(4, 4)), LIF(), ILIF(3, 0.5, 0.0), Residual(PerStep(nn.Linear(4, 4))), OverTime(),
     ).eval()  # fmt: skip
     model = load(saved(tmp_path, net), input_shape=(1, 4, 5), timesteps=3)
     assert model.graph.steps == 3

@@ -32,10 +32,11 @@ def mutations(node: Neuron) -> Iterator[tuple[str, Neuron]]:
 def expected(node: Neuron) -> set[str]:
     if node.is_stateless:
         return {"threshold", "ties", "D"}
+    kind = {"comparison"} if node.max_spikes == 1 else {"ties", "D"}
     others = (
         {"reset value", "reset none"} if node.reset is Reset.SUBTRACT else {"reset subtract", "reset none"}
     )
-    return {"threshold", "comparison", "decay", *others}
+    return {"threshold", "decay", *kind, *others}
 
 
 @pytest.mark.parametrize("name", REDUCED)

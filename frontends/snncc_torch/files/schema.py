@@ -190,6 +190,7 @@ _INTEGRATOR: dict[str, Check] = {
 
 _OWN = {
     "SFA": ClassSchema({"D": _positive, "normalize": _bool}),
+    "ILIF": ClassSchema({**_INTEGRATOR, "D": _positive, "decay": _number, "normalize": _bool}),
     "IF": ClassSchema(_INTEGRATOR),
     "LIF": ClassSchema({**_INTEGRATOR, "tau": _number, "decay_input": _bool}),
     "PerStep": _CONTAINER,
@@ -211,6 +212,8 @@ _ZOO = {
          "mean_first": _bool},
         children=("fc",), optional=("neuron", "fc_distill"),
     ),
+    "dense.Detector": ClassSchema(children=("stages", "laterals", "merge", "predict")),
+    "dense.Segmenter": ClassSchema(children=("stages", "laterals", "fuse", "classify")),
     "efficient.ESpikeFormer": ClassSchema(children=("stem", "blocks", "head")),
     "metaformers.BNAndPad": ClassSchema({"pixels": _size}, children=("bn",)),
     "ms.MSResNet": ClassSchema(_STEPS, children=("stem", "blocks", "spike", "average", "dropout", "fc")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from snncc_torch.registry import NeuronSpec, Recogniser
@@ -23,8 +24,16 @@ def _integrator(module: Any) -> NeuronSpec:
     )  # fmt: skip
 
 
+def _integer(module: Any) -> NeuronSpec:
+    """The integrator's membrane under SFA's fire function."""
+    scale = 1.0 / module.D if module.normalize else 1.0
+    levels = int(module.D)
+    return replace(_integrator(module), max_spikes=levels, rounding="half_even", output_scale=scale)
+
+
 NEURONS: dict[str, Recogniser] = {
     "snncc_torch.nn.SFA": _sfa,
+    "snncc_torch.nn.ILIF": _integer,
     "snncc_torch.nn.IF": _integrator,
     "snncc_torch.nn.LIF": _integrator,
 }
@@ -38,8 +47,10 @@ def dyadic(module: Any) -> None:
     module.v_threshold = 1.0
     if hasattr(module, "tau"):
         module.tau = 2.0
+    if hasattr(module, "decay"):
+        module.decay = 0.5
     if module.v_reset is not None:
         module.v_reset = 0.0
 
 
-TWINS = {name: dyadic for name, recogniser in NEURONS.items() if recogniser is _integrator}
+TWINS = {name: dyadic for name, recogniser in NEURONS.items() if recogniser in (_integrator, _integer)}

@@ -10,6 +10,7 @@ Each builder takes the published name and, as keywords, ``num_classes``, ``img_s
 from __future__ import annotations
 
 from snncc_torch.zoo.calibrate import calibrate_batchnorm
+from snncc_torch.zoo.dense import boxes, classes_of_pixels, e_spikeformer_detector, e_spikeformer_segmenter
 from snncc_torch.zoo.efficient import e_spikeformer
 from snncc_torch.zoo.metaformers import meta_spikeformer
 from snncc_torch.zoo.ms import ms_resnet
@@ -21,8 +22,12 @@ from snncc_torch.zoo.spikingformers import spikingformer
 
 __all__ = [
     "REDUCED",
+    "boxes",
     "calibrate_batchnorm",
+    "classes_of_pixels",
     "e_spikeformer",
+    "e_spikeformer_detector",
+    "e_spikeformer_segmenter",
     "meta_spikeformer",
     "ms_resnet",
     "reduced",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from snncc_torch.nn import IF, LIF, SFA
+from snncc_torch.nn import IF, ILIF, LIF, SFA
 
 
 def _set_statistics(norm: nn.Module, inputs: tuple[Any, ...], mean: float, std: float) -> None:
@@ -55,7 +55,7 @@ def calibrate_batchnorm(
     for path, part in module.named_modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             handles.append(part.register_forward_pre_hook(norm_hook))
-        elif isinstance(part, SFA | IF | LIF):
+        elif isinstance(part, SFA | ILIF | IF | LIF):
 
             def neuron_hook(_: nn.Module, __: Any, spikes: Tensor, path: str = path) -> None:
                 rates[path] = float((spikes != 0).float().mean())

@@ -2,6 +2,8 @@
 
 Sources: E-SpikeFormer paper, section 3.2 (SFA), 3.3 and figure 4 (SpikeSepConv, E-SDSA), table I. One
 training step; the chip unrolls each integer 0..D into D micro-steps. SFA delivers n/D, as published.
+For events (section 4.1, table IV) there are T steps of D micro-steps and the neurons have a membrane:
+I-LIF in place of SFA, and a time axis in front.
 
 The paper's text describes one architecture, its published code has two: the sizes up to 19 M follow
 the text; 83 M and 173 M, made for masked pre-training, have neither SpikeSepConv nor the expanded
@@ -11,13 +13,14 @@ latter at 83 M (the text's architecture would have 83.2 M), so that is what is b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor, nn
 
-from snncc_torch.nn import SFA, Residual
-from snncc_torch.zoo.blocks import Block, Head, SelfAttention, check_heads, conv_bn
+from snncc_torch.nn import ILIF, SFA, Residual
+from snncc_torch.zoo.blocks import Block, Head, SelfAttention, StepClassifier, check_heads, conv_bn
 from snncc_torch.zoo.pyramid import (
     LayerScale,
     OnTokens,
@@ -128,6 +131,59 @@ def _pretrained_block(
     return nn.Sequential(Residual(first), block)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Free dimensions of a model; used while it is built. Fields are arguments of :func:`e_spikeformer`."""
+
+    in_channels: int
+    dims: Sequence[int] | None
+    depths: tuple[int, int] | None
+    heads: int
+    mlp_ratio: int
+    expansion: int
+    scale: float = 0.125
+    layer_scale: float = 1e-6
+
+
+def trunk(name: str, style: Style, sizes: Sizes) -> tuple[nn.Sequential, nn.Sequential]:
+    """Stem (its stages as :func:`conv_stem` orders them) and blocks of a named model, without its head."""
+    if name not in DIMS:
+        raise ValueError(f"e_spikeformer: name must be one of {', '.join(DIMS)}, got {name!r}")
+    dims = DIMS[name] if sizes.dims is None else sizes.dims
+    ratio, wanted = sizes.mlp_ratio, len(DIMS[name])
+    if len(dims) != wanted:
+        raise ValueError(f"e_spikeformer: dims of {name!r} are {wanted} channel counts, got {len(dims)}")
+    if name in PRETRAINED:
+        stem = conv_stem(
+            style, sizes.in_channels, dims, lambda dim: Residual(conv_mixer(style, dim, ratio, bias=True))
+        )
+        return stem, nn.Sequential(*_pretrained_blocks(name, style, dims[2], sizes))
+    stem = conv_stem(style, sizes.in_channels, dims, lambda dim: conv_block(style, dim, ratio, spiking=True))
+    first, second = (6, 2) if sizes.depths is None else sizes.depths
+    blocks: list[nn.Module] = [
+        _block(style, dims[2], sizes.heads, ratio, sizes.expansion) for _ in range(first)
+    ]
+    blocks.append(downsample(style, dims[2], dims[3], stride=1))
+    blocks += [_block(style, dims[3], sizes.heads, ratio, sizes.expansion) for _ in range(second)]
+    return stem, nn.Sequential(*blocks)
+
+
+def _pretrained_blocks(name: str, style: Style, dim: int, sizes: Sizes) -> list[nn.Module]:
+    count = sum((12, 0) if sizes.depths is None else sizes.depths)
+    return [
+        _pretrained_block(
+            style, dim, sizes.heads, sizes.mlp_ratio, name == "83M", sizes.scale, sizes.layer_scale
+        )
+        for _ in range(count)
+    ]
+
+
+def check_image(what: str, img_size: int) -> None:
+    """Refuse a side that the four halvings leave a rest of."""
+    if img_size % 16:
+        raise ValueError(f"{what}: the image must be a multiple of 16 pixels, got {img_size}")
+
+
 def e_spikeformer(
     name: str = "s",
     *,
@@ -135,6 +191,7 @@ def e_spikeformer(
     img_size: int = 224,
     in_channels: int = 3,
     D: int = 4,
+    T: int | None = None,
     dims: Sequence[int] | None = None,
     depths: tuple[int, int] | None = None,
     heads: int = 8,
@@ -144,17 +201,21 @@ def e_spikeformer(
     distill: bool | None = None,
     scale: float = 0.125,
     layer_scale: float = 1e-6,
-) -> ESpikeFormer:
+    decay: float = 0.25,
+    v_reset: float | None = None,
+) -> ESpikeFormer | StepClassifier:
     """E-SpikeFormer ``"t"``, ``"s"`` (5.1 M), ``"m"`` (10.0 M), ``"l"`` (19.0 M), ``"83M"``, ``"173M"``.
 
-    Images [B, in_channels, H, W] → logits [B, num_classes].
+    Images [B, in_channels, H, W] → logits [B, num_classes]; with ``T`` also frames [T, B, ...]. The
+    published event-camera model is ``e_spikeformer("l", T=..., in_channels=2, num_classes=300)``.
 
     Args:
         name: chooses channels and kind of block.
         num_classes: outputs.
         img_size: only checked to be a multiple of 16.
         in_channels: of the image.
-        D: largest integer of the SFA neurons.
+        D: largest integer of the neurons.
+        T: timesteps, each of D micro-steps on the chip; None: one, and neurons without a membrane.
         dims: channels at 1/4, 1/8 and in the one or two transformer stages, in place of the name's own.
         depths: blocks in the two transformer stages; (6, 2), or (12, 0) from 83 M on.
         heads: of the attention.
@@ -164,37 +225,24 @@ def e_spikeformer(
         distill: the second head; from 83 M on it is there by default and counted by the paper.
         scale: factor of the attention from 83 M on; below it is 2/√d.
         layer_scale: what the trained factors start with, from 83 M on.
+        decay: of the membranes, with ``T``; their β is not published, SpikeYOLO's I-LIF has 0.25.
+        v_reset: of the membranes, with ``T``; None subtracts what fired.
     """
-    if name not in DIMS:
-        raise ValueError(f"e_spikeformer: name must be one of {', '.join(DIMS)}, got {name!r}")
-    if img_size % 16:
-        raise ValueError(f"e_spikeformer: the image must be a multiple of 16 pixels, got {img_size}")
+    check_image("e_spikeformer", img_size)
+    style = Style(neuron=_neuron(D, T, decay, v_reset, normalize), steps=T is not None)
+    sizes = Sizes(in_channels, dims, depths, heads, mlp_ratio, expansion, scale, layer_scale)
+    stem, blocks = trunk(name, style, sizes)
     pretrained = name in PRETRAINED
-    dims = DIMS[name] if dims is None else dims
-    depths = ((12, 0) if pretrained else (6, 2)) if depths is None else depths
     distill = pretrained if distill is None else distill
-    wanted = len(DIMS[name])
-    if len(dims) != wanted:
-        raise ValueError(f"e_spikeformer: dims of {name!r} are {wanted} channel counts, got {len(dims)}")
-    style = Style(neuron=partial(SFA, D, normalize), steps=False)
-    blocks: list[nn.Module] = []
-    if pretrained:
-        stem = conv_stem(
-            style, in_channels, dims, lambda dim: Residual(conv_mixer(style, dim, mlp_ratio, bias=True))
-        )
-        mixer = name == "83M"
-        blocks += [
-            _pretrained_block(style, dims[2], heads, mlp_ratio, mixer, scale, layer_scale)
-            for _ in range(sum(depths))
-        ]
-    else:
-        stem = conv_stem(
-            style, in_channels, dims, lambda dim: conv_block(style, dim, mlp_ratio, spiking=True)
-        )
-        blocks += [_block(style, dims[2], heads, mlp_ratio, expansion) for _ in range(depths[0])]
-        blocks.append(downsample(style, dims[2], dims[3], stride=1))
-        blocks += [_block(style, dims[3], heads, mlp_ratio, expansion) for _ in range(depths[1])]
     # The published large models classify from real means and give spikes to the second head alone.
-    neuron = SFA(D) if distill or not pretrained else None
-    head = Head(dims[-1], num_classes, neuron=neuron, distill=distill, steps=False)
-    return ESpikeFormer(stem, nn.Sequential(*blocks), head)
+    neuron = _neuron(D, T, decay, v_reset, False)() if distill or not pretrained else None
+    width = (DIMS[name] if dims is None else dims)[-1]
+    head = Head(width, num_classes, neuron=neuron, distill=distill, steps=T is not None)
+    return ESpikeFormer(stem, blocks, head) if T is None else StepClassifier(T, stem, blocks, head)
+
+
+def _neuron(
+    D: int, T: int | None, decay: float, v_reset: float | None, normalize: bool
+) -> Callable[[], nn.Module]:
+    """SFA, or with a time axis I-LIF."""
+    return partial(SFA, D, normalize) if T is None else partial(ILIF, D, decay, v_reset, normalize)

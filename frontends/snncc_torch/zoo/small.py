@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from snncc_torch.zoo.calibrate import calibrate_batchnorm
+from snncc_torch.zoo.dense import e_spikeformer_detector, e_spikeformer_segmenter
 from snncc_torch.zoo.efficient import e_spikeformer
 from snncc_torch.zoo.metaformers import meta_spikeformer
 from snncc_torch.zoo.ms import ms_resnet
@@ -70,7 +71,22 @@ def _efficient(name: str, dims: tuple[int, ...], mean: float = 0.5, **options: A
     return Small(e_spikeformer, (name,), {**small, **options}, mean=mean)
 
 
-_EVENTS = {"in_channels": 2, "tau": 1.5, "keys_first": False}
+def _frames(small: Small, mean: float, **options: Any) -> Small:
+    """The same architecture on three binary event frames of two polarities."""
+    shape = (3, 1, 2, *small.shape[-2:])
+    return replace(
+        small, options={**small.options, "T": 3, "in_channels": 2, **options}, shape=shape, mean=mean
+    )
+
+
+def _dense(builder: Callable[..., nn.Module], num_classes: int) -> Small:
+    options = {"num_classes": num_classes, "img_size": 32, "dims": (8, 12, 16, 24), "depths": (1, 1)}
+    return Small(
+        builder, ("s",), {**options, "heads": 2, "mlp_ratio": 2, "expansion": 2, "width": 8}, mean=0.5
+    )
+
+
+_E_SMALL = _efficient("s", (8, 12, 16, 24), depths=(1, 1), expansion=2)
 
 REDUCED: dict[str, Small] = {
     "spikformer": _former(spikformer, linear=False),
@@ -80,28 +96,28 @@ REDUCED: dict[str, Small] = {
     "spikingformer": _former(spikingformer, keys_first=True),
     "spikingformer-cml": _former(spikingformer, True, keys_first=True),
     "spikingformer-cifar": _former(spikingformer, keys_first=False),
-    "spikingformer-events": Small(
-        spikingformer,
-        ("2-32",),
-        {**_former(spikingformer, **_EVENTS).options, "T": 3},
-        (3, 1, 2, 16, 16),
-        mean=0.25,
-    ),
+    "spikformer-events": _frames(_former(spikformer, linear=False), 0.75),
+    "spikingformer-events": _frames(_former(spikingformer, tau=1.5, keys_first=False), 0.25),
     "sew-resnet-basic-add": _sew(34, "ADD", 8),
     "sew-resnet-basic-and": _sew(34, "AND", 8),
     "sew-resnet-basic-iand": _sew(34, "IAND", 8),
     "sew-resnet-bottleneck-add": _sew(50, "ADD", 4),
     "sew-resnet-bottleneck-and": _sew(50, "AND", 4),
     "sew-resnet-bottleneck-iand": _sew(50, "IAND", 4),
+    "sew-resnet-events": _frames(_sew(34, "ADD", 8), 0.75),
     "ms-resnet-basic": _ms(34),
     "ms-resnet-104": _ms(104),
     "spike-driven-transformer": replace(_former(spike_driven_transformer), mean=0.25),
     "meta-spikeformer": _meta(),
     "meta-spikeformer-distilled": _meta(distill=True),
-    "e-spikeformer": _efficient("s", (8, 12, 16, 24), depths=(1, 1), expansion=2),
+    "e-spikeformer": _E_SMALL,
     "e-spikeformer-integers": _efficient(
         "s", (8, 12, 16, 24), depths=(1, 1), mean=0.0, expansion=2, normalize=False
     ),
+    # HAR-DVS has 346 × 260 pixels: wider than high here too.
+    "e-spikeformer-events": _frames(replace(_E_SMALL, shape=(1, 3, 32, 48)), 0.25),
+    "e-spikeformer-segmenter": _dense(e_spikeformer_segmenter, 5),
+    "e-spikeformer-detector": _dense(e_spikeformer_detector, 3),
     "e-spikeformer-83M": _efficient("83M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
     "e-spikeformer-173M": _efficient("173M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
 }
@@ -110,8 +126,8 @@ REDUCED: dict[str, Small] = {
 def reduced(name: str, calibrated: bool = True, seed: int = 0) -> tuple[nn.Module, Tensor]:
     """A small instance in evaluation mode and an input of batch 1 for it.
 
-    The input of ``"spikingformer-events"`` is binary frames [T, 1, 2, H, W]; all others take an image
-    [1, 3, H, W] in [0, 1]. The global random state is left alone.
+    The input of a name that ends in ``-events`` is binary frames [T, 1, 2, H, W]; all others take an
+    image [1, 3, H, W] in [0, 1]. The global random state is left alone.
 
     Args:
         name: key of :data:`REDUCED`.
