@@ -266,9 +266,9 @@ def _silent_start(
 
     A chip updates its neurons from micro-step 0 on; the graph's start at their phase. None where
     no such membrane keeps silent (the population is then held at ``start`` until its phase), and
-    for windows, whose clock waits for the phase anyway.
+    for programs of windows or counts, whose clock waits for the phase anyway.
     """
-    if mapped.micro_steps > 1 or piece.is_readout or piece.streams:
+    if mapped.micro_steps > 1 or piece.graded or piece.is_readout or piece.streams:
         return None
     cell, word = piece.cell, 1 << (piece.state_bits - 1)
     decay, bits = one(cell.decay), cell.decay_bits

@@ -15,7 +15,7 @@ from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec, expect, load_chip
 from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
-from snncc.ir.schedule import EXACT, Engine, Release, Rhythm, Schedule
+from snncc.ir.schedule import EXACT, Engine, Release, Schedule
 from snncc.mapping.mapped import Mapped
 from snncc.passes.pipelines import Words
 from snncc.simulation import Inputs
@@ -28,21 +28,21 @@ from snncc_loihi.reference import run_reference
 from snncc_loihi.resources import MODELS
 from snncc_loihi.runner import run_lava
 
-# Windows of micro-steps for integers above one, else one update a timestep.
-NATIVE = replace(
+WINDOWS = replace(
     EXACT,
     claim="spike counts of every neuron equal integer.snn, timestep by timestep, under Loihi's fixed-point "
     "rules, while sums stay in the allowed ranges",
-    rhythm=Rhythm.NATIVE,
 )
+# A neuron may be over its threshold when the last input has come: one micro-step more to say so.
 STREAM = Schedule(
     name="free",
     promises=False,
     claim="none: in the free schedule a neuron fires on what has arrived so far; compared, not claimed",
     engine=Engine.CLOCKED,
     release=Release.STREAM,
+    spare=True,
 )
-GRADED = replace(NATIVE, name="graded", rhythm=Rhythm.COUNTS, graded=True)
+GRADED = replace(WINDOWS, name="graded", graded=True)
 
 
 def loihi_target(chip: ChipSpec) -> Target:
@@ -63,9 +63,9 @@ def loihi_target(chip: ChipSpec) -> Target:
     graded = (GRADED,) if abilities.graded_events else ()
     return Target(
         chip,
-        schedules={s.name: s for s in (NATIVE, *free, *graded)},
+        schedules={s.name: s for s in (WINDOWS, *free, *graded)},
         fit=fit,
-        passes=lambda schedule: (replace(neurons, native=schedule.rhythm is Rhythm.NATIVE),),
+        passes=lambda schedule: (replace(neurons, native=schedule.has_windows and not schedule.graded),),
         # In the chip's own neuron a unit of weight is 128 units of the membrane; in programs less.
         words=Words(_sum_bits(chip), limits.state_bits - 7),
         emit=_emitted,
@@ -167,8 +167,8 @@ def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
         longest = max((c.delay for c in piece.connections), default=0)
         if longest > limit:
             what, hint = "spikes that skip layers would wait too long", "fewer levels, or shorter skips"
-            if mapped.micro_steps > 2:
-                hint = f"{hint}, or --schedule graded where the chip offers it (2 micro-steps a layer)"
+            if mapped.micro_steps > 1:
+                hint = f"{hint}, or --schedule graded where the chip offers it (one micro-step a layer)"
             yield problem("SNNC-C012", f"%{piece.name}", what, got=longest, limit=limit, hint=hint)
 
 

@@ -200,10 +200,10 @@ class _Machine:
 
 
 def _updates(mapped: Mapped, samples: int) -> list[int]:
-    """Membrane updates other than synaptic ones: a charge a window and a fire pass a micro-step of it."""
+    """Membrane updates other than synaptic ones: a charge a window, a pass a micro-step that may fire."""
     if mapped.engine is not Engine.CLOCKED:
         return [0] * len(mapped.pieces)
-    per_window = [1 + min(p.cell.max_spikes, mapped.micro_steps) for p in mapped.pieces]
+    per_window = [1 + min(p.cell.max_spikes, 1 if p.graded else mapped.micro_steps) for p in mapped.pieces]
     return [
         samples * mapped.steps * int(np.prod(p.shape)) * n
         for p, n in zip(mapped.pieces, per_window, strict=True)

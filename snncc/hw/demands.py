@@ -99,7 +99,8 @@ def _of_schedule(graph: Graph, schedule: Schedule) -> Iterator[Demand]:
         yield Demand("clocked", "", asked, "a schedule without micro-steps")
     if schedule.graded:
         yield Demand("graded_events", "", asked, "--schedule exact")
-    if not schedule.has_windows or schedule.micro_steps(largest_train(graph)) == 1:
+    at_once = schedule.engine is Engine.CLOCKED and schedule.micro_steps(largest_train(graph)) == 1
+    if not schedule.has_windows or at_once:
         return
     yield from _of_windows(graph, schedule)
     if graph.steps > 1:

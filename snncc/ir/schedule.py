@@ -23,14 +23,6 @@ class Release(StrEnum):
     FREE = "free"  # whenever its membrane reaches the threshold (event-driven chips)
 
 
-class Rhythm(StrEnum):
-    """Micro-steps P of a timestep, where a source sends D spikes at most."""
-
-    SPIKES = "spikes"  # D + 1: a spike in each, and one in which the next layer has all of them
-    NATIVE = "native"  # 1 where D is 1, as chips do whose neurons integrate and fire in one step
-    COUNTS = "counts"  # 2, whatever D: one event carries the count
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
     """What is made of an integer graph, and what is claimed of it.
@@ -41,8 +33,9 @@ class Schedule:
         claim: the promise in the certificate's words, or why there is none.
         engine: how the mapped network runs.
         release: when a neuron may fire.
-        rhythm: how long a timestep is.
         graded: whether a count travels as one event that carries it, at the window's first micro-step.
+        spare: whether a timestep ends with a micro-step in which no source sends. Windows need none where
+            a neuron is charged, in its window's first micro-step, with what was sent in the one before.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
@@ -52,12 +45,12 @@ class Schedule:
     claim: str
     engine: Engine
     release: Release
-    rhythm: Rhythm = Rhythm.SPIKES
     graded: bool = False
+    spare: bool = False
 
     def __str__(self) -> str:
-        graded = ", graded" if self.graded else ""
-        return f"{self.name} ({self.engine}, {self.release}, {self.rhythm}{graded})"
+        more = ", graded" * self.graded + ", spare" * self.spare
+        return f"{self.name} ({self.engine}, {self.release}{more})"
 
     @property
     def has_windows(self) -> bool:
@@ -65,10 +58,8 @@ class Schedule:
         return self.release is Release.WINDOW
 
     def micro_steps(self, most: int) -> int:
-        """Micro-steps P of a timestep in which a source sends ``most`` spikes at most."""
-        if self.rhythm is Rhythm.COUNTS:
-            return 2
-        return 1 if self.rhythm is Rhythm.NATIVE and most == 1 else most + 1
+        """Micro-steps P of a timestep in which a source sends ``most`` >= 1 spikes at most."""
+        return (1 if self.graded else most) + self.spare
 
     def phase(self, depth: int, micro_steps: int) -> int:
         """First micro-step in which a neuron of this depth acts; the layers behind the input have depth 1."""

@@ -26,7 +26,7 @@ def entries(folder: Path, kind: str, key: str) -> list[Any]:
 
 def geometry(window: int, steps: int) -> Net:
     """conv (groups, padding) -> conv (strides, dilation) -> dense -> dense readout; maps not square."""
-    period = window + 1
+    period = window
     net = Net((4, 8, 6), levels=window, steps=steps, period=period, seed=3)
     first = Way(kernel=(3, 2), padding=(1, 2), groups=2)
     net.layer("a", 6, first, threshold=23, max_spikes=window, phase=period, precharge=11, decay=1)
@@ -51,7 +51,7 @@ def test_geometry(window: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("window", [4, 8])
 def test_windows_with_skips_that_wait(window: int, tmp_path: Path) -> None:
-    period = window + 1
+    period = window
     net = Net((2, 6, 5), levels=window, steps=2, period=period, seed=window)
     shared = {"max_spikes": window, "precharge": 9}
     net.layer("a", 4, Way(padding=(1, 1)), threshold=18, phase=period, **shared)
@@ -131,12 +131,10 @@ def test_native_soft_reset(tmp_path: Path) -> None:
 
 
 def test_graded_counts(tmp_path: Path) -> None:
-    net = Net((2, 6, 5), levels=7, steps=3, period=2, seed=5)
-    net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=2, precharge=15, gain=2, max_spikes=5)
-    net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=4, precharge=20, decay=1, max_spikes=6)
-    net.layer(
-        "r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=2), threshold=1, max_spikes=0, phase=6
-    )
+    net = Net((2, 6, 5), levels=7, steps=3, period=1, seed=5)
+    net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=1, precharge=15, gain=2, max_spikes=5)
+    net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=2, precharge=20, decay=1, max_spikes=6)
+    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=1), threshold=1, max_spikes=0, phase=3)
     mapped = net.mapped()
     port = mapped.inputs[0].model_copy(update={"graded": True})
     pieces = tuple(p.model_copy(update={"graded": not p.is_readout}) for p in mapped.pieces)

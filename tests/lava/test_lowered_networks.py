@@ -313,5 +313,5 @@ def test_a_skip_waits_longer_than_a_synapse_can(tmp_path: Path) -> None:
         (c["delay"], c["delay_by"])
         for c in program(lowered.mapped, lowered.tensors, LOIHI2.chip)[0]["connections"]
     ]
-    assert delays[-2:] == [(72, "line"), (0, "none")]
+    assert delays[-2:] == [(64, "line"), (0, "none")]
     assert_all_agree(lowered, x, tmp_path)

@@ -43,11 +43,11 @@ def test_membrane_shortcuts(graded: bool, fields: dict[str, Any], tmp_path: Path
 
 
 def test_clips_on_both_sides(tmp_path: Path) -> None:
-    net = Net((2, 6, 5), levels=3, steps=2, period=4, seed=9)
+    net = Net((2, 6, 5), levels=3, steps=2, period=3, seed=9)
     signed = {"graded": True, "signed": True}
-    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, max_spikes=4, phase=4, decay=1, gain=2, **signed)
-    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, max_spikes=9, phase=8, bias=-3, **signed)
-    net.layer("r", 3, Way("b", kernel=None), threshold=1, max_spikes=0, phase=12)
+    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, max_spikes=4, phase=3, decay=1, gain=2, **signed)
+    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, max_spikes=9, phase=6, bias=-3, **signed)
+    net.layer("r", 3, Way("b", kernel=None), threshold=1, max_spikes=0, phase=9)
     found = assert_lava_agrees(net, net.data(5), tmp_path)
     assert (found.counts["a"].min(), found.counts["a"].max()) == (-4, 4)
     assert (found.counts["b"].min(), found.counts["b"].max()) == (-9, 9)

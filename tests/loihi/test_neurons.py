@@ -37,7 +37,7 @@ from snncc.passes.bound_counts import BoundCounts
 from snncc_loihi.emit import program
 from snncc_loihi.fixed import next_current
 from snncc_loihi.neurons import LoihiNeurons
-from snncc_loihi.target import LOIHI1, LOIHI2, NATIVE, loihi_target
+from snncc_loihi.target import LOIHI1, LOIHI2, WINDOWS, loihi_target
 from snncc_sim import SIMULATOR
 
 THRESHOLD_MAX = 8388544  # 131071 << 6
@@ -138,7 +138,7 @@ def test_loihi1_refuses(name: str) -> None:
 def on_loihi1(graph: Graph) -> Graph:
     """The graph in the chip's units, if the chip has its neurons and room for their numbers."""
     made = ONE.run(graph)
-    raise_all(unmet(demands(made, NATIVE, largest_counts(made)), LOIHI1.chip))
+    raise_all(unmet(demands(made, WINDOWS, largest_counts(made)), LOIHI1.chip))
     return made
 
 
@@ -209,11 +209,11 @@ def test_a_skip_beyond_the_delay_bits_is_refused() -> None:
     with pytest.raises(CapacityError) as caught:
         LOIHI2.lower(Model(graph), x, Options())
     assert str(caught.value) == (
-        "[SNNC-C012] %end: spikes that skip layers would wait too long, got 72, limit 62. Try fewer levels, "
-        "or shorter skips, or --schedule graded where the chip offers it (2 micro-steps a layer)."
+        "[SNNC-C012] %end: spikes that skip layers would wait too long, got 64, limit 62. Try fewer levels, "
+        "or shorter skips, or --schedule graded where the chip offers it (one micro-step a layer)."
     )
     graded = LOIHI2.lower(Model(graph), x, Options("graded"))
-    assert [c.delay for c in graded.mapped.pieces[-1].connections] == [16, 0]
+    assert [c.delay for c in graded.mapped.pieces[-1].connections] == [8, 0]
 
 
 # ---- edges of the fields ------------------------------------------------------------------------------

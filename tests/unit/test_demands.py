@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ from snncc.ir import (
 from snncc.ir.node import describe
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.model import Model
-from snncc_loihi.target import GRADED, LOIHI1, LOIHI2, NATIVE, loihi_target
+from snncc_loihi.target import GRADED, LOIHI1, LOIHI2, WINDOWS, loihi_target
 from snncc_sim import SIMULATOR
 from snncc_sim.target import SIM, sim_target
 from snncc_speck import SPECK2F
@@ -97,10 +97,10 @@ CASES = {
         other="free",
     ),
     "second_accumulator": Case(
-        network(2),
+        network(2, levels=4, max_spikes=4),
         "[SNNC-C015] network on sim: timesteps need a second accumulator while a window fires, "
         "got 2 timesteps, limit 1. Try a network of one timestep (SFA), or --target sim.",
-        network(1),
+        network(2),
     ),
     "leak_between_timesteps": Case(
         network(2, decay=0.75),
@@ -308,7 +308,7 @@ def test_what_forgets_asks_for_no_reset(reset: Reset) -> None:
 def test_everything_that_a_chip_lacks_is_said_at_once() -> None:
     poor = able(FULL, clocked=False, leak_between_timesteps=False, hard_reset=False, second_accumulator=False)
     with pytest.raises(CapacityError) as caught:
-        lower(poor, network(4, decay=0.75, **HARD), "exact")
+        lower(poor, network(4, decay=0.75, levels=2, max_spikes=2, **HARD), "exact")
     assert [p.what for p in caught.value.problems] == [
         "the chip has no clock for micro-steps",
         "timesteps need a second accumulator while a window fires",
@@ -329,21 +329,23 @@ def test_check_says_it_of_a_shipped_chip() -> None:
 
 
 def test_windows_are_asked_for_by_what_counts() -> None:
-    """Neurons that count say the same as counted inputs; without either it is the schedule."""
-    denied = able(FULL, windows=False)
+    """Neurons that count say the same as counted inputs; without either it is a spare micro-step, if there is one."""
+    denied, spared = able(FULL, windows=False), replace(EXACT, spare=True)
 
-    def names(graph: Graph) -> list[str]:
-        return [d.where for d in asked(graph, EXACT) if d.ability == "windows"]
+    def names(graph: Graph, schedule: Schedule = EXACT) -> list[str]:
+        return [d.where for d in asked(graph, schedule) if d.ability == "windows"]
 
     assert names(integer(1, levels=3, max_spikes=2)) == ["%n (net.n)"]
     assert names(integer(1, levels=3)) == ["%x"]
-    assert names(integer(1)) == [""]
-    assert told(integer(1), denied) == [
+    assert names(integer(1)) == []
+    assert names(integer(1), spared) == [""]
+    assert told(integer(1), denied, spared) == [
         "[SNNC-C015] network on sim: the chip's neurons cannot gather a timestep's input before they fire, "
         "got schedule exact. Try a schedule without windows."
     ]
-    assert told(integer(1), LOIHI1.chip, NATIVE) == []  # it updates once a timestep
-    assert told(integer(3, decay=1, reset=Reset.VALUE), LOIHI1.chip, NATIVE) == []
+    assert told(integer(1), LOIHI1.chip, WINDOWS) == []  # it updates once a timestep
+    assert told(integer(1, levels=3, max_spikes=3), able(LOIHI2.chip, windows=False), GRADED) == []  # so does this
+    assert told(integer(3, decay=1, reset=Reset.VALUE), LOIHI1.chip, WINDOWS) == []
 
 
 def test_shipped_chips_say_what_they_can() -> None:

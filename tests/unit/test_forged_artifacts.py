@@ -352,8 +352,8 @@ def test_a_threshold_of_the_integers_alone(good: Good, tmp_path: Path) -> None:
         ("sim-free", "engine", "clocked"),
         ("sim-free", "promises", True),
         ("loihi2-free", "promises", True),
-        ("loihi2", "rhythm", "spikes"),
-        ("loihi2-graded", "rhythm", "native"),
+        ("loihi2", "spare", True),
+        ("loihi2-graded", "spare", True),
         ("sim", "release", "free"),
     ],
 )

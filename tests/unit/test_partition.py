@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,7 @@ from snncc import api
 from snncc.compilation import Lowered, Options
 from snncc.errors import CapacityError, SnnccError, UsageError
 from snncc.hw.spec import ChipSpec
-from snncc.ir import Graph
+from snncc.ir import Graph, Neuron
 from snncc.ir.batches import in_chunks
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Part
@@ -166,7 +168,10 @@ def test_nothing_left_to_the_chip_is_refused() -> None:
 
 def test_what_no_host_can_do_is_refused_alone() -> None:
     chip = without("leak_between_timesteps", "second_accumulator")
-    assert refused(network(("soft", "leaks")), chip) == (
+    counting = network(("soft", "leaks")).rewrite(
+        lambda n: replace(n, max_spikes=2) if isinstance(n, Neuron) and n.name == "n0" else None
+    )
+    assert refused(counting, chip) == (
         "[SNNC-C015] network on sim: timesteps need a second accumulator while a window fires, got 3 timesteps, "
         "limit 1. Try a network of one timestep (SFA), or --target sim."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from snncc.ir import (
     WindowNeuron,
 )
 from snncc.ir.interp import run
+from snncc.ir.schedule import EXACT
 from snncc.passes.base import Pass
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
@@ -397,34 +399,34 @@ snn integer @g {steps=1} {
     assert "max_spikes=1073741824, signed=true" in spelled(relayed)
 
 
-def test_graded_windows_take_two_micro_steps_a_layer() -> None:
-    """The relay acts at 2, n at 4, m at 6; the relay's number waits for n's window. Biases move to neurons."""
+def test_graded_windows_take_one_micro_step_a_layer() -> None:
+    """The relay acts at 1, n at 2, m at 3; the relay's number waits for n's window. Biases move to neurons."""
     assert exact(ExpandSFA(LOIHI2.schedules["graded"]), BoundCounts().run(Relay().run(shortcut()))) == """\
-snn spike @g {steps=1, micro_steps=2} {
+snn spike @g {steps=1, micro_steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x {graded=true} : spikes<2, 3>
   %a = linear %x.spikes {weight=[[1,2],[3,-1]]} : current<2, i32>
-  %a.relay = window_neuron %a {max_spikes=9, signed=true, graded=true, phase=2} : spikes<2, 9, signed>
+  %a.relay = window_neuron %a {max_spikes=9, signed=true, graded=true, phase=1} : spikes<2, 9, signed>
   %n.from.a = linear %a.relay {weight=[[1,0],[0,1]]} : current<2, i32>
-  %n = window_neuron %n.from.a {threshold=2, max_spikes=3, graded=true, phase=4} : spikes<2, 3>
+  %n = window_neuron %n.from.a {threshold=2, max_spikes=3, graded=true, phase=2} : spikes<2, 3>
   %b = linear %n {weight=[[1,0],[-1,2]]} : current<2, i32>
-  %a.relay.delay2 = delay %a.relay {steps=2, shape=[2], levels=9, signed=true} : spikes<2, 9, signed>
-  %s.from.a = linear %a.relay.delay2 {weight=[[1,0],[0,1]]} : current<2, i32>
+  %a.relay.delay1 = delay %a.relay {steps=1, shape=[2], levels=9, signed=true} : spikes<2, 9, signed>
+  %s.from.a = linear %a.relay.delay1 {weight=[[1,0],[0,1]]} : current<2, i32>
   %s = add %s.from.a %b : current<2, i32>
-  %m = window_neuron %s {threshold=3, max_spikes=2, bias=[4,-4], graded=true, phase=6} : spikes<2, 2>
+  %m = window_neuron %s {threshold=3, max_spikes=2, bias=[4,-4], graded=true, phase=3} : spikes<2, 2>
   %y = output %m : spikes<2, 2>
 }
 """
 
 
 def test_a_relays_number_makes_no_window_longer() -> None:
-    """It is one event, whatever it carries: counts up to 3 make windows of 4 micro-steps, the relay's 9 none of 10."""
+    """It is one event, whatever it carries: counts up to 3 make windows of 3 micro-steps, the relay's 9 none of 9."""
     spikes = ExpandSFA().run(BoundCounts().run(Relay().run(shortcut())))
-    assert spikes.micro_steps == 4
+    assert spikes.micro_steps == 3
     assert {n.name: (n.phase, n.graded) for n in spikes.nodes if isinstance(n, WindowNeuron)} == {
-        "a.relay": (4, True),
-        "n": (8, False),
-        "m": (12, False),
+        "a.relay": (3, True),
+        "n": (6, False),
+        "m": (9, False),
     }
     x = every_input(shortcut())
     np.testing.assert_array_equal(run(spikes, x).result, run(shortcut(), x).result)
@@ -449,19 +451,19 @@ def test_without_windows_sums_may_reach_any_depth() -> None:
     assert [n.name for n in free.nodes if isinstance(n, Linear)] == ["a", "b"]
 
 
-def test_windows_are_one_micro_step_longer_than_the_largest_count() -> None:
-    """Counts up to 3 in windows of 4; what x sends to m waits for n's window."""
+def test_windows_are_as_long_as_the_largest_count() -> None:
+    """Counts up to 3 in windows of 3; what x sends to m waits for n's window."""
     assert exact(ExpandSFA(), Distribute().run(shortcut())) == """\
-snn spike @g {steps=1, micro_steps=4} {
+snn spike @g {steps=1, micro_steps=3} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x : spikes<2, 1>
   %a = linear %x.spikes {weight=[[1,2],[3,-1]]} : current<2, i32>
-  %n = window_neuron %a {threshold=2, max_spikes=3, phase=4} : spikes<2, 1>
-  %x.spikes.delay4 = delay %x.spikes {steps=4, shape=[2]} : spikes<2, 1>
-  %a.copy1 = linear %x.spikes.delay4 {weight=[[1,2],[3,-1]]} : current<2, i32>
+  %n = window_neuron %a {threshold=2, max_spikes=3, phase=3} : spikes<2, 1>
+  %x.spikes.delay3 = delay %x.spikes {steps=3, shape=[2]} : spikes<2, 1>
+  %a.copy1 = linear %x.spikes.delay3 {weight=[[1,2],[3,-1]]} : current<2, i32>
   %b = linear %n {weight=[[1,0],[-1,2]]} : current<2, i32>
   %s = add %a.copy1 %b : current<2, i32>
-  %m = window_neuron %s {threshold=3, max_spikes=2, bias=[4,-4], phase=8} : spikes<2, 1>
+  %m = window_neuron %s {threshold=3, max_spikes=2, bias=[4,-4], phase=6} : spikes<2, 1>
   %y = output %m : spikes<2, 1>
 }
 """
@@ -480,8 +482,8 @@ def binary() -> Graph:
     )
 
 
-def test_single_spikes_of_a_native_chip_take_one_micro_step() -> None:
-    assert exact(ExpandSFA(LOIHI2.schedules["exact"]), binary()) == """\
+def test_single_spikes_take_one_micro_step() -> None:
+    assert exact(ExpandSFA(), binary()) == """\
 snn spike @g {steps=3, micro_steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %x.spikes = encode %x : spikes<2, 1>
@@ -492,13 +494,13 @@ snn spike @g {steps=3, micro_steps=1} {
   %y = output %r {decode=membrane, scale=0.5} : current<1, i32>
 }
 """
-    windows = ExpandSFA().run(binary())
-    assert windows.micro_steps == 2
-    assert [n.phase for n in windows.neurons] == [2, 4]  # type: ignore[union-attr]
+    spared = ExpandSFA(replace(EXACT, spare=True)).run(binary())
+    assert spared.micro_steps == 2
+    assert [n.phase for n in spared.neurons] == [2, 4]  # type: ignore[union-attr]
 
 
-def test_counts_have_windows_on_a_native_chip_too() -> None:
-    assert ExpandSFA(LOIHI2.schedules["exact"]).run(shortcut_free()).micro_steps == 4
+def test_counts_have_windows() -> None:
+    assert ExpandSFA(LOIHI2.schedules["exact"]).run(shortcut_free()).micro_steps == 3
 
 
 def shortcut_free() -> Graph:
@@ -508,10 +510,10 @@ def shortcut_free() -> Graph:
 
 
 def test_the_free_schedule_has_neither_windows_nor_delays() -> None:
-    """Largest count 3, so that a timestep lasts four micro-steps; a chip without a clip is told so."""
+    """Largest count 3, so that a timestep lasts three micro-steps; a chip without a clip is told so."""
     free = ExpandSFA(SPECK2F.schedules["free"], capped=False).run(Distribute().run(shortcut()))
     assert spelled(free) == """\
-snn spike @g {steps=1, micro_steps=4} {
+snn spike @g {steps=1, micro_steps=3} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x : spikes<2, 1>
   %a = linear %x.spikes {weight=[[1,2],[3,-1]]} : current<2, i32>

@@ -151,10 +151,10 @@ def test_costs_by_hand() -> None:
     # stem is copied for s1 and for the end, c0 for the end; a spike at an end of its row has 2 x 2 targets.
     s0 = counts["s0"].sum(axis=(0, 1, 2, 3))
     copies = 2 * 2 * int(INPUTS.sum()) + int((s0 * [4, 6, 4]).sum())
-    # Windows of 4 micro-steps; the end is neuron depth 3, or 5 with two relays in front of it.
-    assert found.distribute == ShortcutCost(copies, 0, 4 * 4, 2 * 4)
+    # Windows of 3 micro-steps; the end is neuron depth 3, or 5 with two relays in front of it.
+    assert found.distribute == ShortcutCost(copies, 0, 4 * 3, 2 * 3)
     passed = 2 * int((counts["stem"] != 0).sum()) + 2 * int((counts["x1"] != 0).sum())
-    assert found.relay == ShortcutCost(passed, 2 * 24, 6 * 4, 4)
+    assert found.relay == ShortcutCost(passed, 2 * 24, 6 * 3, 3)
     assert compare_shortcuts(graph, INPUTS, ExpandSFA(LOIHI2.schedules["graded"])) != found
 
 
@@ -192,9 +192,9 @@ def test_loihi2_prints_both_costs_and_takes_the_cheaper() -> None:
     lowered = LOIHI2.lower(Model(graph), x, Options(verify_each=True))
     (note,) = (n for n in lowered.certificate.notes if "shortcuts" in n)
     assert note == (
-        "membrane shortcuts: distribute adds 4,912 synaptic operations a sample and 0 neurons (30 micro-steps, "
-        "longest wait 15), relay 360 synaptic operations a sample and 180 neurons (45 micro-steps, longest wait "
-        "5); chosen: relay (fewer synaptic operations and neuron updates together)"
+        "membrane shortcuts: distribute adds 4,912 synaptic operations a sample and 0 neurons (24 micro-steps, "
+        "longest wait 12), relay 360 synaptic operations a sample and 180 neurons (36 micro-steps, longest wait "
+        "4); chosen: relay (fewer synaptic operations and neuron updates together)"
     )
     assert [p.name for p in lowered.mapped.pieces if p.cell.signed] == ["stem.relay", "x0.relay", "x1.relay"]
     assert "relay" in [p.spec for p in lowered.certificate.passes]
@@ -210,10 +210,10 @@ def test_loihi2_prints_both_costs_and_takes_the_cheaper() -> None:
 @pytest.mark.parametrize(
     ("graded", "micro_steps", "fields"),
     [
-        (False, 5, {}),
-        (True, 2, {}),
+        (False, 4, {}),
+        (True, 1, {}),
         (False, 1, {"levels": 1, "steps": 3, "neuron": {"decay": 1.0, "reset": Reset.VALUE}}),
-        (False, 4, {"levels": 1, "steps": 2, "neuron": {"decay": 0.5, "max_spikes": 3}}),
+        (False, 3, {"levels": 1, "steps": 2, "neuron": {"decay": 0.5, "max_spikes": 3}}),
     ],
 )
 def test_integers_are_spikes_are_the_program(
@@ -237,12 +237,12 @@ def test_integers_are_spikes_are_the_program(
 
 def clipped() -> Net:
     """Signed neurons whose clip binds on both sides, one with memory; strided and dense readers."""
-    net = Net((2, 6, 5), levels=3, steps=3, period=4, seed=9)
+    net = Net((2, 6, 5), levels=3, steps=3, period=3, seed=9)
     signed = {"graded": True, "signed": True}
-    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, max_spikes=4, phase=4, decay=1, **signed)
-    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, max_spikes=9, phase=8, bias=-3, **signed)
-    net.layer("c", 2, Way("b", kernel=None), threshold=40, max_spikes=3, phase=12, precharge=20)
-    net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=16)
+    net.layer("a", 3, Way(padding=(1, 1)), threshold=7, max_spikes=4, phase=3, decay=1, **signed)
+    net.layer("b", 4, Way("a", stride=(1, 2)), threshold=5, max_spikes=9, phase=6, bias=-3, **signed)
+    net.layer("c", 2, Way("b", kernel=None), threshold=40, max_spikes=3, phase=9, precharge=20)
+    net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0, phase=12)
     return net
 
 

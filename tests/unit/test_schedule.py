@@ -15,7 +15,7 @@ from simulator.simnets import conv_chain
 from snncc import api
 from snncc.data import Dataset
 from snncc.errors import UsageError
-from snncc.ir.schedule import EXACT, Engine, Release, Rhythm
+from snncc.ir.schedule import EXACT, Engine, Release
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc.passes.base import Semantics, spec
@@ -35,10 +35,12 @@ def small() -> Model:
 
 
 @pytest.mark.parametrize(
-    ("rhythm", "lengths"), [(Rhythm.SPIKES, [2, 3, 9]), (Rhythm.NATIVE, [1, 3, 9]), (Rhythm.COUNTS, [2, 2, 2])]
+    ("graded", "spare", "lengths"),
+    [(False, False, [1, 2, 8]), (False, True, [2, 3, 9]), (True, False, [1, 1, 1]), (True, True, [2, 2, 2])],
 )
-def test_micro_steps_of_a_timestep(rhythm: Rhythm, lengths: list[int]) -> None:
-    assert [replace(EXACT, rhythm=rhythm).micro_steps(most) for most in (1, 2, 8)] == lengths
+def test_micro_steps_of_a_timestep(graded: bool, spare: bool, lengths: list[int]) -> None:
+    schedule = replace(EXACT, graded=graded, spare=spare)
+    assert [schedule.micro_steps(most) for most in (1, 2, 8)] == lengths
 
 
 @pytest.mark.parametrize(
@@ -51,10 +53,10 @@ def test_first_micro_step_of_a_depth(release: Release, phases: list[int]) -> Non
 
 
 def test_the_pass_shows_it_and_preserves_what_it_promises() -> None:
-    assert spec(ExpandSFA()) == "expand-sfa{schedule=exact (clocked, window, spikes), capped=True}"
+    assert spec(ExpandSFA()) == "expand-sfa{schedule=exact (clocked, window), capped=True}"
     assert ExpandSFA().preserves is Semantics.EXACT
-    counts = replace(EXACT, name="counts", promises=False, rhythm=Rhythm.COUNTS, graded=True)
-    assert str(counts) == "counts (clocked, window, counts, graded)"
+    counts = replace(EXACT, name="counts", promises=False, graded=True, spare=True)
+    assert str(counts) == "counts (clocked, window, graded, spare)"
     assert ExpandSFA(counts).preserves is Semantics.APPROXIMATE
 
 
@@ -62,18 +64,18 @@ def test_what_the_targets_offer() -> None:
     offered = {t.name: {n: (s.promises, str(s)) for n, s in t.schedules.items()} for t in (SPECK2F, SIM)}
     assert offered == {
         "speck2f": {
-            "exact": (True, "exact (gated, window, spikes)"),
-            "free": (False, "free (event, free, spikes)"),
+            "exact": (True, "exact (gated, window)"),
+            "free": (False, "free (event, free)"),
         },
         "sim": {
-            "exact": (True, "exact (clocked, window, spikes)"),
-            "free": (False, "free (event, free, spikes)"),
+            "exact": (True, "exact (clocked, window)"),
+            "free": (False, "free (event, free)"),
         },
     }
     assert TIANJIC.schedules == SIM.schedules
     assert list(LOIHI1.schedules) == ["exact"]  # soft reset, which streams need, is not on the chip
-    assert str(LOIHI1.schedules["exact"]) == "exact (clocked, window, native)"
-    assert str(LOIHI2.schedules["free"]) == "free (clocked, stream, spikes)"
+    assert str(LOIHI1.schedules["exact"]) == "exact (clocked, window)"
+    assert str(LOIHI2.schedules["free"]) == "free (clocked, stream, spare)"
     for target in (SPECK2F, SIM, TIANJIC, LOIHI1, LOIHI2):
         assert all(name == s.name for name, s in target.schedules.items())
         assert all(s.claim.startswith("none: ") is not s.promises for s in target.schedules.values())
@@ -106,8 +108,8 @@ def test_it_is_stored_whole_and_read_back_strictly() -> None:
         "claim": "",
         "engine": "gated",
         "release": "window",
-        "rhythm": "spikes",
         "graded": False,
+        "spare": False,
     }
     assert Mapped.model_validate_json(text) == mapped
     assert mapped.engine is Engine.GATED

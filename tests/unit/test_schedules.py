@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from snncc.ir import (
     Output,
     OverTime,
     Reset,
+    Spikes,
     WindowNeuron,
     to_text,
 )
@@ -37,11 +39,11 @@ def linear(name: str, source: str, rows: list[list[int]]) -> Linear:
     return Linear(name=name, inputs=(source,), weight=Const(np.array(rows, np.int8)))
 
 
-def skips_in_a_row(count: int, *, steps: int, levels: int = 2) -> Graph:
+def skips_in_a_row(count: int, *, steps: int, levels: int = 2, inputs: int = 1) -> Graph:
     """x → n0, then a = s + n(s) again and again, then z; integers of two features."""
     neuron: dict[str, Any] = {"threshold": 2, "max_spikes": levels, "decay": 1, "reset": Reset.SUBTRACT}
     nodes: list[Node] = [
-        Input(name="x", shape=(2,), levels=1),
+        Input(name="x", shape=(2,), levels=inputs),
         linear("c0", "x", [[3, -1], [1, 2]]),
         integer_neuron("n0", "c0", **neuron),
     ]
@@ -64,30 +66,31 @@ def mapped(spikes: Graph, schedule: Schedule = EXACT) -> tuple[Mapped, dict[str,
 
 
 def every_input(graph: Graph) -> np.ndarray:
-    """All inputs of zeros and ones, [N, T, 2]."""
-    bits = graph.steps * 2
-    numbers = np.arange(2**bits)[:, None] >> np.arange(bits) & 1
-    return numbers.reshape(-1, graph.steps, 2)
+    """All inputs that there are, [N, T, 2]."""
+    kind = graph.types["x"]
+    assert isinstance(kind, Spikes)
+    size = (kind.levels + 1,) * (2 * graph.steps)
+    return np.indices(size).reshape(len(size), -1).T.reshape(-1, graph.steps, 2)
 
 
 def test_two_shortcuts_in_a_row_print_their_waiting_spikes() -> None:
-    """D = 2, so P = 3: n0 fires from 3, n1 from 6, n2 from 9, z from 12, and a1 waits as one train."""
+    """D = 2 = P: n0 fires from 2, n1 from 4, n2 from 6, z from 8, and a1 waits as one train."""
     assert to_text(ExpandSFA().run(skips_in_a_row(2, steps=3))) == """\
-snn spike @skips {steps=3, micro_steps=3} {
+snn spike @skips {steps=3, micro_steps=2} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %x.spikes = encode %x : spikes<2, 1>
   %c0 = linear %x.spikes {weight=#1964304def94da68} : current<2, i32>
-  %n0 = window_neuron %c0 {threshold=2, max_spikes=2, decay=1, phase=3} : spikes<2, 1>
+  %n0 = window_neuron %c0 {threshold=2, max_spikes=2, decay=1, phase=2} : spikes<2, 1>
   %c1 = linear %n0 {weight=#0a54c5b6bbc760a5} : current<2, i32>
-  %n1 = window_neuron %c1 {threshold=2, max_spikes=2, decay=1, phase=6} : spikes<2, 1>
-  %n0.delay3 = delay %n0 {steps=3, shape=[2]} : spikes<2, 1>
-  %a1 = add %n0.delay3 %n1 : spikes<2, 2>
+  %n1 = window_neuron %c1 {threshold=2, max_spikes=2, decay=1, phase=4} : spikes<2, 1>
+  %n0.delay2 = delay %n0 {steps=2, shape=[2]} : spikes<2, 1>
+  %a1 = add %n0.delay2 %n1 : spikes<2, 2>
   %c2 = linear %a1 {weight=#0a54c5b6bbc760a5} : current<2, i32>
-  %n2 = window_neuron %c2 {threshold=2, max_spikes=2, decay=1, phase=9} : spikes<2, 1>
-  %a1.delay3 = delay %a1 {steps=3, shape=[2], levels=2} : spikes<2, 2>
-  %a2 = add %a1.delay3 %n2 : spikes<2, 3>
+  %n2 = window_neuron %c2 {threshold=2, max_spikes=2, decay=1, phase=6} : spikes<2, 1>
+  %a1.delay2 = delay %a1 {steps=2, shape=[2], levels=2} : spikes<2, 2>
+  %a2 = add %a1.delay2 %n2 : spikes<2, 3>
   %cz = linear %a2 {weight=#076d3daf9c149f19} : current<3, i32>
-  %z = window_neuron %cz {threshold=2, max_spikes=2, decay=1, phase=12} : spikes<3, 1>
+  %z = window_neuron %cz {threshold=2, max_spikes=2, decay=1, phase=8} : spikes<3, 1>
   %y = output %z {over_time=sum} : spikes<3, 1>
 }
 """
@@ -100,7 +103,7 @@ def test_skipping_spikes_wait_for_every_window_they_skip(count: int, steps: int,
     integer = skips_in_a_row(count, steps=steps)
     schedule = LOIHI2.schedules["graded"] if graded else EXACT
     spikes = ExpandSFA(schedule).run(integer)
-    period = 2 if graded else 3
+    period = 1 if graded else 2
     phases = {n.name: n.phase for n in spikes.nodes if isinstance(n, WindowNeuron)}
     assert phases == {f"n{i}": (i + 1) * period for i in range(count + 1)} | {"z": (count + 2) * period}
     program, tensors = mapped(spikes, schedule)
@@ -116,6 +119,38 @@ def test_skipping_spikes_wait_for_every_window_they_skip(count: int, steps: int,
         assert np.array_equal(got.values[name], want.values[name]), name
         assert np.array_equal(activity.counts[name].reshape(want.values[name].shape), want.values[name]), name
     assert np.array_equal(activity.result, want.result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherPeriod(Schedule):
+    """Windows longer or shorter than those of a schedule."""
+
+    more: int = 0
+
+    def micro_steps(self, most: int) -> int:
+        return super().micro_steps(most) + self.more
+
+
+def differing(count: int, steps: int, levels: int, more: int) -> int:
+    """Counts that differ from the integers', of all inputs, where windows are longer by ``more``."""
+    integer = skips_in_a_row(count, steps=steps, levels=levels, inputs=levels)
+    schedule = OtherPeriod(**asdict(EXACT), more=more)
+    spikes = ExpandSFA(schedule).run(integer)
+    x = every_input(integer)
+    want, got = run(integer, x).values, run(spikes, x).values
+    program, tensors = mapped(spikes)
+    there = SIMULATOR.execute(program, tensors, x.reshape(len(x), steps, 2, 1, 1)).counts
+    names = [n.name for n in spikes.nodes if isinstance(n, WindowNeuron)]
+    apart = [sum(int((v[n].reshape(want[n].shape) != want[n]).sum()) for n in names) for v in (got, there)]
+    assert apart[0] == apart[1], "interpreter and engine shorten windows alike"
+    return apart[0]
+
+
+@pytest.mark.parametrize(("steps", "levels"), [(1, 2), (1, 4), (2, 4), (3, 2)])
+def test_a_period_of_the_largest_count_is_the_shortest_that_is_exact(steps: int, levels: int) -> None:
+    assert differing(2, steps, levels, more=0) == 0
+    assert differing(2, steps, levels, more=1) == 0
+    assert differing(2, steps, levels, more=-1) > 0
 
 
 def inverters(count: int) -> Graph:
