@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import Mapped, Piece
+from snncc.mapping.mapped import Mapped, Piece, dense_operations, neurons_of
 from snncc.simulation import (
     NOTHING,
     Activity,
@@ -126,13 +126,15 @@ def _layer(
         control_events=done.control_events,
         control_operations=done.control_operations,
         spikes=done.spikes,
-        neurons=0 if piece.is_readout else math.prod(piece.shape),
+        neurons=0 if piece.is_readout else neurons_of(piece, tensors or {}),
         neuron_updates=done.neuron_updates,
         saturations=done.saturations,
         early=done.early,
     )
     stored = None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections})
-    work = _work(piece, operations, _acs_paper(piece, activity), stored or 0, activity.samples)
+    papers = _acs_paper(piece, activity, tensors or {})
+    neurons = neurons_of(piece, tensors or {})
+    work = _work(neurons, operations, papers, stored or 0, activity.samples)
     own = (
         _synapses(operations, activity.samples, chip)
         if totals is None
@@ -151,7 +153,7 @@ def _layer(
     )
 
 
-def _work(piece: Piece, done: Operations, acs_paper: float, stored: int, samples: int) -> Work:
+def _work(neurons: int, done: Operations, acs_paper: float, stored: int, samples: int) -> Work:
     each = 1 / max(samples, 1)
     return Work(
         acs_paper=acs_paper,
@@ -159,7 +161,7 @@ def _work(piece: Piece, done: Operations, acs_paper: float, stored: int, samples
         neuron_updates=done.neuron_updates * each,
         spikes=done.spikes * each,
         weights=stored,
-        neurons=math.prod(piece.shape),
+        neurons=neurons,
     )
 
 
@@ -174,12 +176,12 @@ def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
     return operations.spikes / chances if chances else None
 
 
-def _acs_paper(piece: Piece, activity: Activity) -> float:
-    """Mean count of an input x dense operations, summed over the connections."""
+def _acs_paper(piece: Piece, activity: Activity, tensors: Mapping[str, Array]) -> float:
+    """Mean count of an input x dense operations at open sites, summed over the connections."""
     total = 0.0
     for c, events in zip(piece.connections, activity.connection_events[piece.name], strict=True):
         inputs = math.prod(c.address.pooled_shape) * max(activity.samples, 1)
-        total += events * c.address.dense_operations() / inputs
+        total += events * dense_operations(c, tensors) / inputs
     return total
 
 

@@ -22,7 +22,7 @@ from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import one
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import InputPort, Mapped, Piece
+from snncc.mapping.mapped import InputPort, Mapped, Piece, neurons_of
 from snncc.simulation import Activity, Inputs, LayerActivity, Progress, by_port, decoded
 from snncc_sim import kernels, program
 from snncc_sim.program import Program
@@ -156,7 +156,8 @@ class _Machine:
 
     def _net(self) -> tuple[Array, ...]:
         p = self.program
-        return p.connections, p.pointers, p.outputs, p.taps, p.weights
+        # Which sites are open is written while a chunk runs: threads share nothing of it.
+        return p.connections, p.pointers, p.outputs, p.taps, p.weights, p.sites.copy(), p.openings
 
     def _clocked(self, x: Array, counts: Array, stats: Array) -> None:
         p = self.program
@@ -199,13 +200,13 @@ class _Machine:
         return start
 
 
-def _updates(mapped: Mapped, samples: int) -> list[int]:
+def _updates(mapped: Mapped, tensors: Mapping[str, Array], samples: int) -> list[int]:
     """Membrane updates other than synaptic ones: a charge a window, a pass a micro-step that may fire."""
     if mapped.engine is not Engine.CLOCKED:
         return [0] * len(mapped.pieces)
     per_window = [1 + min(p.cell.max_spikes, 1 if p.graded else mapped.micro_steps) for p in mapped.pieces]
     return [
-        samples * mapped.steps * int(np.prod(p.shape)) * n
+        samples * mapped.steps * neurons_of(p, tensors) * n
         for p, n in zip(mapped.pieces, per_window, strict=True)
     ]
 
@@ -221,7 +222,7 @@ def _activity(
     mapped: Mapped, tensors: Mapping[str, Array], counts: dict[str, Array], stats: Array
 ) -> Activity:
     samples = len(stats)
-    updates = _updates(mapped, samples)
+    updates = _updates(mapped, tensors, samples)
     layers = []
     for i, piece in enumerate(mapped.pieces):
         total = [int(n) for n in stats[:, i].sum(axis=0)]

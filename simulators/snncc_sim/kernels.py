@@ -5,8 +5,8 @@ layout). The inner loops run over contiguous outputs, so that they vectorise; fi
 not, happens only where the pass before found a membrane outside its bounds.
 
 All kernels release the GIL; samples are independent of each other. ``net`` is always the tuple
-(connections, pointers, outputs, taps, weights) of a ``Program``; ``pieces``, ``p`` and ``c`` are its
-records.
+(connections, pointers, outputs, taps, weights, sites, openings) of a ``Program``; ``pieces``, ``p`` and
+``c`` are its records.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 
 from snncc_sim.program import STATS
+from snncc_sim.sparse import open_centres, open_reached
 
 # Columns of the per-piece statistics of a sample; behind them, the events of each connection.
 EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW, UNITS = range(STATS)
@@ -98,30 +99,35 @@ def _fire(p, v, fired, base, length, queue, n, stats):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _count(c, pointers, y, x, count, stats):
+def _count(c, p, net, y, x, count, stats):
     """Count an event at (y, x) that carries ``count``; whether it reaches any neuron.
 
-    A relay's event is one addition of a whole number, not so many spikes.
+    A relay's event is one addition of a whole number, not so many spikes. Sites that are closed are not
+    reached, and an event that reaches no other is none of the piece's.
     """
     if y >= c.end_y or x >= c.end_x:
         return False
+    pointers = net[1]
     rows = pointers[c.y + y + 1] - pointers[c.y + y]
     columns = pointers[c.x + x + 1] - pointers[c.x + x]
+    sites = rows * columns
+    if c.sites >= 0:
+        sites = open_reached(c, p, net, y, x)
     units = 1 if c.signed else count
-    stats[EVENTS] += 1
+    stats[EVENTS] += c.sites < 0 or sites > 0
     stats[STATS + c.index] += units
-    stats[SYNOPS] += rows * columns * c.fan
-    stats[UNITS] += units * rows * columns * c.fan
-    return rows * columns > 0
+    stats[SYNOPS] += sites * c.fan
+    stats[UNITS] += units * sites * c.fan
+    return sites > 0
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _scatter(c, p, event, count, net, a, stats):
     """Add what one event, which carries ``count``, delivers through a connection to the accumulators."""
-    _, pointers, outputs, taps, weights = net
+    _, pointers, outputs, taps, weights, sites, _ = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
-    if not _count(c, pointers, y, x, count, stats):
+    if not _count(c, p, net, y, x, count, stats):
         return
     first, last = pointers[c.x + x], pointers[c.x + x + 1]
     group = channel // c.per_group * c.fan
@@ -131,6 +137,8 @@ def _scatter(c, p, event, count, net, a, stats):
         row = outputs[i] * p.width
         kernel_row = (channel * c.kernel_y + taps[i]) * c.kernel_x
         for j in range(first, end):
+            if c.sites >= 0 and not sites[c.sites + row + outputs[j]]:
+                continue
             base = p.start + (row + outputs[j]) * p.channels + group
             word = c.weights + (kernel_row + taps[j]) * c.fan
             if count == 1:
@@ -142,10 +150,10 @@ def _scatter(c, p, event, count, net, a, stats):
 @njit(nogil=True, cache=True)
 def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
     """Update and fire the neurons that one event reaches; the queue's new length."""
-    _, pointers, outputs, taps, weights = net
+    _, pointers, outputs, taps, weights, sites, _ = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
-    if not _count(c, pointers, y, x, 1, stats):
+    if not _count(c, p, net, y, x, 1, stats):
         return n
     first, last = pointers[c.x + x], pointers[c.x + x + 1]
     group = channel // c.per_group * c.fan
@@ -156,6 +164,8 @@ def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
         row = outputs[i] * p.width
         kernel_row = (channel * c.kernel_y + taps[i]) * c.kernel_x
         for j in range(first, end):
+            if c.sites >= 0 and not sites[c.sites + row + outputs[j]]:
+                continue
             base = p.start + (row + outputs[j]) * p.channels + group
             word = c.weights + (kernel_row + taps[j]) * c.fan
             if p.inspected:
@@ -249,7 +259,7 @@ def _control(p, oy, ox, net, v, fired, queue, n, stats, left):
         if _lift(v, base, p.channels, p.step) >= min(p.fire_at, p.high + 1):
             n = _fire(p, v, fired, base, p.channels, queue, n, stats)
         return n
-    _, pointers, outputs, taps, _ = net
+    pointers, outputs, taps = net[1], net[2], net[3]
     y, x = p.origin_y + oy * p.stride_y, p.origin_x + ox * p.stride_x
     for i in range(pointers[p.control_y + y], pointers[p.control_y + y + 1]):
         for j in range(pointers[p.control_x + x], pointers[p.control_x + x + 1]):
@@ -543,6 +553,8 @@ def run_clocked(pieces, net, v_init, bias, inputs, period, depths, sizes, a, cou
                 lengths[source, slot] = n
             for i in range(pieces.size):
                 into = arrived if pieces[i].inspected else a
+                if k % period == 0:
+                    open_centres(pieces[i], k, net, into, ring, starts, lengths, depths, sizes)
                 for m in range(pieces[i].first, pieces[i].end):
                     c = connections[m]
                     if k < c.delay:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import Cell, one
-from snncc.ir.const import Integer, each_channel
+from snncc.ir.const import Const, Integer, each_channel
 from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
-from snncc.mapping.address import VSC
-from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece
+from snncc.ir.sites import offset_of
+from snncc.mapping.address import VSC, unpacked
+from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece, Sites
 
 STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
@@ -63,6 +64,9 @@ CONNECTION = np.dtype(
             "end_y", "end_x",  # positions behind the last whole pooling window start here
             "run",  # whether the outputs along a row are contiguous
             "reach",  # largest number of neurons that one event updates
+            "sites",  # its row of open sites; -1 where all are
+            "static", "opening",  # gates that spikes open: the sites that may be, the biases; -1: none
+            "pool_y", "pool_x", "stride_y", "stride_x", "offset_y", "offset_x",  # of their centres
         )
     ]
 )  # fmt: skip
@@ -79,6 +83,9 @@ class Program:
         pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
             ``outputs[i]`` through ``taps[i]`` for i in ``pointers[o + p] .. pointers[o + p + 1]``.
         weights: int8, all distinct weight arrays one after the other.
+        sites: uint8, a byte a site, of every gate one after the other; gates that spikes open have a row
+            that is written while the network runs.
+        openings: int64, what a site gets as spikes open it, one a channel, of every such gate.
         v_init, bias: int64 per neuron.
         neurons: number of neurons.
         depths: per source, micro-steps for which its spikes are kept (1 + its longest delay).
@@ -94,6 +101,8 @@ class Program:
     outputs: NDArray[np.int64]
     taps: NDArray[np.int64]
     weights: NDArray[np.int8]
+    sites: NDArray[np.uint8]
+    openings: NDArray[np.int64]
     v_init: NDArray[np.int64]
     bias: NDArray[np.int64]
     neurons: int
@@ -149,9 +158,16 @@ def _check(mapped: Mapped) -> None:
             shape = seen.get(c.source)
             if shape is None:
                 raise _broken(piece.name, "reads a source that does not stand before it", c.source)
+            if c.sites is not None:
+                _check_sites(piece, c.sites, mapped.engine)
             if shape != c.address.source_shape or piece.shape != c.address.target_shape:
                 raise _broken(piece.name, f"address does not fit its connection from {c.source}")
         seen[piece.name] = piece.shape
+
+
+def _check_sites(piece: Piece, sites: Sites, engine: Engine) -> None:
+    if engine is Engine.GATED or (sites.centre and (engine is not Engine.CLOCKED or piece.streams)):
+        raise _broken(piece.name, f"sites that are closed have no form in the {engine} engine", sites.centre)
 
 
 def _check_numbers(piece: Piece, event_driven: bool) -> None:
@@ -164,9 +180,9 @@ def _check_numbers(piece: Piece, event_driven: bool) -> None:
         raise fail("SNNC-C010", piece.name, what, got=f"{', '.join(many)} per channel")
 
 
-def _per_neuron(piece: Piece, value: Integer) -> NDArray[np.int64]:
-    channels, height, width = piece.shape
-    return np.tile(each_channel(value, channels), height * width)
+def _per_neuron(piece: Piece, value: Integer, sites: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """``value`` in every neuron of a piece that stands at one of ``sites`` [H·W], and 0 elsewhere."""
+    return np.outer(sites, each_channel(value, piece.shape[0])).reshape(-1)
 
 
 def _stored(name: str, value: Integer | Reset | None) -> int:
@@ -192,6 +208,9 @@ class _Builder:
         self.stored: dict[tuple[str, int], int] = {}
         self.parts: list[NDArray[np.int8]] = []
         self.words = 0
+        self.sites: list[NDArray[np.uint8]] = []
+        self.openings: list[NDArray[np.int64]] = []
+        self.rows: dict[tuple[str, str], int] = {}
 
     def program(self) -> Program:
         """The finished tables."""
@@ -219,8 +238,10 @@ class _Builder:
             np.array(self.outputs, np.int64),
             np.array(self.taps, np.int64),
             np.concatenate(self.parts) if self.parts else np.zeros(0, np.int8),
-            np.concatenate([_per_neuron(p, p.cell.v_init) for p in mapped.pieces]),
-            np.concatenate([_per_neuron(p, p.cell.bias) for p in mapped.pieces]),
+            np.concatenate([np.zeros(0, np.uint8), *self.sites]),
+            np.concatenate([np.zeros(0, np.int64), *self.openings]),
+            np.concatenate([_per_neuron(p, p.cell.v_init, self._populated(p)) for p in mapped.pieces]),
+            np.concatenate([_per_neuron(p, p.cell.bias, self._populated(p)) for p in mapped.pieces]),
             neurons,
             depths,
             np.array([np.prod(s) for s in shapes], np.int64),
@@ -239,6 +260,46 @@ class _Builder:
             raise _broken(where, "names an array that is not there", digest)
         return self.tensors[digest]
 
+    def _populated(self, piece: Piece) -> NDArray[np.uint8]:
+        """Whether neurons stand at each site of a piece, [H·W]."""
+        return self._bitmap(piece, piece.sites)
+
+    def _bitmap(self, piece: Piece, digest: str | None) -> NDArray[np.uint8]:
+        _, height, width = piece.shape
+        if digest is None:
+            return np.ones(height * width, np.uint8)
+        bits = self._tensor(digest, piece.name)
+        if bits.dtype != np.uint8 or bits.shape != ((height * width + 7) // 8,):
+            got = f"{bits.dtype}{list(bits.shape)}"
+            raise _broken(piece.name, "bitmap of sites", got, f"{height * width} bits")
+        return unpacked(bits, piece.shape).astype(np.uint8).ravel()
+
+    def _site_row(self, key: tuple[str, str], content: NDArray[np.uint8]) -> int:
+        """Offset of a row of the table of sites, stored once."""
+        if key not in self.rows:
+            self.rows[key] = sum(len(row) for row in self.sites)
+            self.sites.append(content)
+        return self.rows[key]
+
+    def _gated(self, row: Any, piece: Piece, c: Connection) -> None:
+        """The gate of a connection; no gate has a row -1."""
+        row["sites"] = row["static"] = row["opening"] = -1
+        if c.sites is None:
+            return
+        bitmap, a = self._bitmap(piece, c.sites.bitmap), c.address
+        row["run"] = 0  # outputs are asked for one after the other
+        row["sites"] = static = self._site_row((c.sites.bitmap, ""), bitmap)
+        if not c.sites.centre:
+            return
+        row["static"] = static
+        row["sites"] = self._site_row((piece.name, c.sites.centre), np.zeros_like(bitmap))
+        row["pool_y"], row["pool_x"] = a.pool
+        row["stride_y"], row["stride_x"] = a.stride
+        row["offset_y"], row["offset_x"] = offset_of(a.kernel, a.padding, a.dilation)
+        if c.sites.bias is not None:
+            row["opening"] = sum(len(part) for part in self.openings)
+            self.openings.append(each_channel(Const(self._tensor(c.sites.bias, piece.name)), piece.shape[0]))
+
     def _weight(self, c: Connection, where: str) -> Array:
         weight, a = self._tensor(c.weight, where), c.address
         expected = (a.target_shape[0], a.source_shape[0] // a.groups, *a.kernel)
@@ -252,6 +313,8 @@ class _Builder:
         total = 0
         for c in piece.connections:
             magnitude = np.abs(self._weight(c, piece.name).astype(np.int64)).sum(axis=(1, 2, 3))
+            if c.sites is not None and c.sites.bias is not None:
+                total += int(np.abs(self._tensor(c.sites.bias, piece.name)).max(initial=0))
             total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1] * self._carried(c)
         return total * max(self.mapped.micro_steps, piece.phase)
 
@@ -308,6 +371,7 @@ class _Builder:
         row["end_x"] = a.pooled_shape[2] * a.pool[1]
         row["run"] = a.groups == 1 and a.stride[1] == 1 and a.dilation[1] == 1
         row["reach"] = int(a.fan_out().max(initial=0))
+        self._gated(row, piece, c)
         return row
 
     def _piece(self, row: Any, piece: Piece, start: int, first: int, end: int) -> None:

@@ -127,7 +127,8 @@ def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array,
             args = [values[i] for i in node.inputs]
             env[node.name] = evaluate(node, args), evaluate(absolute(node), [np.abs(x) for x in args])
         else:
-            pairs = [env[i] for i in node.inputs]
+            # What opens a gate is no sum, but spikes.
+            pairs = [env.get(i) or (values[i], np.abs(values[i])) for i in node.inputs]
             env[node.name] = (
                 evaluate(node, [a for a, _ in pairs]),
                 evaluate(absolute(node), [b for _, b in pairs]),

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 
 from snncc.arrays import Array
-from snncc.ir import Cell, Const, Family, Graph, Integer, IntegerNeuron, Neuron, Number, Spikes, ValueType
+from snncc.ir import (
+    Cell,
+    CentreGate,
+    Const,
+    Family,
+    Graph,
+    Integer,
+    IntegerNeuron,
+    Neuron,
+    Number,
+    Spikes,
+    ValueType,
+)
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array, values_of
 from snncc.ir.evaluation import evaluate
@@ -54,17 +66,25 @@ def drive(
         changed = change(node) if isinstance(node, Weighted) else node
         return evaluate(changed, [values[name] for name in node.inputs])
 
-    return _received(graph, neuron, end)
+    return _received(graph, neuron, end, values)
 
 
-def _received(graph: Graph, neuron: AnyNeuron, end: Callable[[Weighted | Bilinear], Array]) -> Array:
-    """The neuron's drive, [N, *shape], where each of its weights and products delivers what ``end`` says."""
+def _received(
+    graph: Graph,
+    neuron: AnyNeuron,
+    end: Callable[[Weighted | Bilinear], Array],
+    values: Mapping[str, Array],
+) -> Array:
+    """The neuron's drive, [N, *shape], where each of its weights and products delivers what ``end`` says.
+
+    What opens a gate is among ``values``.
+    """
     env: dict[str, Array] = {}
     for node in graph.layers[neuron.name].path:
         env[node.name] = (
             end(node)
             if isinstance(node, Weighted | Bilinear)
-            else evaluate(node, [env[i] for i in node.inputs])
+            else evaluate(node, [env[i] if i in env else values[i] for i in node.inputs])
         )
     received = env[neuron.inputs[0]]
     gain = neuron.gain if isinstance(neuron, Neuron) else neuron.cell.gain
@@ -116,9 +136,28 @@ def _extremes(
         terms = [evaluate(node, [one[a], other[b]]) for one, other in pairs if a in one and b in other]
         return np.asarray(sum(terms)) if terms else 0 * evaluate(node, [positive[a], positive[b]])
 
-    low = _received(graph, neuron, lambda node: contributions(node, -1))
-    high = _received(graph, neuron, lambda node: contributions(node, 1))
+    low = _received(graph, neuron, lambda node: contributions(node, -1), positive)
+    low = low + _opened_bias(graph, neuron, positive, -1)
+    high = _received(graph, neuron, lambda node: contributions(node, 1), positive)
+    high = high + _opened_bias(graph, neuron, positive, 1)
     return Extremes(low, high, rest_drive(graph, neuron))
+
+
+def _opened_bias(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array], sign: int) -> Any:
+    """Biases of one sign that come with the spikes which open a gate, [N, *shape]; 0 without such gates."""
+    opened = {n.inputs[0] for n in graph.layers[neuron.name].path if isinstance(n, CentreGate)}
+    if not opened:
+        return 0
+
+    def biases(node: Weighted | Bilinear) -> Array:
+        nothing = np.zeros((1, *graph.types[node.name].shape), np.int64)
+        if node.name not in opened or not isinstance(node, Weighted) or node.bias is None:
+            return nothing
+        bias = node.bias.array
+        kept = Const(np.where(np.sign(bias) == sign, bias, 0 * bias))
+        return np.asarray(nothing + number_array(kept, nothing.ndim))
+
+    return _received(graph, neuron, biases, values)
 
 
 def type_extremes(graph: Graph, neuron: AnyNeuron) -> Extremes:

@@ -26,7 +26,9 @@ from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Conv2d, Delay, Encode, WindowNeuron
 from snncc.ir.schedule import Schedule
+from snncc.ir.sites import Bitmap
 from snncc.ir.text import to_text
+from snncc.mapping.address import SSC
 from snncc.mapping.build import input_ports, output_port, piece_of, port_names
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Connection, Mapped, Piece
@@ -119,10 +121,14 @@ def schedule_problems(artifact: Artifact, offered: Mapping[str, Schedule]) -> It
 
 @dataclass
 class _Sent:
-    """Random counts [1, *shape] that the sources of a spike graph sent, by name and micro-steps ago."""
+    """Random counts [1, *shape] that the sources of a spike graph sent, by name and micro-steps ago.
+
+    Everything fires, or, with ``holes``, half of the sites of each map do.
+    """
 
     graph: Graph
     rng: np.random.Generator
+    holes: bool = False
     known: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     def by(self, node: Encode | WindowNeuron, ago: int) -> Array:
@@ -130,15 +136,25 @@ class _Sent:
         key = (node.name, ago)
         if key not in self.known:
             shape = (1, *self.graph.types[node.name].shape)
-            self.known[key] = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
+            counts = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
+            self.known[key] = counts * self.rng.integers(0, 2, (1, 1, *shape[2:])) if self.holes else counts
         return self.known[key]
 
 
 def _synapse_problems(artifact: Artifact) -> Iterator[Problem]:
-    graph, mapped = artifact.spike_graph, artifact.mapped
-    sent = _Sent(graph, np.random.default_rng(1))
+    by_centre = any(c.sites and c.sites.centre for p in artifact.mapped.pieces for c in p.connections)
+    # What spikes open is the same as what is open only where some sites are silent.
+    for holes in (False, True) if by_centre else (False,):
+        if found := list(_differing(artifact, holes)):
+            yield from found
+            return
+
+
+def _differing(artifact: Artifact, holes: bool) -> Iterator[Problem]:
+    graph = artifact.spike_graph
+    sent = _Sent(graph, np.random.default_rng(1), holes)
     delivered: dict[tuple[str, int], Array] = {}
-    for piece in mapped.pieces:
+    for piece in artifact.mapped.pieces:
         want = _delivered(graph, graph.by_name[piece.name].inputs[0], 0, sent, delivered)
         got = _heard(piece, graph, artifact.tensors, sent)
         differ = int((got.ravel() != want.ravel()).sum())
@@ -165,11 +181,37 @@ def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent
     """What the connections of a piece bring in one micro-step, [1, C, H, W]."""
     encoders = {port: encode for encode, port in port_names(graph).items()}
     total = np.zeros((1, *piece.shape), np.int64)
+    heard = []
     for c in piece.connections:
         source = graph.by_name[encoders.get(c.source, c.source)]
         assert isinstance(source, Encode | WindowNeuron)
-        total += _through(c, tensors[c.weight], sent.by(source, c.delay))
+        heard.append((c, sent.by(source, c.delay)))
+    opened = _opened(heard, tensors)
+    for c, spikes in heard:
+        delivered = _through(c, tensors[c.weight], spikes)
+        total += delivered if c.sites is None else np.where(opened[_gate_of(c)], delivered, 0)
+    biases = {_gate_of(c): c.sites.bias for c in piece.connections if c.sites and c.sites.bias}
+    for gate, bias in biases.items():
+        total += tensors[bias].reshape(-1, 1, 1) * opened[gate]
     return total
+
+
+def _gate_of(c: Connection) -> str:
+    """What sets the open sites of a connection: spikes, a bitmap, or nothing."""
+    return "" if c.sites is None else c.sites.centre or c.sites.bitmap
+
+
+def _opened(
+    heard: list[tuple[Connection, Array]], tensors: Mapping[str, Array]
+) -> dict[str, Bitmap]:
+    """Open sites [H, W] by gate; connections that share one open its sites together."""
+    found: dict[str, Bitmap] = {}
+    for c, spikes in heard:
+        if c.sites is not None:
+            ssc = SSC(c.address, tensors[c.sites.bitmap], bool(c.sites.centre))
+            mine = ssc.opened(spikes.reshape(c.address.source_shape))
+            found[_gate_of(c)] = found.get(_gate_of(c), mine) | mine
+    return found
 
 
 def _through(c: Connection, weight: Array, spikes: Array) -> Array:

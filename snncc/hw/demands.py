@@ -17,6 +17,7 @@ from snncc.ir.neurons import IntegerNeuron
 from snncc.ir.node import Decode, Node, Reset, describe
 from snncc.ir.nodes import HostRegion, Input
 from snncc.ir.schedule import Engine, Schedule
+from snncc.ir.sites import SiteGate
 from snncc.ir.trains import largest_train, trains
 from snncc.ir.types import Spikes
 
@@ -44,6 +45,7 @@ class Demand:
 
 
 _SCHEDULE, _NEURON, _EVENT, _RESULT = "SNNC-C015", "SNNC-C010", "SNNC-C016", "SNNC-C017"
+_SYNAPSE = "SNNC-C012"
 # What a chip lacks that denies an ability, and the code of its kind.
 LACKING: Mapping[str, tuple[str, str]] = {
     "clocked": (_SCHEDULE, "the chip has no clock for micro-steps"),
@@ -59,6 +61,7 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "custom_neurons": (_NEURON, "the chip's neurons are no programs"),
     "graded_events": (_EVENT, "the chip's events carry no counts"),
     "signed_events": (_EVENT, "the chip's events carry no sign"),
+    "gates_sites": (_SYNAPSE, "the chip's layers work at every site of their maps"),
     "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
 }
 
@@ -85,7 +88,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
     for node in graph.nodes:
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
-            own += [*_of_current(node), *_of_events(node)]
+            own += [*_of_current(node), *_of_events(node), *_of_sites(graph, node)]
             found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
 
@@ -202,3 +205,12 @@ def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand
     if not cell.is_readout and cell.max_spikes < reach[node.name]:
         got = f"at most {cell.max_spikes:,} of {reach[node.name]:,} possible"
         yield Demand("clips_counts", describe(node), got, "neurons without a largest count")
+
+
+def _of_sites(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:
+    hint = "a network without mask, whose gates close nothing and go, or --target sim"
+    for gate in graph.layers[node.name].path:
+        if isinstance(gate, SiteGate):
+            closed = int((~gate.bitmap).sum())
+            got = f"a {gate.kind} that closes {closed:,} of {gate.bitmap.size:,} sites"
+            yield Demand("gates_sites", describe(gate), got, hint)

@@ -91,6 +91,7 @@ class Abilities(_Model):
         custom_neurons: neuron models are programs (Loihi 2), not one circuit.
         graded_events: an event can carry a count.
         signed_events: the count can be negative.
+        gates_sites: a layer works at some sites of its map only (spike sparse convolution).
     """
 
     source: str
@@ -108,6 +109,7 @@ class Abilities(_Model):
     custom_neurons: bool = False
     graded_events: bool = False
     signed_events: bool = False
+    gates_sites: bool = False
 
 
 class Exchange(_Model):

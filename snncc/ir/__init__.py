@@ -9,6 +9,7 @@ from snncc.ir.nodes import (
     And,
     AvgPool2d,
     BatchNorm,
+    CentreGate,
     Concat,
     Conv2d,
     ConvTranspose2d,
@@ -38,6 +39,7 @@ from snncc.ir.nodes import (
     Reshape,
     Rounding,
     Scale,
+    SiteGate,
     Slice,
     Sum,
     SumPool2d,
@@ -49,10 +51,11 @@ from snncc.ir.text import parse, to_text
 from snncc.ir.types import Current, Family, Spikes, ValueType
 
 __all__ = [
-    "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Cell", "Concat", "Const", "Conv2d",
+    "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Cell", "CentreGate", "Concat", "Const", "Conv2d",
     "ConvTranspose2d", "Current", "Decode", "Delay", "Encode", "Family", "Function", "Graph", "Hold",
     "HostRegion", "Input", "Integer", "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean",
     "Mul", "Neuron", "Node", "Number", "Op", "Output", "OverTime", "Pad", "Permute", "Release", "Reset",
-    "Reshape", "Rounding", "Scale", "Slice", "Spikes", "Sum", "SumPool2d", "SynapseOrder", "Upsample",
+    "Reshape", "Rounding", "Scale", "SiteGate", "Slice", "Spikes", "Sum", "SumPool2d", "SynapseOrder",
+    "Upsample",
     "ValueType", "WindowNeuron", "parse", "to_text",
 ]  # fmt: skip

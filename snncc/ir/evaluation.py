@@ -34,11 +34,13 @@ from snncc.ir.nodes import (
     Permute,
     Reshape,
     Scale,
+    SiteGate,
     Slice,
     Sum,
     SumPool2d,
     Upsample,
 )
+from snncc.ir.sites import gated
 
 # Matrix products work on this many elements of unfolded input at a time (64 MiB of float64).
 _UNFOLD_ELEMENTS = 8_000_000
@@ -78,6 +80,8 @@ def evaluate(node: Node, args: list[Array]) -> Array:
             return _padded(node, x)
         case Concat():
             return np.concatenate(args, axis=node.axis + 1)
+        case SiteGate():
+            return gated(node, args)
         case Slice():
             return x[(slice(None),) * (node.axis + 1) + (slice(node.start, node.stop, node.step),)]
         case _:

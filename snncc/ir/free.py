@@ -93,7 +93,7 @@ class _Machine:
             start = np.zeros((1, *shape), np.int64)
             for part in (node.cell.v_init, node.cell.bias, node.cell.precharge):
                 start = start + number_array(part, start.ndim)
-            v[name] = start[0]
+            v[name] = start[0] * node.where
         fired = {name: np.zeros_like(state) for name, state in v.items()}
         for index in event_order(counts):
             queue: dict[str, list[tuple[str, int]]] = {name: [] for name in self.neurons}

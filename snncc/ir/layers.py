@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from snncc.ir.elementwise import Mul
 from snncc.ir.neurons import IntegerNeuron, Neuron, WindowNeuron
 from snncc.ir.node import Node
+from snncc.ir.sites import through
 from snncc.ir.synapses import MatMul, Weighted
 
 AnyNeuron = Neuron | IntegerNeuron | WindowNeuron
@@ -56,7 +57,7 @@ def _layer(nodes: Sequence[Node], neuron: AnyNeuron) -> Layer:
             continue
         path.append(node)
         if not isinstance(node, Weighted | Bilinear):
-            wanted |= set(node.inputs)
+            wanted |= set(through(node))
     path.reverse()
     weighted = tuple(n for n in path if isinstance(n, Weighted))
     return Layer(neuron, tuple(path), weighted, tuple(n for n in path if isinstance(n, Bilinear)))

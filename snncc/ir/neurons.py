@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from snncc.ir.cell import Cell
 from snncc.ir.const import Const, Number, values_of
 from snncc.ir.node import (
@@ -183,6 +185,8 @@ class WindowNeuron(Node):
 
     Attributes:
         phase: first micro-step of the first window.
+        sites: uint8 [H, W], 0 where a map has no neurons: they neither charge nor fire, and hold 0. None:
+            everywhere.
     """
 
     kind = "window_neuron"
@@ -192,16 +196,26 @@ class WindowNeuron(Node):
     phase: int = 0
     release: Release = Release.WINDOW
     capped: bool = True
+    sites: Const | None = None
 
     @property
     def is_readout(self) -> bool:
         """Whether it delivers its membrane potential in place of spikes."""
         return self.cell.is_readout
 
+    @property
+    def where(self) -> Any:
+        """1 where there are neurons and 0 elsewhere, ready to broadcast over [N, C, H, W]."""
+        return 1 if self.sites is None else self.sites.array.astype(np.int64)
+
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         x = only(self, args)
         _check_cell(self, self.cell, x)
         want(self.phase >= 0, self, "phase must not be negative", self.phase)
+        if self.sites is not None:
+            want(
+                self.sites.shape == x.shape[1:], self, "sites must be [H, W]", self.sites.shape, x.shape[1:]
+            )
         at_once = self.graded and not self.is_readout and self.release is Release.WINDOW
         want(at_once or not self.cell.signed, self, "signed goes with graded windows")
         if self.is_readout:

@@ -23,15 +23,17 @@ from snncc.ir.node import (
 from snncc.ir.pools import AvgPool2d, MaxPool2d, Mean, Sum, SumPool2d, Upsample
 from snncc.ir.ports import Input, Output
 from snncc.ir.schedule import Release
+from snncc.ir.sites import CentreGate, SiteGate
 from snncc.ir.synapses import Conv2d, ConvTranspose2d, Linear, MatMul, window_count
 from snncc.ir.views import Concat, Pad, Permute, Reshape, Slice
 
 __all__ = [
-    "KINDS", "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "Concat", "Conv2d", "ConvTranspose2d",
-    "Decode", "Delay", "Encode", "Function", "Hold", "HostRegion", "Input", "IntegerNeuron", "LayerNorm",
-    "Linear", "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Op", "Output", "OverTime", "Pad",
-    "Pair", "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale", "Slice", "Sum", "SumPool2d",
-    "SynapseOrder", "Upsample", "WindowNeuron", "ill_formed", "window_count",
+    "KINDS", "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "CentreGate", "Concat", "Conv2d",
+    "ConvTranspose2d", "Decode", "Delay", "Encode", "Function", "Hold", "HostRegion", "Input",
+    "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Op",
+    "Output", "OverTime", "Pad", "Pair", "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale",
+    "SiteGate", "Slice", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "WindowNeuron", "ill_formed",
+    "window_count",
 ]  # fmt: skip
 
 
@@ -40,6 +42,7 @@ KINDS: dict[str, type[Node]] = {
     for cls in (
         Input, Linear, Conv2d, ConvTranspose2d, MatMul, BatchNorm, Scale, Add, AddConst, Mul, And, Function,
         LayerNorm, AvgPool2d, SumPool2d, MaxPool2d, Mean, Sum, Upsample, Reshape, Permute, Pad, Concat,
-        Slice, Neuron, IntegerNeuron, Encode, WindowNeuron, Hold, Delay, HostRegion, Output,
+        Slice, SiteGate, CentreGate, Neuron, IntegerNeuron, Encode, WindowNeuron, Hold, Delay, HostRegion,
+        Output,
     )
 }  # fmt: skip

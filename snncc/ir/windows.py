@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from snncc.ir.neurons import Delay, Encode, Hold, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.ports import Output
 from snncc.ir.schedule import Release
+from snncc.ir.sites import Bitmap, CentreGate, fired_centres, latched
 
 
 def run_windows(graph: Graph, per_step: Mapping[str, Array]) -> dict[str, Array]:
@@ -38,6 +40,11 @@ class _Neuron:
     a: Array
     n: Array
 
+    @property
+    def precharge(self) -> Any:
+        """Of every neuron that there is, ready to broadcast."""
+        return number_array(self.node.cell.precharge, self.n.ndim) * self.node.where
+
 
 @dataclass
 class Windows:
@@ -56,6 +63,7 @@ class Windows:
     _neurons: dict[str, _Neuron] = field(init=False)
     _lines: dict[str, list[Array]] = field(init=False)
     _held: dict[str, Array] = field(init=False, default_factory=dict)
+    _open: dict[str, Bitmap] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         samples, nodes = len(self.per_step[self.graph.input.name]), self.graph.nodes
@@ -107,9 +115,18 @@ class Windows:
                 if self.k % self.graph.micro_steps == 0:
                     self._held[node.name] = env[node.inputs[0]]
                 return self._held[node.name]
+            case CentreGate():
+                return self._gate(node, *(env[name] for name in node.inputs))
             case _:
                 # A bias is a constant current of the timestep, which the window neuron holds.
                 return evaluate(node, [env[name] for name in node.inputs])
+
+    def _gate(self, node: CentreGate, sums: Array, spikes: Array) -> Array:
+        """A train is a prefix of ones: whoever fires in a window fires in its first micro-step."""
+        first = self.k % self.graph.micro_steps == 0
+        if first:
+            self._open[node.name] = fired_centres(node, spikes)
+        return latched(node, sums, self._open[node.name], first)
 
     def _train(self, counts: Array, graded: bool) -> Array:
         """What counts [N, T, *shape] send in this micro-step."""
@@ -125,7 +142,7 @@ class Windows:
             return np.zeros_like(s.n)
         if d == 0:
             charged = cell.charge(s.a, s.state)
-            s.state = charged._replace(v=charged.v + number_array(cell.precharge, s.a.ndim))
+            s.state = charged._replace(v=charged.v * node.where + s.precharge)
             s.a, s.n = np.zeros_like(s.a), np.zeros_like(s.n)
         if cell.is_readout:
             self.counts[node.name][:, t] = s.state.v
@@ -133,8 +150,8 @@ class Windows:
         spikes = self._fired(s, d)
         self.counts[node.name][:, t] += spikes
         if d == self.graph.micro_steps - 1:
-            left = s.state.v - number_array(cell.precharge, s.a.ndim)
-            s.state = s.state._replace(v=cell.settled(left, s.n))
+            left = s.state.v - s.precharge
+            s.state = s.state._replace(v=cell.settled(left, s.n) * node.where)
         return spikes
 
     def _fired(self, s: _Neuron, d: int) -> Array:
@@ -156,7 +173,7 @@ class Windows:
             return np.zeros_like(s.n)
         v = s.state.v + number_array(cell.gain, rank) * s.a
         if self.k == s.node.phase:
-            v = v + number_array(cell.bias, rank) + number_array(cell.precharge, rank)
+            v = (v + number_array(cell.bias, rank)) * s.node.where + s.precharge
         s.a = np.zeros_like(s.a)
         threshold = number_array(cell.threshold, rank)
         may = s.n < cell.max_spikes if s.node.capped else True

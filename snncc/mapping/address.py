@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from snncc.errors import fail
+from snncc.ir.sites import Bitmap, centres, looked_up, offset_of, open_sites
 
 Pair = tuple[int, int]
 Shape3 = tuple[int, int, int]
@@ -108,3 +113,93 @@ class VSC(BaseModel):
                             ins = slice(g * per_group, (g + 1) * per_group)
                             dense[outs, oy, ox, ins, y, x] += weight[outs, :, ky, kx]
         return dense.reshape(o * oh * ow, c * h * w)
+
+
+@dataclass(frozen=True)
+class SSC:
+    """Spike sparse convolution: an affine map, gated per output site (SFA paper, equation 13 and §6.2).
+
+    The affine part is of constant size, the gate one bit a site. A closed site gets no synaptic
+    update, no bias and no pre-charge.
+
+    Attributes:
+        affine: where an event goes.
+        bitmap: uint8 [⌈OH·OW/8⌉], a bit a site in order (y, x), first in the highest bit; 1 is open.
+        by_centre: whether a site is open only where, besides, some channel fired at its centre in the
+            whole window.
+    """
+
+    affine: VSC
+    bitmap: NDArray[np.uint8]
+    by_centre: bool = False
+
+    @classmethod
+    def under(cls, affine: VSC, mask: Bitmap, by_centre: bool = False) -> SSC:
+        """The map of a convolution under a mask [H, W] of what it reads, True where it is kept.
+
+        Raises:
+            ModelError: SNNC-M025 if the mask has another size.
+        """
+        if mask.shape != affine.pooled_shape[1:]:
+            what = "has another size than the map that the convolution reads"
+            raise fail("SNNC-M025", "mask", what, got=list(mask.shape), limit=list(affine.pooled_shape[1:]))
+        sites = open_sites(mask, affine.kernel, affine.stride, affine.padding, affine.dilation)
+        return cls(affine, packed(sites), by_centre)
+
+    @cached_property
+    def sites(self) -> Bitmap:
+        """Whether each site may be open, [OH, OW]."""
+        return unpacked(self.bitmap, self.affine.target_shape)
+
+    def opened(self, spikes: NDArray[Any]) -> Bitmap:
+        """Open sites [OH, OW] of a window in which the source sent ``spikes`` [C, H, W]."""
+        if not self.by_centre:
+            return self.sites
+        a = self.affine
+        (height, width), (down, right) = a.pooled_shape[1:], a.pool
+        whole = (spikes != 0).any(axis=0)[: height * down, : width * right]
+        fired = whole.reshape(height, down, width, right).any(axis=(1, 3))
+        rows, columns = (
+            centres(n, step, first)
+            for n, step, first in zip(
+                self.sites.shape, a.stride, offset_of(a.kernel, a.padding, a.dilation), strict=True
+            )
+        )
+        return self.sites & looked_up(fired, rows, columns)
+
+    def fan_out(self) -> NDArray[np.int64]:
+        """Synapses at sites that may be open that a spike at each (y, x) of the source updates, [H, W]."""
+        rows, columns = (_reaches(self.affine, axis) for axis in (0, 1))
+        return np.asarray(rows @ self.sites.astype(np.int64) @ columns.T * self.affine.outputs_per_tap)
+
+    def dense_operations(self) -> int:
+        """Multiply-accumulates of the convolution at the sites that may be open, padding taps included."""
+        each = self.affine.dense_operations() // self.sites.size
+        return each * int(self.sites.sum())
+
+    def expand(self, weight: NDArray[Any], spikes: NDArray[Any]) -> NDArray[Any]:
+        """Dense matrix [targets, sources] of ``weight`` while ``spikes`` [C, H, W] hold. For tests."""
+        dense = self.affine.expand(weight)
+        kept = np.broadcast_to(self.opened(spikes), self.affine.target_shape).reshape(-1, 1)
+        return np.where(kept, dense, dense.dtype.type(0))
+
+
+def _reaches(address: VSC, axis: int) -> NDArray[np.int64]:
+    """Kernel taps by which each source position along an axis reaches each output position."""
+    found = np.zeros((address.source_shape[1 + axis], address.target_shape[1 + axis]), np.int64)
+    for position in range(len(found)):
+        for out, _ in address.axis_hits(axis, position):
+            found[position, out] += 1
+    return found
+
+
+def packed(sites: Bitmap) -> NDArray[np.uint8]:
+    """A bitmap [H, W] with one bit a site."""
+    return np.packbits(sites.astype(bool))
+
+
+def unpacked(bitmap: NDArray[np.uint8], target: Shape3) -> Bitmap:
+    """The bitmap [H, W] of a map (C, H, W) whose sites :func:`packed` has packed."""
+    _, height, width = target
+    bits = np.unpackbits(bitmap, count=height * width)
+    return bits.reshape(height, width).astype(bool)

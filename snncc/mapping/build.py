@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,15 @@ from snncc.ir import (
     WindowNeuron,
 )
 from snncc.ir.interp import evaluate
+from snncc.ir.layers import Bilinear, Layer
 from snncc.ir.node import Trait
 from snncc.ir.schedule import Schedule
+from snncc.ir.sites import CentreGate, SiteGate, offset_of, through
 from snncc.ir.synapses import Weighted
-from snncc.mapping.address import VSC, Shape3
-from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece
+from snncc.mapping.address import VSC, Shape3, packed
+from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece, Sites
+
+Gates = tuple[SiteGate, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def piece_of(
 ) -> Piece:
     """The piece of a neuron that reads through ``connections``; arrays that it names go to ``tensors``."""
     tensors |= {const.digest: const.array for const in node.cell.constants()}
+    sites = None if node.sites is None else _stored(packed(node.sites.array), tensors)
     return Piece(
         name=node.name,
         layer=node.source,
@@ -114,7 +119,15 @@ def piece_of(
         streams=node.release is Release.STREAM,
         phase=node.phase,
         state_bits=state_bits,
+        sites=sites,
     )
+
+
+def _stored(array: Array, tensors: dict[str, Array]) -> str:
+    """Digest of an array that now stands among ``tensors``."""
+    const = Const(array)
+    tensors[const.digest] = const.array
+    return const.digest
 
 
 def as_map(shape: tuple[int, ...], node: Node) -> Shape3:
@@ -182,7 +195,7 @@ def _connections(
 ) -> Iterator[Connection]:
     layer = graph.layers[neuron.name]
     for node in layer.path:
-        identity = isinstance(node, Add | Weighted) or _keeps_order(graph, node)
+        identity = isinstance(node, Add | Weighted | SiteGate) or _keeps_order(graph, node)
         if not identity:
             raise fail(
                 "SNNC-M022",
@@ -190,19 +203,58 @@ def _connections(
                 f"{node.kind} between weights and neurons has no address function",
                 hint="pooling behind the neuron",
             )
-    times, ports = Counter([neuron.inputs[0]]), port_names(graph)
-    for node in reversed(layer.path):
-        if not isinstance(node, Weighted):
-            times.update({i: n * times[node.name] for i, n in Counter(node.inputs).items()})
+    behind, ports = _gates_behind(layer, neuron.inputs[0]), port_names(graph)
     for node in layer.weighted:
-        # Sums that meet again, x + (x + y), bring what they share twice.
-        for way in times[node.name] * tuple(_ways(graph, node.inputs[0], ())):
-            address, weight = _address(graph, node, way, poolings)
-            const = Const(weight)
-            tensors[const.digest] = const.array
-            source = ports.get(way.source.name, way.source.name)
-            delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
-            yield Connection(source=source, weight=const.digest, address=address, delay=delay)
+        ways = tuple(_ways(graph, node.inputs[0], ()))
+        for gates, times in behind[node.name].items():
+            sites = _sites(node, gates, tensors)
+            # Sums that meet again, x + (x + y), bring what they share twice.
+            for way in times * ways:
+                address, weight = _address(graph, node, way, poolings)
+                digest = _stored(weight, tensors)
+                source = ports.get(way.source.name, way.source.name)
+                delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
+                yield Connection(source=source, weight=digest, address=address, delay=delay, sites=sites)
+
+
+def _gates_behind(layer: Layer, end: str) -> Mapping[str, Counter[Gates]]:
+    """How often each value of a layer's path reaches its end, by the gates in between, in order of flow."""
+    found: dict[str, Counter[Gates]] = {n.name: Counter() for n in layer.path}
+    found[end] = Counter({(): 1})
+    for node in reversed(layer.path):
+        if isinstance(node, Weighted | Bilinear):
+            continue
+        own = (node,) if isinstance(node, SiteGate) else ()
+        for name in through(node):
+            found[name].update({own + gates: n for gates, n in found[node.name].items()})
+    return found
+
+
+def _sites(node: Weighted, gates: Gates, tensors: dict[str, Array]) -> Sites | None:
+    """What the gates behind a node leave open of its map."""
+    if not gates:
+        return None
+    bitmap = np.logical_and.reduce([gate.bitmap for gate in gates])
+    last = next((gate for gate in gates if isinstance(gate, CentreGate)), None)
+    if last is None:
+        return Sites(bitmap=_stored(packed(bitmap), tensors))
+    _of_centres(node, gates)
+    bias = None if last.bias is None else _stored(last.bias.array, tensors)
+    return Sites(bitmap=_stored(packed(bitmap), tensors), centre=last.name, bias=bias)
+
+
+def _of_centres(node: Weighted, gates: Gates) -> None:
+    """Raise unless the one gate that spikes open stands right behind its own convolution."""
+    first = gates[0]
+    own = False
+    if isinstance(node, Conv2d) and isinstance(first, CentreGate):
+        kernel = (node.weight.shape[2], node.weight.shape[3])
+        centres = (node.stride, offset_of(kernel, node.padding, node.dilation))
+        own = first.inputs == (node.name, *node.inputs) and (first.stride, first.offset) == centres
+    if not own or any(isinstance(gate, CentreGate) for gate in gates[1:]):
+        gate = next(gate for gate in gates if isinstance(gate, CentreGate))
+        what = "a gate that spikes open stands right behind the convolution whose centres they are"
+        raise fail("SNNC-M022", _where(gate), what, got=", ".join(f"%{i}" for i in gate.inputs))
 
 
 def _keeps_order(graph: Graph, node: Node) -> bool:

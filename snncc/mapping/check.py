@@ -6,6 +6,7 @@ only a backend knows, it checks apart from its own lowering and hands in as a :c
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ def violations(
         if not piece.on_host:
             yield from _word_problems(piece, tensors, chip)
             yield from _event_problems(piece, mapped.engine, chip)
+        yield from _site_problems(piece, tensors, mapped.engine, chip)
         shapes[piece.name] = piece.shape
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
@@ -201,6 +203,30 @@ def _part_problems(mapped: Mapped) -> Iterator[Problem]:
         if last > place[piece.name]:
             what = "stands in a part before one that it reads"
             yield _bad(piece.name, what, got=own.name, limit=mapped.parts[last].name)
+
+
+def _site_problems(piece: Piece, tensors: Tensors, engine: Engine, chip: ChipSpec) -> Iterator[Problem]:
+    """Closed sites: bitmaps that fit, no synapse without its neuron, windows where spikes open them."""
+    gates = [c.sites for c in piece.connections if c.sites is not None]
+    digests = {g.bitmap for g in gates} | ({piece.sites} if piece.sites else set())
+    if digests and not (piece.on_host or chip.abilities.gates_sites):
+        yield _bad(piece.name, "closes sites, which the chip cannot")
+    want = (math.ceil(piece.shape[1] * piece.shape[2] / 8),)
+    found = {d: tensors[d] for d in digests if d in tensors}
+    if any(d not in found or found[d].dtype != np.uint8 or found[d].shape != want for d in digests):
+        yield _bad(piece.name, "a bitmap of sites does not fit the map", got=sorted(digests), limit=want)
+        return
+    populated = found[piece.sites] if piece.sites else np.full(want, 0xFF, np.uint8)
+    ungated = piece.sites is not None and len(gates) < len(piece.connections)
+    if ungated or any((found[g.bitmap] & ~populated).any() for g in gates):
+        yield _bad(piece.name, "synapses end at sites without neurons")
+    for gate in gates:
+        if gate.centre and (engine is not Engine.CLOCKED or piece.streams):
+            yield _bad(piece.name, "spikes open its sites, but there are no windows", got=engine)
+        bias = tensors.get(gate.bias) if gate.bias else None
+        if gate.bias and (not gate.centre or bias is None or bias.shape != piece.shape[:1]):
+            what = "what an opened site gets does not fit"
+            yield _bad(piece.name, what, got=gate.bias, limit=piece.shape[:1])
 
 
 def _tile_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:

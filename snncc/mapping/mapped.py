@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from snncc.ir.cell import Cell
 from snncc.ir.nodes import Decode, OverTime
 from snncc.ir.schedule import Engine, Schedule
-from snncc.mapping.address import VSC, Pair, Shape3
+from snncc.mapping.address import SSC, VSC, Pair, Shape3, unpacked
 from snncc.mapping.product import Product
 
 INPUT = "input"  # the name of a network's port where it has one alone
@@ -17,6 +19,21 @@ INPUT = "input"  # the name of a network's port where it has one alone
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Sites(_Model):
+    """Output sites that a connection updates: with its address function, a spike sparse convolution.
+
+    Attributes:
+        bitmap: digest of uint8 [⌈H·W/8⌉], a bit a site of the piece, 1 where it may be open.
+        centre: empty, or the name of the gate whose sites are open only where a spike stood at their
+            centre; connections of a piece that share it open them together (docs/semantics.md#ssc).
+        bias: digest of int32 [O], what the neurons of a site get once a window, as its centre opens it.
+    """
+
+    bitmap: str
+    centre: str = ""
+    bias: str | None = None
 
 
 class Connection(_Model):
@@ -27,12 +44,14 @@ class Connection(_Model):
         weight: digest of an int8 array [O, C/groups, kh, kw].
         address: which of them an event uses.
         delay: micro-steps that the spikes wait (clocked engine; 0 elsewhere).
+        sites: output sites that they update; None for all.
     """
 
     source: str
     weight: str
     address: VSC
     delay: int = 0
+    sites: Sites | None = None
 
 
 class Gate(_Model):
@@ -75,6 +94,7 @@ class Piece(_Model):
         admitted: range of input sums for which the program is made: of one micro-step (clocked
             engine), or over any order of events; a sample that leaves it is an excursion. None where
             nothing depends on it.
+        sites: digest of uint8 [⌈H·W/8⌉], a bit a site, 0 where there are no neurons; None: everywhere.
         on_host: computed by the host between micro-steps, from the same numbers
             (docs/semantics.md#host-and-chip).
     """
@@ -92,6 +112,7 @@ class Piece(_Model):
     state_bits: int = 32
     admitted: tuple[int, int] | None = None
     gate: Gate | None = None
+    sites: str | None = None
     on_host: bool = False
 
     @property
@@ -234,3 +255,18 @@ class Mapped(_Model):
     def cores_of(self, piece: str) -> tuple[int, ...]:
         """Numbers of the cores that hold a piece, in order; none without cores."""
         return tuple(sorted(t.core for t in self.tiles if t.piece == piece))
+
+
+def neurons_of(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Neurons of a piece: those of its open sites, where ``tensors`` hold its bitmap."""
+    channels, height, width = piece.shape
+    if piece.sites is None or piece.sites not in tensors:
+        return channels * height * width
+    return channels * int(unpacked(tensors[piece.sites], piece.shape).sum())
+
+
+def dense_operations(c: Connection, tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Multiply-accumulates of a connection as a dense layer, at its open sites."""
+    if c.sites is None or c.sites.bitmap not in tensors:
+        return c.address.dense_operations()
+    return SSC(c.address, tensors[c.sites.bitmap], bool(c.sites.centre)).dense_operations()

@@ -8,9 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from snncc.analysis.ranges import rest_drive
+from snncc.analysis.sites import open_map
 from snncc.errors import fail
 from snncc.ir import (
     Add,
+    CentreGate,
     Concat,
     Const,
     Conv2d,
@@ -27,6 +29,7 @@ from snncc.ir import (
     Output,
     Permute,
     Reshape,
+    SiteGate,
     Spikes,
     SumPool2d,
     ValueType,
@@ -35,6 +38,8 @@ from snncc.ir import (
 from snncc.ir.const import number_array
 from snncc.ir.node import INTEGER_ONLY, Trait
 from snncc.ir.schedule import EXACT, Schedule
+from snncc.ir.sites import Bitmap, sites_const
+from snncc.ir.synapses import Weighted
 from snncc.ir.trains import largest_train
 from snncc.passes.base import Semantics, describe
 
@@ -60,8 +65,11 @@ class ExpandSFA:
     gives: ClassVar[Family | None] = Family.SPIKE
     after: ClassVar[tuple[str, ...]] = ()
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
-        {Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, IntegerNeuron, HostRegion, Output}
-    )
+        {
+            Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, SiteGate, CentreGate,
+            IntegerNeuron, HostRegion, Output,
+        }
+    )  # fmt: skip
     schedule: Schedule = EXACT
     capped: bool = True
 
@@ -86,6 +94,10 @@ class ExpandSFA:
         if not self.schedule.has_windows and relays:
             what = f"a relay waits for its window, which `{name}` has not"
             raise fail("SNNC-M024", describe(relays[0]), what, hint="--schedule exact")
+        gates = [n for n in graph.nodes if isinstance(n, CentreGate)]
+        if not self.schedule.has_windows and gates:
+            what = f"spikes of a whole window open its sites, which `{name}` has not"
+            raise fail("SNNC-M024", describe(gates[0]), what, hint="--schedule exact")
         return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
 
 
@@ -135,6 +147,8 @@ class _Expansion:
             case Linear() | Conv2d():
                 source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1)
                 self._keep(replace(node, inputs=(source,), bias=None), None)
+            case CentreGate():
+                self._keep(self._gate(node), None)
             case Add() | Concat() if isinstance(self.graph.types[node.name], Spikes):
                 level = max(self.depth[i] for i in node.inputs)
                 self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
@@ -150,6 +164,15 @@ class _Expansion:
                 self._keep(renamed, max(known, default=0))
                 if isinstance(node, Input | HostRegion) and isinstance(self.graph.types[node.name], Spikes):
                     self._encode(node)
+
+    def _gate(self, node: CentreGate) -> CentreGate:
+        """The gate, opened by the spikes that reach its weights, whose bias comes when it opens."""
+        weights = self.graph.by_name[node.inputs[0]]
+        if not isinstance(weights, Weighted):
+            what = "a gate that spikes open stands right behind the convolution whose centres they are"
+            raise fail("SNNC-M022", describe(node), what, got=f"%{weights.name} is {weights.kind}")
+        spikes = self._aligned(node.inputs[1], self.target[f"->{weights.name}"] - 1)
+        return replace(node, inputs=(weights.name, spikes), bias=weights.bias)
 
     def _encode(self, node: Node) -> None:
         name, kind = f"{node.name}.spikes", self.graph.types[node.name]
@@ -186,23 +209,27 @@ class _Expansion:
         return delayed
 
     def _window_neuron(self, node: IntegerNeuron) -> WindowNeuron:
+        sites = open_map(self.graph, node)
         return WindowNeuron(
             name=node.name,
             inputs=(self.names[node.inputs[0]],),
             source=node.source,
-            cell=replace(node.cell, bias=_total_bias(self.graph, node)),
+            cell=replace(node.cell, bias=_total_bias(self.graph, node, sites)),
             graded=(self.schedule.graded or node.cell.signed) and not node.is_readout,
             phase=self.schedule.phase(self.target[node.name], self.period),
             release=self.schedule.release,
             capped=self.options.capped,
+            sites=None if sites is None else sites_const(sites),
         )
 
 
-def _total_bias(graph: Graph, neuron: IntegerNeuron) -> Integer:
-    """Bias of the neuron with those of its weights, one or per channel."""
+def _total_bias(graph: Graph, neuron: IntegerNeuron, sites: Bitmap | None) -> Integer:
+    """Bias of the neuron with those of its weights, one or per channel, at its open sites."""
+    if sites is not None and not sites.any():
+        return 0
     rank = len(graph.types[neuron.name].shape) + 1
     rest = (rest_drive(graph, neuron) + number_array(neuron.cell.bias, rank))[0]
-    per_channel = rest.reshape(rest.shape[0], -1)
+    per_channel = rest.reshape(rest.shape[0], -1) if sites is None else rest[:, sites]
     if (per_channel != per_channel[:, :1]).any():
         raise fail(
             "SNNC-M020",

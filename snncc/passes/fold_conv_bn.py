@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from snncc.arrays import Array
-from snncc.ir import BatchNorm, Const, Conv2d, Family, Graph, Linear, Node, Reshape, Scale
+from snncc.ir import (
+    BatchNorm,
+    CentreGate,
+    Const,
+    Conv2d,
+    Family,
+    Graph,
+    Linear,
+    Node,
+    Reshape,
+    Scale,
+    SiteGate,
+)
 from snncc.ir.const import values_of
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics
+from snncc.passes.ungate import open_gates
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,9 @@ class FoldConvBN:
 
     Behind a convolution or linear layer that nothing else reads it is folded in; elsewhere it
     becomes a depthwise 1×1 convolution. Per-channel and negative scales are folded the same way.
-    Computed in float64 and rounded once.
+    Computed in float64 and rounded once. A gate in front of it goes where one behind it keeps no more
+    sites, so that a masked convolution and its masked norm are one convolution under one gate; a gate
+    that closes nothing goes, too.
     """
 
     name: ClassVar[str] = "fold-conv-bn"
@@ -33,6 +49,8 @@ class FoldConvBN:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
+        graph = graph.without(open_gates(graph))
+        graph = graph.without({gate: graph.by_name[gate].inputs[0] for gate in _needless_gates(graph)})
         while (node := next(filter(_is_affine, graph.nodes), None)) is not None:
             graph = _fold(graph, node)
         return graph
@@ -42,6 +60,25 @@ def _is_affine(node: Node) -> bool:
     if isinstance(node, Scale):
         return isinstance(node.factor, Const) or node.factor <= 0
     return isinstance(node, BatchNorm)
+
+
+def _needless_gates(graph: Graph) -> Iterator[str]:
+    """Gates right in front of a norm whose own gate closes at least as much."""
+    for node in filter(_is_affine, graph.nodes):
+        inner, behind = graph.by_name[node.inputs[0]], graph.readers[node.name]
+        outer = behind[0] if len(behind) == 1 else None
+        alone = len(graph.readers[inner.name]) == 1
+        if isinstance(inner, SiteGate) and isinstance(outer, SiteGate) and alone and _covers(inner, outer):
+            yield inner.name
+
+
+def _covers(inner: SiteGate, outer: SiteGate) -> bool:
+    """Whether no site that ``inner`` closes is open behind ``outer``."""
+    if isinstance(inner, CentreGate):
+        opened = (inner.inputs[1], inner.stride, inner.offset)
+        if not isinstance(outer, CentreGate) or opened != (outer.inputs[1], outer.stride, outer.offset):
+            return False
+    return bool((outer.bitmap <= inner.bitmap).all())
 
 
 def _affine_of(node: Node, channels: int) -> tuple[Array, Array]:

@@ -28,6 +28,7 @@ from snncc.ir import (
     Permute,
     Reshape,
     Scale,
+    SiteGate,
     Slice,
     Sum,
     SumPool2d,
@@ -36,10 +37,11 @@ from snncc.ir import (
 from snncc.ir.const import values_of
 from snncc.ir.neurons import POTENTIALS
 from snncc.ir.node import FLOAT_ONLY
+from snncc.ir.sites import through
 from snncc.passes.base import Semantics, describe
 
 # A positive factor of what they read is one of their result.
-_HOMOGENEOUS = Add | Concat | MaxPool2d | Permute | Reshape | Slice | Sum | SumPool2d | Upsample
+_HOMOGENEOUS = Add | Concat | MaxPool2d | Permute | Reshape | SiteGate | Slice | Sum | SumPool2d | Upsample
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _resolve(name: str, removed: dict[str, str]) -> str:
 
 
 def _common_factor(node: Node, factor: dict[str, float]) -> float:
-    factors = {factor.get(name, 1.0) for name in node.inputs}
+    factors = {factor.get(name, 1.0) for name in through(node)}
     if len(factors) <= 1:
         return factors.pop() if factors else 1.0
     units = ", ".join(f"%{name}: {factor[name]:g}" for name in node.inputs)

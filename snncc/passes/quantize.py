@@ -15,6 +15,7 @@ from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import (
     Add,
     Cell,
+    CentreGate,
     Concat,
     Const,
     Conv2d,
@@ -34,6 +35,7 @@ from snncc.ir import (
     Reset,
     Reshape,
     Rounding,
+    SiteGate,
     SumPool2d,
     SynapseOrder,
 )
@@ -75,8 +77,11 @@ class Quantize:
     gives: ClassVar[Family | None] = Family.INTEGER
     after: ClassVar[tuple[str, ...]] = ("lower-readout", "fold-scale", "split-host")
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
-        {Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, Neuron, HostRegion, Output}
-    )
+        {
+            Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, SiteGate, CentreGate, Neuron,
+            HostRegion, Output,
+        }
+    )  # fmt: skip
 
     calibration: Array = field(compare=False)
     bits: int = 8

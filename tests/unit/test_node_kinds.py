@@ -435,6 +435,7 @@ LOWERED = {
     "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output",
     "mean", "concat",  # over rows and columns, along channels: others are named where that is seen
     "and", "mul", "max_pool2d",  # of single spikes
+    "site_gate", "centre_gate",  # behind the weights of a neuron
 }  # fmt: skip
 
 

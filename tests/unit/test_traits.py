@@ -14,6 +14,7 @@ from snncc.ir import (
     And,
     AvgPool2d,
     BatchNorm,
+    CentreGate,
     Concat,
     Const,
     Conv2d,
@@ -35,6 +36,7 @@ from snncc.ir import (
     Permute,
     Reshape,
     Scale,
+    SiteGate,
     Slice,
     Sum,
     SumPool2d,
@@ -54,6 +56,7 @@ def real(*shape: int) -> Const:
 
 
 ONE: dict[str, Any] = {"name": "n", "inputs": ("x",)}
+SITES = Const(np.array([[1, 0, 1, 1, 0, 1]] * 4, np.uint8))
 TWO: dict[str, Any] = {"name": "n", "inputs": ("x", "y")}
 # One node of every kind that has no state, for maps [C, H, W] = [3, 4, 6].
 NODES: tuple[Node, ...] = (
@@ -80,6 +83,8 @@ NODES: tuple[Node, ...] = (
     Pad(**ONE, before=(0, 1, 0), after=(0, 0, 2), value=0.5),
     Concat(**TWO, axis=1),
     Slice(**ONE, axis=2, start=1, stop=6, step=2),
+    SiteGate(**ONE, sites=SITES),
+    CentreGate(**TWO, sites=SITES),
 )
 STATEFUL = {"input", "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output"}
 BY_KIND = {n.kind: n for n in NODES}
@@ -90,7 +95,8 @@ def inputs(node: Node, binary: bool) -> list[Any]:
     found = []
     for i in range(len(node.inputs)):
         shape = (2, 3, 6, 5) if isinstance(node, MatMul) and i == 1 else (2, 3, 4, 6)
-        draw = RNG.integers(0, 2, shape) if binary else RNG.normal(size=shape)
+        opens = isinstance(node, CentreGate) and i == 1  # spikes, of which some sites have none
+        draw = RNG.integers(0, 2, shape) if binary or opens else RNG.normal(size=shape)
         found.append(draw.astype(np.float32))
     return found
 
