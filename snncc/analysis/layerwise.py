@@ -7,7 +7,7 @@ spike may differ only where the membrane lies within that of a threshold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,18 +54,26 @@ class LayerwiseReport:
         return sum(layer.flips for layer in self.layers)
 
 
-def compare_layers(reference: Graph, other: Graph, x: Array) -> LayerwiseReport:
+Moved = Callable[[str, Array], Array]
+
+
+def compare_layers(reference: Graph, other: Graph, x: Array, moved: Moved | None = None) -> LayerwiseReport:
     """Compare ``other`` with ``reference`` on inputs [N, T, *shape]; neurons correspond by name.
+
+    ``moved`` puts the reference's values of a name in the order and shape that ``other`` has them in.
 
     Neurons that only ``other`` has (readouts) and those inside its host region are compared by
     the drive of what they read, resp. not at all: the host region holds the same nodes.
     """
     kept = tuple(n.name for n in reference.nodes if not isinstance(n, Input))
     values = run(reference, x, kept).values | {reference.input.name: x.astype(np.float32)}
+    moved = moved or (lambda _, value: value)
+    held = {name: moved(name, value) for name, value in values.items()}
     layers = []
     for node in other.nodes:
         if isinstance(node, Neuron) and isinstance(reference.by_name.get(node.name), Neuron):
-            layers.append(_compare(reference, other, node, values))
+            drive = values[reference.by_name[node.name].inputs[0]]
+            layers.append(_compare(reference, other, node, held, drive, moved))
         elif isinstance(node, HostRegion):
             unit = _unit(reference, node.name) / _unit(other, node.name)
             mine = run(other, x, (node.name,)).values[node.name] * unit
@@ -78,7 +86,10 @@ def _unit(graph: Graph, name: str) -> float:
     return kind.unit if isinstance(kind, Spikes) else 1.0
 
 
-def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Array]) -> LayerDifference:
+def _compare(
+    reference: Graph, other: Graph, node: Neuron, values: dict[str, Array], drive: Array, moved: Moved
+) -> LayerDifference:
+    """``values`` as ``other`` has them, ``drive`` of the neurons as the reference has it."""
     theirs = reference.by_name[node.name]
     assert isinstance(theirs, Neuron)
     sources = {name: _in_units_of(other, reference, name, values) for name in other.layers[node.name].sources}
@@ -87,7 +98,7 @@ def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Arr
     drives = np.stack([d for d, _ in mine], axis=1)
     bounds = np.stack([b for _, b in mine], axis=1) * TOLERANCE
     # Both drives in the unit of the membrane, where the threshold is 1.
-    a = _normalized(values[theirs.inputs[0]], theirs)
+    a = moved(node.name, _normalized(drive, theirs))
     b, bound = _normalized(drives, node), _normalized(bounds, node)
     bound = bound * max(1, steps)
     worst = np.where(a == b, 0.0, np.abs(a - b) / np.maximum(bound, 1e-30))
@@ -97,7 +108,8 @@ def _compare(reference: Graph, other: Graph, node: Neuron, values: dict[str, Arr
     flips = np.rint(values[node.name] / _unit(reference, node.name)) != np.rint(counts)
     # With memory a flip changes all that follows; the rule is asked of the first one of each neuron.
     first = flips & (np.cumsum(flips, axis=1) == 1)
-    near = _distance(theirs, _membranes(theirs, values[theirs.inputs[0]])) <= bound.cumsum(axis=1) * 2 + 1e-7
+    distance = moved(node.name, _distance(theirs, _membranes(theirs, drive)))
+    near = distance <= bound.cumsum(axis=1) * 2 + 1e-7
     return LayerDifference(
         node.name, float(worst.max(initial=0)), int(flips.sum()), int((first & ~near).sum())
     )

@@ -8,6 +8,7 @@ from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec
 from snncc.passes.base import Pass, placed
 from snncc.passes.bound_counts import BoundCounts
+from snncc.passes.canonical_layout import CanonicalLayout
 from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
@@ -59,6 +60,7 @@ def to_integers(
 def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: bool) -> tuple[Pass, ...]:
     """The first of :func:`to_integers`, up to the quantized graph; ``calibration`` [N, T, *shape]."""
     return (
+        CanonicalLayout(),
         FoldConvBN(),
         LowerLogic(),
         LowerReadout(),

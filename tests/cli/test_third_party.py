@@ -92,7 +92,7 @@ def test_what_it_compiles_is_verified_and_costed(snncc: Snncc, nets: Path, compi
     assert [layer["name"] for layer in verified["layers"]][:2] == ["s", "n0"]
     assert json.loads((compiled / "target" / "slices.json").read_text())[:2] == ["s", "n0"]
     passes = json.loads((compiled / "certificate.json").read_text())["passes"]
-    assert [p["spec"] for p in passes][:2] == ["mirrored", "fold-conv-bn"]
+    assert [p["spec"] for p in passes][:2] == ["mirrored", "canonical-layout"]
     assert snncc("simulate", *files).returncode == 0
     tiles = json.loads((compiled / "mapped.json").read_text())["tiles"]
     assert [t["core"] for t in tiles] == list(range(len(tiles)))

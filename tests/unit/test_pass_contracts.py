@@ -108,7 +108,17 @@ class Step:
 
 
 ALL = (
-    *(FoldConvBN(), LowerLogic(), LowerReadout(), FoldScale(), SplitHost(), Distribute(), DropClip(), QUANTIZE, Relay()),
+    *(
+        FoldConvBN(),
+        LowerLogic(),
+        LowerReadout(),
+        FoldScale(),
+        SplitHost(),
+        Distribute(),
+        DropClip(),
+        QUANTIZE,
+        Relay(),
+    ),
     *(SingleStep(), BoundCounts(), ExpandSFA(), LoihiNeurons(True, 1 << 16)),
 )
 
@@ -159,7 +169,9 @@ def test_what_a_pass_builds_on_must_stand_before_it(one: Pass, missing: str) -> 
 def test_a_result_of_another_family_than_declared_is_refused() -> None:
     with pytest.raises(UsageError) as error:
         Pipeline((Step("a"), Step("b", gives=Family.INTEGER, lowers=frozenset(map(type, network(TURNED).nodes))))).run(network(TURNED))  # fmt: skip
-    assert str(error.value) == "[SNNC-U011] pass b: says that it gives a graph of the integer family, got float."
+    assert (
+        str(error.value) == "[SNNC-U011] pass b: says that it gives a graph of the integer family, got float."
+    )
     assert error.value.__notes__ == ["in pass b after a"]
 
 
@@ -200,7 +212,7 @@ def test_the_spike_family_names_what_it_does_not_take() -> None:
 def test_a_packages_pass_for_a_kind_that_the_core_does_not_lower_runs() -> None:
     graph = network(TURNED)
     passes = to_integers(X, SIM.chip, own=(Turn(),))
-    assert [p.name for p in passes][:2] == ["turn", "fold-conv-bn"]
+    assert [p.name for p in passes][:2] == ["turn", "canonical-layout"]
     integer = Pipeline(passes).run(graph)
     spikes = Pipeline((ExpandSFA(),)).run(integer)
     assert run(integer, X).values["n"].any()
@@ -229,7 +241,15 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
     """Which neurons are the chip's own depends on the largest counts."""
     passes = to_integers(X, SIM.chip, own=(LoihiNeurons(True, 1 << 16),), relay=True)
     assert [p.name for p in passes] == [
-        *("fold-conv-bn", "lower-logic", "lower-readout", "fold-scale", "split-host", "quantize"),
+        *(
+            "canonical-layout",
+            "fold-conv-bn",
+            "lower-logic",
+            "lower-readout",
+            "fold-scale",
+            "split-host",
+            "quantize",
+        ),
         *("relay", "single-step", "bound-counts", "loihi-neurons"),
     ]
 
