@@ -259,7 +259,9 @@ def legalise(
     Raises:
         ModelError: where a pass finds no exact lowering.
     """
-    expand = ExpandSFA(schedule, capped=target.chip.abilities.clips_counts)
+    expand = ExpandSFA(
+        schedule, capped=target.chip.abilities.clips_counts, longest=target.chip.limits.delay_max
+    )
     recorder = Recorder(calibration, model.labels, verify_each)
     shortcuts = _shortcuts(target, model.graph, calibration, expand)
     relay = shortcuts is not None and shortcuts.relayed

@@ -64,7 +64,10 @@ def _form_problems(artifact: Artifact) -> Iterator[Problem]:
 
 
 def _spike_problems(artifact: Artifact) -> Iterator[Problem]:
-    expand = ExpandSFA(artifact.mapped.schedule, capped=artifact.chip.abilities.clips_counts)
+    chip = artifact.chip
+    expand = ExpandSFA(
+        artifact.mapped.schedule, capped=chip.abilities.clips_counts, longest=chip.limits.delay_max
+    )
     expected = to_text(expand.run(artifact.integer_graph)).splitlines()
     found = first_difference(to_text(artifact.spike_graph).splitlines(), expected)
     if found is not None:

@@ -58,6 +58,9 @@ class ExpandSFA:
     Attributes:
         schedule: which. What a relay sends is one graded event under every schedule.
         capped: whether the chip holds a neuron back after its largest count (without windows).
+        longest: micro-steps that the chip can hold spikes back; None where nothing limits them. With
+            one timestep, spikes that would wait longer and are only added up come early instead:
+            the window that sums them has no other to be kept apart from.
     """
 
     name: ClassVar[str] = "expand-sfa"
@@ -72,6 +75,7 @@ class ExpandSFA:
     )  # fmt: skip
     schedule: Schedule = EXACT
     capped: bool = True
+    longest: int | None = None
 
     @property
     def preserves(self) -> Semantics:
@@ -145,13 +149,14 @@ class _Expansion:
             case IntegerNeuron():
                 self._keep(self._window_neuron(node), self.target[node.name])
             case Linear() | Conv2d():
-                source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1)
+                source = self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1, summed=True)
                 self._keep(replace(node, inputs=(source,), bias=None), None)
             case CentreGate():
                 self._keep(self._gate(node), None)
             case Add() | Concat() if isinstance(self.graph.types[node.name], Spikes):
-                level = max(self.depth[i] for i in node.inputs)
-                self._keep(replace(node, inputs=tuple(self._aligned(i, level) for i in node.inputs)), level)
+                level, summed = max(self.depth[i] for i in node.inputs), self._is_summed(node.name)
+                inputs = tuple(self._aligned(i, level, summed) for i in node.inputs)
+                self._keep(replace(node, inputs=inputs), level)
             case Delay():
                 what = "a delay by timesteps has no spike form yet"
                 raise fail("SNNC-M012", describe(node), what, got=node.steps)
@@ -187,11 +192,29 @@ class _Expansion:
         if depth is not None:
             self.depth[node.name] = depth
 
-    def _aligned(self, value: str, level: int) -> str:
-        """``value`` as if it came from neuron depth ``level``: delayed by whole windows."""
+    def _is_summed(self, name: str) -> bool:
+        """Whether a value of spikes only ever enters sums of weights."""
+        return all(
+            reader.has(Trait.WEIGHTED) or (reader.has(Trait.LINEAR) and self._is_summed(reader.name))
+            for reader in self.graph.readers[name]
+        )
+
+    def _may_come_early(self, missing: int) -> bool:
+        """Whether a window may get spikes by so many micro-steps too early in place of holding them.
+
+        Windows of one micro-step are those of chips' own neurons, which would fire at once.
+        """
+        too_long = self.options.longest is not None and missing > self.options.longest
+        return too_long and self.graph.steps == 1 and self.period > 1
+
+    def _aligned(self, value: str, level: int, summed: bool = False) -> str:
+        """``value`` as if it came from neuron depth ``level``: delayed by whole windows.
+
+        ``summed``: what reads it only adds it up.
+        """
         missing = (level - self.depth[value]) * self.period
         name = self.names[value]
-        if missing == 0 or not self.schedule.has_windows:
+        if missing == 0 or not self.schedule.has_windows or (summed and self._may_come_early(missing)):
             return name
         delayed = f"{name}.delay{missing}"
         if delayed not in self.names:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cells import integer_neuron
+from loihi.test_random_networks import agree
 from random_graphs import Builder, random_inputs
 from simulator.simnets import Net, Way
 from snncc.analysis.claims import layer_sums
@@ -194,8 +195,8 @@ def test_the_bias_of_the_weights_counts() -> None:
     )
 
 
-def test_a_skip_beyond_the_delay_bits_is_refused() -> None:
-    b = Builder(np.random.default_rng(2), (5,), 8)
+def skip_over_eight_layers(steps: int) -> Graph:
+    b = Builder(np.random.default_rng(2), (5,), 8, steps=steps)
     b.add(Linear(name="l0", inputs=(b.last,), weight=b.weights(4, 5), bias=b.vector(4, 0, 0.75)))
     skip = b.sfa("n0", 8, normalized=True)
     for i in range(1, 9):
@@ -204,7 +205,11 @@ def test_a_skip_beyond_the_delay_bits_is_refused() -> None:
     b.add(Add(name="sum", inputs=(skip, b.last)))
     b.add(Linear(name="fc", inputs=("sum",), weight=b.weights(3, 4)))
     b.sfa("end", 8, normalized=True)
-    graph = b.graph()
+    return b.graph()
+
+
+def test_a_skip_beyond_the_delay_bits_is_refused_where_timesteps_would_mix() -> None:
+    graph = skip_over_eight_layers(steps=2)
     x = random_inputs(graph, 4, 4)
     with pytest.raises(CapacityError) as caught:
         LOIHI2.lower(Model(graph), x, Options())
@@ -214,6 +219,14 @@ def test_a_skip_beyond_the_delay_bits_is_refused() -> None:
     )
     graded = LOIHI2.lower(Model(graph), x, Options("graded"))
     assert [c.delay for c in graded.mapped.pieces[-1].connections] == [8, 0]
+
+
+def test_a_skip_beyond_the_delay_bits_comes_early_into_the_only_window() -> None:
+    graph = skip_over_eight_layers(steps=1)
+    x = random_inputs(graph, 4, 4)
+    lowered = LOIHI2.lower(Model(graph), x, Options())
+    assert [c.delay for c in lowered.mapped.pieces[-1].connections] == [0, 0]
+    agree(lowered, x)
 
 
 # ---- edges of the fields ------------------------------------------------------------------------------

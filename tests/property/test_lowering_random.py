@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from random_graphs import chain_graphs, random_inputs, sfa_graphs, stateful_graphs
 from snncc.analysis.layerwise import compare_layers
-from snncc.ir import Graph, IntegerNeuron, Node, parse, to_text
+from snncc.ir import Delay, Graph, IntegerNeuron, Node, parse, to_text
 from snncc.ir.interp import run
 from snncc.passes.base import Pass
 from snncc.passes.bound_counts import BoundCounts
@@ -46,6 +46,20 @@ def test_text_form_round_trips_in_every_family(graph: Graph, seed: int) -> None:
     for g in (graph, integer, ExpandSFA().run(integer)):
         assert parse(to_text(g), g.constants()) == g
         assert to_text(parse(to_text(g), g.constants())) == to_text(g)
+
+
+@RELAXED
+@given(ANY, st.integers(0, 2**16))
+def test_what_cannot_wait_comes_early_only_where_one_window_sums_it(graph: Graph, seed: int) -> None:
+    x = random_inputs(graph, 4, seed)
+    integer = SingleStep().run(integers(graph, x))
+    spikes = ExpandSFA(longest=0).run(integer)
+    waits = [n for n in spikes.nodes if isinstance(n, Delay)]
+    assert graph.steps == 1 or spikes == ExpandSFA().run(integer)
+    assert graph.steps > 1 or spikes.micro_steps == 1 or not waits
+    want, got = run(integer, x), run(spikes, x)
+    for name, counts in want.values.items():
+        assert np.array_equal(got.values[name], counts), name
 
 
 @RELAXED
