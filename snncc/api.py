@@ -175,6 +175,7 @@ def compile(
     schedule: str = "exact",
     graded: bool = False,
     partition: str = Partition.AUTO.value,
+    weight_bits: int | None = None,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
     verify_each: bool = False,
@@ -191,6 +192,7 @@ def compile(
         graded: another word for ``schedule="graded"``: a count travels as one event that carries it.
         partition: ``auto``: a host computes what the chip lacks, where it can take part; ``none``: all
             stands on the chip.
+        weight_bits: of the weights; by default as many as the chip holds.
         calib: calibration inputs, in place of those of the model.
         load: what a model file does not tell.
         verify_each: run before and after each pass on the calibration inputs.
@@ -200,7 +202,7 @@ def compile(
         SnnccError: with every problem found; nothing is written then.
     """
     refuse_existing(Path(out), force)  # before the work, not behind it
-    chosen = choose_target(target, chip)
+    chosen = choose_target(target, chip).of_weights(weight_bits)
     schedule = _schedule_of(chosen, schedule, graded)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
@@ -217,6 +219,7 @@ def check(
     schedule: str = "exact",
     graded: bool = False,
     partition: str = Partition.AUTO.value,
+    weight_bits: int | None = None,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
 ) -> CheckResult:
@@ -224,7 +227,7 @@ def check(
 
     Arguments as those of :func:`compile`. A target that cannot be had is a usage error, whatever the model.
     """
-    chosen = choose_target(target, chip)
+    chosen = choose_target(target, chip).of_weights(weight_bits)
     schedule, divided = _schedule_of(chosen, schedule, graded), _partition_of(partition)
     notes: tuple[str, ...] = ()
     try:

@@ -7,7 +7,7 @@ network is fitted on cores, the chip's files) it holds as plain functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -196,6 +196,22 @@ class Target:
             raise fail("SNNC-U005", "--schedule", what, got=name, limit=limit)
         return self.schedules[name]
 
+    def of_weights(self, bits: int | None) -> Target:
+        """The target with weights of so many bits; None leaves the chip's own.
+
+        Raises:
+            UsageError: SNNC-U005 for fewer than 2, or more than the chip holds.
+        """
+        limits = self.chip.limits
+        most = max(limits.weight_bits, limits.weight_bits_max or 0)
+        if bits is None:
+            return self
+        if not 2 <= bits <= most:
+            what = f"{self.name} has no weights of that width"
+            raise fail("SNNC-U005", "--weight-bits", what, got=bits, limit=f"2..{most}")
+        own = limits.model_copy(update={"weight_bits": bits})
+        return replace(self, chip=self.chip.model_copy(update={"limits": own}))
+
     def lower(self, model: Model, calibration: Array, options: Options) -> Lowered:
         """Integer graph, spike graph and mapped network of a model.
 
@@ -219,6 +235,7 @@ class Target:
             schedule=schedule,
             state_bits=self.chip.limits.state_bits,
             poolings=self.chip.limits.poolings,
+            weight_bits=self.chip.limits.weight_bits,
         )
         mapped = divide(logical, for_host, self.chip)
         sums = tuple(layer_sums(legal.integer, calibration))

@@ -173,7 +173,8 @@ class _Machine:
         played = [self._play(row, first + i) for i, row in enumerate(x)]
         offsets = np.cumsum([0, *(len(e) for e in played)])
         events = np.concatenate([*played, np.zeros(0, np.int32)])
-        budget = (2**31 - 1 - int(np.abs(start).max(initial=0))) // 128
+        largest = max(128, int(np.abs(p.weights.astype(np.int64)).max(initial=0)))
+        budget = (2**31 - 1 - int(np.abs(start).max(initial=0))) // largest
         gated = p.mapped.engine is Engine.GATED
         start32 = start.astype(np.int32)
         kernels.run_events(p.pieces, self._net(), start32, events, offsets, gated, budget, counts, stats)

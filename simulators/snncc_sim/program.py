@@ -1,7 +1,7 @@
 """Flat numpy tables of a mapped network, as the compiled kernels read them.
 
 Neurons of all pieces stand one piece after the other, each map laid out [y][x][channel]; the address
-of an event is its flat index in the map of its source. Weights stay compressed: int8
+of an event is its flat index in the map of its source. Weights stay compressed:
 [source channel][kernel y][kernel x, last first][outputs of the group], stored once for all
 connections that share them. With kernel columns stored last first, the outputs that an event
 updates along a row of stride 1 are contiguous, as are their weights.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.errors import fail
 from snncc.ir.cell import Cell, one
-from snncc.ir.const import Const, Integer, each_channel
+from snncc.ir.const import Const, Integer, each_channel, narrow
 from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
 from snncc.ir.sites import offset_of
@@ -82,7 +82,7 @@ class Program:
         connections: records of :data:`CONNECTION`, those of a piece ordered by source.
         pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
             ``outputs[i]`` through ``taps[i]`` for i in ``pointers[o + p] .. pointers[o + p + 1]``.
-        weights: int8, all distinct weight arrays one after the other.
+        weights: all distinct weight arrays one after the other, of int8 where that holds them.
         sites: uint8, a byte a site, of every gate one after the other; gates that spikes open have a row
             that is written while the network runs.
         openings: int64, what a site gets as spikes open it, one a channel, of every such gate.
@@ -100,7 +100,7 @@ class Program:
     pointers: NDArray[np.int64]
     outputs: NDArray[np.int64]
     taps: NDArray[np.int64]
-    weights: NDArray[np.int8]
+    weights: Array
     sites: NDArray[np.uint8]
     openings: NDArray[np.int64]
     v_init: NDArray[np.int64]
@@ -205,8 +205,8 @@ class _Builder:
         self.pointers: list[int] = []
         self.outputs: list[int] = []
         self.taps: list[int] = []
-        self.stored: dict[tuple[str, int], int] = {}
-        self.parts: list[NDArray[np.int8]] = []
+        self.stored: dict[tuple[str, int, int], int] = {}
+        self.parts: list[Array] = []
         self.words = 0
         self.sites: list[NDArray[np.uint8]] = []
         self.openings: list[NDArray[np.int64]] = []
@@ -303,16 +303,16 @@ class _Builder:
     def _weight(self, c: Connection, where: str) -> Array:
         weight, a = self._tensor(c.weight, where), c.address
         expected = (a.target_shape[0], a.source_shape[0] // a.groups, *a.kernel)
-        if weight.shape != expected or weight.dtype != np.int8:
+        if weight.shape != expected or weight.dtype.kind != "i":
             got = f"{weight.dtype}{list(weight.shape)}"
             raise _broken(where, "weight array", got, f"int8{list(expected)}")
-        return weight
+        return weight.astype(np.int64) << c.exponent
 
     def _largest_input(self, piece: Piece) -> int:
         """Bound on what one window collects: every synapse delivers in every micro-step."""
         total = 0
         for c in piece.connections:
-            magnitude = np.abs(self._weight(c, piece.name).astype(np.int64)).sum(axis=(1, 2, 3))
+            magnitude = np.abs(self._weight(c, piece.name)).sum(axis=(1, 2, 3))
             if c.sites is not None and c.sites.bias is not None:
                 total += int(np.abs(self._tensor(c.sites.bias, piece.name)).max(initial=0))
             total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1] * self._carried(c)
@@ -330,12 +330,12 @@ class _Builder:
 
     def _store(self, c: Connection, where: str) -> int:
         """Offset of the connection's weights in the common array."""
-        key = (c.weight, c.address.groups)
+        key = (c.weight, c.exponent, c.address.groups)
         if key not in self.stored:
             weight, groups = self._weight(c, where), c.address.groups
             out, inner, kh, kw = weight.shape
             split = weight.reshape(groups, out // groups, inner, kh, kw).transpose(0, 2, 3, 4, 1)
-            flat = np.ascontiguousarray(split[:, :, :, ::-1]).reshape(-1)
+            flat = narrow(np.ascontiguousarray(split[:, :, :, ::-1]).reshape(-1))
             self.stored[key] = self.words
             self.parts.append(flat)
             self.words += flat.size

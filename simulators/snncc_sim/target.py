@@ -26,7 +26,7 @@ def sim_target(chip: ChipSpec) -> Target:
     Raises:
         UsageError: SNNC-U009 if the description has limits other than the widths: nothing checks them.
     """
-    expect(chip, (), divides=True)
+    expect(chip, (), ("limits.weight_bits_max", "limits.exponent_max"), divides=True)
     return Target(chip, schedules={s.name: s for s in (EXACT, FREE)}, fit=fit)
 
 

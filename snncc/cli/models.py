@@ -74,6 +74,12 @@ _TARGET_OPTIONS = (
         help="auto: a host computes what the chip lacks, where it can take part. none: all on the chip.",
     ),
     click.option(
+        "--weight-bits",
+        type=int,
+        metavar="N",
+        help="Bits of a weight, in place of as many as the chip holds; on sim up to 24.",
+    ),
+    click.option(
         "--calib", type=FILE, metavar="X.NPZ", help="Calibration inputs, in place of those in the model."
     ),
 )

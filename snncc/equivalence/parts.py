@@ -191,7 +191,7 @@ def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent
         heard.append((c, sent.by(source, c.delay)))
     opened = _opened(heard, tensors)
     for c, spikes in heard:
-        delivered = _through(c, tensors[c.weight], spikes)
+        delivered = _through(c, tensors[c.weight], spikes) << c.exponent
         total += delivered if c.sites is None else np.where(opened[_gate_of(c)], delivered, 0)
     biases = {_gate_of(c): c.sites.bias for c in piece.connections if c.sites and c.sites.bias}
     for gate, bias in biases.items():

@@ -26,6 +26,7 @@ _SMALL = FileLimits(file_bytes=1 << 20)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 Bits = Annotated[int, Field(ge=1, le=64)]
+WeightBits = Annotated[int, Field(ge=2, le=24)]
 
 
 class _Model(BaseModel):
@@ -51,11 +52,15 @@ class CoreKind(_Model):
 class Limits(_Model):
     """What a layer may be; None or an empty tuple means the chip sets no limit. ``source`` covers all.
 
-    ``convolution_width``: maps that are wider compile, with a caution.
+    ``convolution_width``: maps that are wider compile, with a caution. ``weight_bits_max``: how far users
+    may widen the weights; None is no further than ``weight_bits``. ``exponent_max``: largest power of two
+    that stands before the weights of a connection; 0: none does.
     """
 
     source: str
-    weight_bits: Annotated[int, Field(ge=2, le=8)]
+    weight_bits: WeightBits
+    weight_bits_max: WeightBits | None = None
+    exponent_max: Annotated[int, Field(ge=0, le=15)] = 0
     state_bits: Annotated[int, Field(ge=2, le=32)]
     threshold_max: int | None = None
     kernel_max: int | None = None
@@ -250,6 +255,7 @@ def expect(
         (
             *_missing(chip, needed, counted),
             *_unread(chip, (*needed, *checked), counted),
+            *_wide(chip, checked),
             *(() if divides else _alone(chip)),
         )
     )
@@ -280,6 +286,13 @@ def _unread(chip: ChipSpec, known: Sequence[str], counted: Sequence[str]) -> Ite
         what = f"the backend {chip.backend} does not check this limit"
         hint = "leaving it out, if the network may exceed it"
         yield problem("SNNC-U009", f"chip {chip.name}: {key}", what, got=value, hint=hint)
+
+
+def _wide(chip: ChipSpec, checked: Sequence[str]) -> Iterator[Problem]:
+    """Weights of more than a byte, of a backend that does not know them."""
+    if chip.limits.weight_bits > 8 and "limits.weight_bits_max" not in checked:
+        what, got = f"the backend {chip.backend} takes weights of a byte", chip.limits.weight_bits
+        yield problem("SNNC-U009", f"chip {chip.name}: limits.weight_bits", what, got=got, limit=8)
 
 
 def _number(chip: ChipSpec, key: str) -> object:

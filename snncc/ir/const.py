@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from snncc.arrays import Array
+
 DTYPES = ("float32", "int8", "int16", "int32", "int64", "uint8")
 
 
@@ -105,3 +107,9 @@ def number_array(value: Number, rank: int) -> Any:
     if not isinstance(value, Const):
         return value
     return value.array.reshape((1, -1) + (1,) * (rank - 2))
+
+
+def narrow(values: Array) -> Array:
+    """Whole numbers of 32 bits at most in the narrowest signed dtype that holds them and their negatives."""
+    most = int(np.abs(values).max(initial=0))
+    return values.astype(next(d for d in (np.int8, np.int16, np.int32) if most <= np.iinfo(d).max))

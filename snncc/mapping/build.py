@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from snncc.ir.sites import CentreGate, SiteGate, offset_of, through
 from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3, packed
 from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece, Sites
+from snncc.mapping.words import words
 
 Gates = tuple[SiteGate, ...]
 
@@ -60,6 +61,7 @@ def map_graph(
     schedule: Schedule,
     state_bits: int,
     poolings: tuple[int, ...] = (),
+    weight_bits: int = 8,
 ) -> tuple[Mapped, dict[str, Array]]:
     """Pieces of a spike graph and the arrays they name by digest.
 
@@ -70,6 +72,7 @@ def map_graph(
         state_bits: width of the chip's membranes.
         poolings: pooling sizes that the chip's routes can apply; empty for any. Another pooling in
             front of a linear layer is absorbed into its weights.
+        weight_bits: of a weight's word; a node whose weights are larger gets a power of two before them.
 
     Raises:
         ModelError: SNNC-M022, with every connection that has no address function.
@@ -80,7 +83,7 @@ def map_graph(
     for neuron in graph.neurons:
         assert isinstance(neuron, WindowNeuron)
         try:
-            connections = tuple(_connections(graph, neuron, tensors, poolings))
+            connections = tuple(_connections(graph, neuron, tensors, poolings, weight_bits))
         except SnnccError as error:
             problems.extend(error.problems)
             continue
@@ -191,7 +194,11 @@ def output_port(graph: Graph, tensors: dict[str, Array]) -> OutputPort:
 
 
 def _connections(
-    graph: Graph, neuron: WindowNeuron, tensors: dict[str, Array], poolings: tuple[int, ...]
+    graph: Graph,
+    neuron: WindowNeuron,
+    tensors: dict[str, Array],
+    poolings: tuple[int, ...],
+    weight_bits: int,
 ) -> Iterator[Connection]:
     layer = graph.layers[neuron.name]
     for node in layer.path:
@@ -205,6 +212,8 @@ def _connections(
             )
     behind, ports = _gates_behind(layer, neuron.inputs[0]), port_names(graph)
     for node in layer.weighted:
+        stored, exponent = words(node.weight.array, weight_bits)
+        node = replace(node, weight=Const(stored))
         ways = tuple(_ways(graph, node.inputs[0], ()))
         for gates, times in behind[node.name].items():
             sites = _sites(node, gates, tensors)
@@ -214,7 +223,14 @@ def _connections(
                 digest = _stored(weight, tensors)
                 source = ports.get(way.source.name, way.source.name)
                 delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
-                yield Connection(source=source, weight=digest, address=address, delay=delay, sites=sites)
+                yield Connection(
+                    source=source,
+                    weight=digest,
+                    address=address,
+                    delay=delay,
+                    exponent=exponent,
+                    sites=sites,
+                )
 
 
 def _gates_behind(layer: Layer, end: str) -> Mapping[str, Counter[Gates]]:

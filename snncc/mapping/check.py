@@ -125,6 +125,9 @@ def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tenso
 def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
     top = 2 ** (chip.limits.weight_bits - 1)
     for c in piece.connections:
+        if not 0 <= c.exponent <= chip.limits.exponent_max:
+            limit = chip.limits.exponent_max
+            yield _bad(piece.name, "an exponent of weights leaves its range", got=c.exponent, limit=limit)
         weight = tensors.get(c.weight)
         if weight is not None and (weight.min(initial=0) < -top or weight.max(initial=0) >= top):
             yield _bad(

@@ -41,7 +41,8 @@ class Connection(_Model):
 
     Attributes:
         source: name of a piece or an input port.
-        weight: digest of an int8 array [O, C/groups, kh, kw].
+        weight: digest of an array [O, C/groups, kh, kw] of int8; of int16 or int32 for wider weights.
+        exponent: what stands in it is times 2^exponent.
         address: which of them an event uses.
         delay: micro-steps that the spikes wait (clocked engine; 0 elsewhere).
         sites: output sites that they update; None for all.
@@ -51,6 +52,7 @@ class Connection(_Model):
     weight: str
     address: VSC
     delay: int = 0
+    exponent: int = 0
     sites: Sites | None = None
 
 

@@ -73,5 +73,7 @@ def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: b
             bits=chip.limits.weight_bits,
             state_bits=words.membrane if words else chip.limits.state_bits,
             sum_bits=words.sum if words else None,
+            exponent=chip.limits.exponent_max,
+            event_bits=chip.limits.graded_bits,
         ),
     )

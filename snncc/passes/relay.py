@@ -11,12 +11,12 @@ import numpy as np
 from snncc.arrays import Array
 from snncc.ir import (
     Cell,
-    Const,
-    Conv2d,
     Current,
     Delay,
     Family,
     Graph,
+    HostRegion,
+    Input,
     IntegerNeuron,
     Linear,
     Node,
@@ -32,6 +32,7 @@ from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import UNBOUNDED
 from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.identity import identity
 from snncc.passes.single_step import SingleStep
 
 
@@ -60,7 +61,9 @@ class Relay:
         nodes: list[Node] = []
         for node in graph.nodes:
             names = {i: f"{node.name}.from.{i}" for i in node.inputs if i in shared}
-            nodes += [_identity(name, i, graph.types[i].shape, node) for i, name in names.items()]
+            nodes += [
+                identity(name, _relay_name(i), graph.types[i].shape, node.source) for i, name in names.items()
+            ]
             nodes.append(replace(node, inputs=tuple(names.get(i, i) for i in node.inputs)))
             if node.name in shared:
                 nodes.append(_relay(node))
@@ -68,12 +71,12 @@ class Relay:
 
 
 def shared_sums(graph: Graph) -> tuple[str, ...]:
-    """Currents that more than one node reads."""
-    return tuple(
-        name
-        for name, readers in graph.readers.items()
-        if len(readers) > 1 and isinstance(graph.types[name], Current)
-    )
+    """Sums that more than one node reads; what a host computes is none."""
+    return tuple(name for name, readers in graph.readers.items() if len(readers) > 1 and _is_sum(graph, name))
+
+
+def _is_sum(graph: Graph, name: str) -> bool:
+    return isinstance(graph.types[name], Current) and not isinstance(graph.by_name[name], HostRegion | Input)
 
 
 def _relay_name(name: str) -> str:
@@ -83,14 +86,6 @@ def _relay_name(name: str) -> str:
 def _relay(node: Node) -> IntegerNeuron:
     cell = Cell(max_spikes=UNBOUNDED, signed=True)
     return IntegerNeuron(name=_relay_name(node.name), inputs=(node.name,), source=node.source, cell=cell)
-
-
-def _identity(name: str, relayed: str, shape: tuple[int, ...], reader: Node) -> Node:
-    reads, source = (_relay_name(relayed),), reader.source
-    if len(shape) == 3:
-        ones = Const(np.ones((shape[0], 1, 1, 1), np.int8))
-        return Conv2d(name=name, inputs=reads, source=source, weight=ones, groups=shape[0])
-    return Linear(name=name, inputs=reads, source=source, weight=Const(np.eye(shape[-1], dtype=np.int8)))
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_every_key_is_needed(tmp_path: Path, line: str, key: str) -> None:
     ("schema_version = 1", "schema_version = 2", "schema_version: Input should be 1, got 2."),
     ('name = "small"', "name = 3", "name: Input should be a valid string, got 3."),
     ("weight_bits = 8", "weight_bits = 0", "limits.weight_bits: Input should be greater than or equal to 2, got 0."),
-    ("weight_bits = 8", "weight_bits = 65", "limits.weight_bits: Input should be less than or equal to 8, got 65."),
+    ("weight_bits = 8", "weight_bits = 65", "limits.weight_bits: Input should be less than or equal to 24, got 65."),
     ("weight_bits = 8", "weight_bits = true", "limits.weight_bits: Input should be a valid integer, got True."),
     ("clocked = true", "clocked = 1", "abilities.clocked: Input should be a valid boolean, got 1."),
     ("clocked = true", "clocked = true\nfast = true", "abilities.fast: Extra inputs are not permitted, got True."),

@@ -375,7 +375,7 @@ def test_shipped_chips_say_what_they_can() -> None:
         t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
     }
     assert able_to["loihi2"] == set(ALL) - {"gates_sites"}  # its programs share one kernel for all sites
-    assert able_to["sim"] == set(ALL) - {"synaptic_current", "graded_events", "signed_events"}
+    assert able_to["sim"] == set(ALL) - {"synaptic_current"}
     assert able_to["loihi1"] == {
         "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",
     }  # fmt: skip

@@ -132,7 +132,7 @@ def test_spikes_equal_integers(target: Target, neuron: Neuron, steps: int) -> No
     graph = ms_resnet(3, neuron, steps)
     x = random_inputs(graph, 6, 8)
     lowered = target.lower(Model(graph), x, Options(verify_each=True))
-    if target is not LOIHI2:  # which may relay the sums
+    if target not in (LOIHI2, SIM):  # which may relay the sums
         assert [len(p.connections) for p in lowered.mapped.pieces] == [1, 1, 2, 1, 3, 1, 4, 1]
         delays = [c.delay // lowered.mapped.micro_steps for c in lowered.mapped.pieces[-2].connections]
         assert sorted(delays) == [0, 2, 4, 6]

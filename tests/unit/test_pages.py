@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from snncc.analysis.layerwise import TOLERANCE
-from snncc.passes.quantize import DECAY_BITS, Quantize
+from snncc.passes.quantize import Quantize
+from snncc.passes.rounding import DECAY_BITS
 from snncc_speck import gate
 
 MARGIN_OF_SCALE = Quantize.margin  # the field's default

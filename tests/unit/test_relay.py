@@ -47,7 +47,7 @@ from snncc_loihi.place import place_network
 from snncc_loihi.target import LOIHI2
 from snncc_sim import SIMULATOR
 from snncc_sim.program import build
-from snncc_sim.target import SIM
+from snncc_sim.target import SIM, TIANJIC
 from snncc_sim.traffic import build_routes, sample_events
 
 
@@ -199,8 +199,8 @@ def test_loihi2_prints_both_costs_and_takes_the_cheaper() -> None:
     assert [p.name for p in lowered.mapped.pieces if p.cell.signed] == ["stem.relay", "x0.relay", "x1.relay"]
     assert "relay" in [p.spec for p in lowered.certificate.passes]
     free = LOIHI2.lower(Model(graph), x, Options("free"))
-    ideal = SIM.lower(Model(graph), x, Options())
-    assert not any(p.cell.signed for low in (free, ideal) for p in low.mapped.pieces)
+    plain = TIANJIC.lower(Model(graph), x, Options())
+    assert not any(p.cell.signed for low in (free, plain) for p in low.mapped.pieces)
 
 
 # ---- executors --------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def test_the_checker_refuses_relays_that_the_chip_has_not() -> None:
     assert broken(engine=Engine.EVENT) == [unclocked]
     assert broken(max_spikes=2**31 - 1) == []
     assert broken(max_spikes=2**31) == [f"{where}: a graded event leaves its word, got 33, limit 32."]
-    assert broken(chip=SIM.chip.model_copy(update={"limits": LOIHI2.chip.limits})) == [
+    assert broken(chip=TIANJIC.chip.model_copy(update={"limits": LOIHI2.chip.limits})) == [
         f"{where}: sends graded events, which the chip has not."
     ]
 

@@ -16,6 +16,7 @@ from snncc.ir import (
     Add,
     AvgPool2d,
     BatchNorm,
+    Concat,
     Const,
     Conv2d,
     Family,
@@ -150,7 +151,7 @@ SPIKES = "Try a neuron in front of the first weights, or input_levels where the 
         ((Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))),), f"[SNNC-M018] %o: the whole network is analog: no neuron stands between input and output. {SPIKES}"),
         (
             (Neuron(name="n", inputs=("x",)), Neuron(name="m", inputs=("x",)), Add(name="a", inputs=("n", "m")), Linear(name="l", inputs=("a",), weight=Const(np.ones((2, 3), np.float32)))),
-            "[SNNC-M018] %x: the analog stem ends in several neurons, got %n, %m, limit 1. Try one neuron layer behind the stem.",
+            f"[SNNC-M018] %n: the host computes the whole network: its only neurons make spikes of real values. {SPIKES}",
         ),
         (
             (Linear(name="l", inputs=("x",), weight=Const(np.ones((2, 3), np.float32))), Neuron(name="r", inputs=("l",), source="net.r", max_spikes=0)),
@@ -158,7 +159,11 @@ SPIKES = "Try a neuron in front of the first weights, or input_levels where the 
         ),
         (
             (Neuron(name="n", inputs=("x",)), Linear(name="l", inputs=("n",), weight=Const(np.eye(3, dtype=np.float32))), Add(name="a", inputs=("x", "l")), Neuron(name="m", inputs=("a",))),
-            "[SNNC-M018] %a: mixes the analog stem with spikes, got %x, %l.",
+            "[SNNC-M018] %x: the network's input is added to sums of spikes. Try weights or a neuron in between.",
+        ),
+        (
+            (Linear(name="s", inputs=("x",), weight=Const(np.eye(3, dtype=np.float32))), Neuron(name="n", inputs=("s",)), Linear(name="l", inputs=("n",), weight=Const(np.eye(3, dtype=np.float32))), Concat(name="a", inputs=("s", "l"), axis=0), Neuron(name="m", inputs=("a",))),
+            "[SNNC-M018] %a: mixes the analog stem with spikes, got %s, %l. Try a neuron behind the stem, or a sum.",
         ),
     ],
 )  # fmt: skip

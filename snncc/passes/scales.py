@@ -1,0 +1,157 @@
+"""Scales of layers: how many units of an integer membrane one unit of a real one becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import networkx as nx
+import numpy as np
+
+from snncc.analysis.ranges import extremes, held
+from snncc.arrays import Array
+from snncc.ir import Const, Current, Graph, HostRegion, Neuron
+from snncc.ir.const import number_array
+from snncc.ir.synapses import Weighted
+from snncc.passes.rounding import exponent_for, integers, theta_of
+
+# Rounding moves sums by a few per cent at most, so that the second attempt nearly always fits.
+_ATTEMPTS = 8
+
+# Bits that the largest weight of every branch keeps beside its sign, where exponents can see to it:
+# with fewer, rounding changes more than every tenth count of a trained network.
+_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Words of a chip.
+
+    Attributes:
+        weight: bits of a weight, two's complement, symmetric range.
+        membrane: of a membrane, in units of a weight.
+        sum: of what adds up one timestep's inputs.
+        exponent: largest power of two that stands before the weights of a connection; 0: none do.
+        event: of the number that a graded event carries, its sign included.
+    """
+
+    weight: int
+    membrane: int
+    sum: int
+    exponent: int = 0
+    event: int = 32
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neurons and weights that add up in common membranes and hence share one scale."""
+
+    graph: Graph
+    neurons: tuple[Neuron, ...]
+    weighted: tuple[Weighted, ...]
+
+    @cached_property
+    def currents(self) -> tuple[Weighted, ...]:
+        """Weights of one behind currents of the host."""
+        return tuple(w for w in self.weighted if is_current(self.graph, w.inputs[0]))
+
+    @property
+    def branches(self) -> tuple[Weighted, ...]:
+        """The other weights."""
+        return tuple(w for w in self.weighted if w not in self.currents)
+
+    def exponent(self, node: Weighted, scale: float, bits: int) -> int:
+        """The power of two before a branch's words at a scale."""
+        return exponent_for(float(np.abs(node.weight.array).max(initial=0)) * scale, bits)
+
+
+def is_current(graph: Graph, name: str) -> bool:
+    """Whether a value is a current that the host adds to a sum."""
+    return isinstance(graph.by_name[name], HostRegion) and isinstance(graph.types[name], Current)
+
+
+def groups(graph: Graph) -> Iterator[Group]:
+    """The groups of a float graph; all readers of a current of the host are of one."""
+    shared: nx.Graph[str] = nx.Graph()
+    for neuron in (n for n in graph.nodes if isinstance(n, Neuron)):
+        shared.add_node(neuron.name)
+        shared.add_edges_from((neuron.name, w.name) for w in graph.layers[neuron.name].weighted)
+    for w in [graph.by_name[name] for name in shared]:
+        if isinstance(w, Weighted) and is_current(graph, w.inputs[0]):
+            shared.add_edge(w.name, w.inputs[0])
+    for component in nx.connected_components(shared):
+        members = [n for n in graph.nodes if n.name in component]
+        neurons = tuple(n for n in members if isinstance(n, Neuron))
+        yield Group(graph, neurons, tuple(n for n in members if isinstance(n, Weighted)))
+
+
+def scale_of(
+    group: Group, widths: Widths, values: Mapping[str, Array], margin: float
+) -> float:
+    """Largest scale whose integer weights, as they come out rounded, respect the accumulator.
+
+    It starts where the largest weight fills its word; where chips have exponents and a branch would keep
+    less than it needs, by so many powers of two higher. It ends where s·θ is a whole number.
+
+    Args:
+        group: what shares it.
+        widths: of the chip.
+        values: calibration values [N, *shape] of what the weights read.
+        margin: how much wider than on the calibration inputs sums may become.
+    """
+    scale = _first_scale(group, widths)
+    theta = next((theta_of(n) for n in group.neurons if not n.is_readout), None)
+    # One control event, of at most a weight's size, must fit beside the range.
+    room, sum_room = (2 ** (bits - 1) - 2 ** (widths.weight - 1) for bits in (widths.membrane, widths.sum))
+    for _ in range(_ATTEMPTS):
+        if theta is not None and theta * scale >= 1:
+            scale = min(int(np.floor(theta * scale * (1 + 1e-9))), room) / theta
+        one, all_held = _spans(group, widths, values, scale, margin)
+        over = max(one / sum_room, all_held / room)
+        if over <= 1:
+            break
+        scale *= 0.99 / over
+    return float(scale)
+
+
+def _first_scale(group: Group, widths: Widths) -> float:
+    top = 2 ** (widths.weight - 1) - 1
+    sizes = [float(np.abs(w.weight.array).max(initial=0)) for w in group.branches]
+    sizes = [size for size in sizes if size > 0]
+    if not sizes:
+        # A layer without weights above zero still needs a scale in which its threshold is an integer.
+        return float(top / max(theta_of(n) for n in group.neurons))
+    scale, kept = top / max(sizes), 2 ** (min(_KEPT, widths.weight - 1) - 1)
+    raised = max(0, math.ceil(math.log2(kept / (min(sizes) * scale))))
+    return float(scale * 2 ** min(raised, widths.exponent))
+
+
+def _spans(
+    group: Group, widths: Widths, values: Mapping[str, Array], scale: float, margin: float
+) -> tuple[float, float]:
+    """Widest any-order prefix range of one timestep's inputs, and of what a membrane holds.
+
+    With the margin, in integers of ``scale``.
+    """
+    graph = group.graph
+    rounded = {w.name: _rounded(group, w, scale, widths) for w in group.weighted}
+    trial = graph.rewrite(lambda n: rounded.get(n.name))
+    spans = []
+    for neuron in group.neurons:
+        found = extremes(trial, neuron, values)
+        low, high = found.merged()
+        # Biases of the weights are not rounded here; how they differ between neurons adds to the span.
+        fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
+        one = (float(high) - float(low)) * margin + 2 * float(np.abs(fixed).max(initial=0)) * scale
+        spans.append((one, one * held(neuron, graph.steps)))
+    return max(s[0] for s in spans), max(s[1] for s in spans)
+
+
+def _rounded(group: Group, node: Weighted, scale: float, widths: Widths) -> Weighted:
+    """A node with its integer weights as floats; a current of the host is as fine as the scale."""
+    if node in group.currents:
+        return replace(node, weight=Const(node.weight.array * np.float32(scale)))
+    whole = integers(node.weight.array, scale, widths.weight, group.exponent(node, scale, widths.weight))
+    return replace(node, weight=Const(whole.astype(np.float32)))

@@ -1,0 +1,223 @@
+"""What an analog stem adds to a stream: host regions that share a stem, signed counts, exponents."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snncc.analysis.operations import host_macs
+from snncc.arrays import Array
+from snncc.compilation import Lowered, Options, Target
+from snncc.errors import SnnccError
+from snncc.ir import (
+    Add,
+    Const,
+    Conv2d,
+    Encode,
+    Family,
+    Graph,
+    HostRegion,
+    Input,
+    Linear,
+    Neuron,
+    Node,
+    Output,
+    OverTime,
+    Reshape,
+    Rounding,
+    Spikes,
+)
+from snncc.ir.interp import host_values, run
+from snncc.ir.text import parse, to_text
+from snncc.mapping.build import port_names
+from snncc.model import Model
+from snncc.passes.split_host import SplitHost
+from snncc_loihi.target import LOIHI2
+from snncc_sim import SIMULATOR
+from snncc_sim.target import SIM, TIANJIC
+
+
+def f32(values: Any) -> Const:
+    return Const(np.asarray(values, np.float32))
+
+
+def stream(rng: np.random.Generator, count: int = 1, steps: int = 1, sizes: tuple[float, ...] = (1, 1)) -> Graph:
+    """MS-ResNet's form: an analog stem whose current is the first value of a stream of blocks."""
+    number: dict[str, Any] = {"decay": 0.5, "threshold": 0.5}
+    if count > 1:
+        number = {"max_spikes": count, "rounding": Rounding.HALF_EVEN}
+    stem = Conv2d(name="s", inputs=("x",), weight=f32(rng.normal(size=(3, 2, 3, 3)) * 0.4), padding=(1, 1))
+    nodes: list[Node] = [Input(name="x", shape=(2, 4, 5)), stem]
+    value = "s"
+    for i, size in enumerate(sizes):
+        weight = f32(rng.normal(size=(3, 3, 3, 3)) * 0.4 * size)
+        nodes += [
+            Neuron(name=f"n{i}", inputs=(value,), source=f"n{i}", **number),
+            Conv2d(name=f"c{i}", inputs=(f"n{i}",), weight=weight, padding=(1, 1)),
+            Add(name=f"a{i}", inputs=(f"c{i}", value)),
+        ]
+        value = f"a{i}"
+    nodes += [
+        Neuron(name="last", inputs=(value,), **number),
+        Reshape(name="flat", inputs=("last",), shape=(60,)),
+        Linear(name="fc", inputs=("flat",), weight=f32(rng.normal(size=(5, 60)))),
+        Output(name="o", inputs=("fc",), over_time=OverTime.MEAN if steps > 1 else OverTime.NONE),
+    ]
+    return Graph("net", Family.FLOAT, tuple(nodes), steps)
+
+
+def inputs(graph: Graph, samples: int, seed: int = 1) -> Array:
+    shape = (samples, graph.steps, *graph.input.shape)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def lowered(graph: Graph, x: Array, target: Target = SIM) -> Lowered:
+    return target.lower(Model(graph), x, Options())
+
+
+def given(made: Lowered, x: Array) -> dict[str, Array]:
+    """Counts of every port."""
+    values, names = host_values(made.integer_graph, x), port_names(made.spike_graph)
+    return {
+        names[n.name]: values[n.inputs[0]].reshape(*x.shape[:2], *made.mapped.ports[names[n.name]].shape)
+        for n in made.spike_graph.nodes
+        if isinstance(n, Encode)
+    }
+
+
+def agrees(made: Lowered, x: Array) -> None:
+    """Integers, spikes and the simulator, bit for bit."""
+    integer, spikes = run(made.integer_graph, x), run(made.spike_graph, x)
+    simulated = SIMULATOR.execute(made.mapped, made.tensors, given(made, x))
+    for name in (n.name for n in made.integer_graph.neurons if not n.is_readout):
+        np.testing.assert_array_equal(integer.values[name], spikes.values[name])
+        np.testing.assert_array_equal(
+            integer.values[name], simulated.counts[name].reshape(integer.values[name].shape)
+        )
+    np.testing.assert_array_equal(integer.result, spikes.result)
+    np.testing.assert_array_equal(integer.result, simulated.result)
+
+
+@pytest.mark.parametrize(("count", "steps"), [(1, 1), (1, 3), (4, 1), (4, 2)])
+def test_a_stream_that_an_analog_stem_starts(count: int, steps: int) -> None:
+    graph = stream(np.random.default_rng(count), count, steps)
+    x = inputs(graph, 12)
+    made = lowered(graph, x)
+    agrees(made, x)
+    ports = made.mapped.ports
+    assert list(ports) == ["s.counts", "n0"]
+    assert (ports["s.counts"].signed, ports["s.counts"].graded) == (True, True)
+    counts = given(made, x)["s.counts"]
+    assert counts.min() < 0 < counts.max() < ports["s.counts"].levels
+    # What the stem computes is counted once, though two regions read it.
+    assert host_macs(made.integer_graph) == steps * 3 * 4 * 5 * 2 * 9
+
+
+def test_nearly_float_weights_give_the_float_counts() -> None:
+    graph = stream(np.random.default_rng(5), 4)
+    x = inputs(graph, 40)
+    made = lowered(graph, x, SIM.of_weights(20))
+    agrees(made, x)
+    want, got = run(graph, x), run(made.integer_graph, x)
+    for name in ("n1", "last"):
+        np.testing.assert_array_equal(want.values[name], got.values[name])
+
+
+def test_a_current_is_quantized_at_the_scale_of_its_stream() -> None:
+    graph = stream(np.random.default_rng(7), 4)
+    x = inputs(graph, 20)
+    made = lowered(graph, x)
+    region = made.integer_graph.by_name["s.counts"]
+    assert isinstance(region, HostRegion)
+    counter = region.body.by_name["s.counts"]
+    assert isinstance(counter, Neuron)
+    real = run(graph, x, ("s",)).values["s"]
+    assert isinstance(counter.threshold, float)
+    want = np.rint(real.astype(np.float64) / counter.threshold)
+    near = np.abs(real / counter.threshold - want) < 0.499  # float32 rounds the rest either way
+    np.testing.assert_array_equal(want[near], host_values(made.integer_graph, x)["s.counts"][near])
+    theta = made.integer_graph.by_name["last"].cell.threshold  # type: ignore[attr-defined]
+    np.testing.assert_allclose(counter.threshold * theta, 1, rtol=1e-12)
+
+
+def test_the_split_changes_nothing_and_prints_and_parses() -> None:
+    graph = stream(np.random.default_rng(3), 4, 2)
+    split = SplitHost().run(graph)
+    x = inputs(graph, 5)
+    want, got = run(graph, x), run(split, x)
+    for name in ("n1", "last"):
+        np.testing.assert_array_equal(want.values[name], got.values[name])
+    assert [n.name for n in split.nodes if isinstance(n, HostRegion)] == ["s", "n0"]
+    text = to_text(split)
+    assert to_text(parse(text, split.constants())) == text
+
+
+# ---- exponents --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_branches_of_a_stream_have_exponents_of_their_own(bits: int) -> None:
+    """The smaller branch is a hundredth: under one scale of four bits its weights would round to nothing."""
+    graph = stream(np.random.default_rng(2), 4, sizes=(2, 0.02))
+    x = inputs(graph, 30)
+    made = lowered(graph, x, SIM.of_weights(bits))
+    agrees(made, x)
+    top = 2 ** (bits - 1) - 1
+    small, large = (
+        c
+        for name in ("c1", "c0")
+        for p in made.mapped.pieces
+        for c in p.connections
+        if c.weight in _digests(made, name, bits)
+    )
+    assert large.exponent > small.exponent + 2
+    assert top / 2 < np.abs(made.tensors[large.weight]).max() <= top
+    assert 2 ** (min(5, bits - 1) - 1) <= np.abs(made.tensors[small.weight]).max() <= top
+
+
+def _digests(made: Lowered, name: str, bits: int) -> set[str]:
+    from snncc.mapping.words import words
+
+    node = made.integer_graph.by_name[name]
+    assert isinstance(node, Conv2d)
+    return {Const(words(node.weight.array, bits)[0]).digest}
+
+
+def test_a_lost_exponent_is_found() -> None:
+    graph = stream(np.random.default_rng(2), 4, sizes=(2, 0.02))
+    x = inputs(graph, 10)
+    made = lowered(graph, x)
+    pieces = tuple(
+        p.model_copy(update={"connections": tuple(c.model_copy(update={"exponent": 0}) for c in p.connections)})
+        for p in made.mapped.pieces
+    )
+    assert pieces != made.mapped.pieces
+    broken = replace(made, mapped=made.mapped.model_copy(update={"pieces": pieces}))
+    with pytest.raises(AssertionError):
+        agrees(broken, x)
+
+
+def test_weights_of_more_than_a_byte_are_for_chips_that_allow_them() -> None:
+    with pytest.raises(SnnccError) as error:
+        LOIHI2.of_weights(9)
+    assert str(error.value) == "[SNNC-U005] --weight-bits: loihi2 has no weights of that width, got 9, limit 2..8."
+    with pytest.raises(SnnccError) as error:
+        SIM.of_weights(25)
+    assert str(error.value) == "[SNNC-U005] --weight-bits: sim has no weights of that width, got 25, limit 2..24."
+
+
+# ---- chips that cannot ------------------------------------------------------------------------------
+
+
+def test_a_chip_without_signed_events_refuses_the_current() -> None:
+    graph = stream(np.random.default_rng(0), 1)
+    with pytest.raises(SnnccError) as error:
+        lowered(graph, inputs(graph, 4), TIANJIC)
+    codes = [p.code for p in error.value.problems]
+    assert codes == ["SNNC-C016", "SNNC-C016"]
+    kind = SplitHost().run(graph).types["n0"]
+    assert isinstance(kind, Spikes)
+    assert "a current of the host up to ±" in str(error.value)
