@@ -164,7 +164,18 @@ class _Machine:
         scratch = np.zeros(p.neurons, np.int64 if p.wide else np.int32)
         inputs, period = (p.ports, x), p.mapped.micro_steps
         kernels.run_clocked(
-            p.pieces, self._net(), p.v_init, p.bias, inputs, period, p.depths, p.sizes, scratch, counts, stats
+            p.pieces,
+            self._net(),
+            (p.products.rows, p.products.tables, np.zeros(p.products.memory, np.int64)),
+            p.v_init,
+            p.bias,
+            (p.ports, x),
+            p.mapped.micro_steps,
+            p.depths,
+            p.sizes,
+            scratch,
+            counts,
+            stats,
         )
 
     def _events(self, x: Array, first: int, counts: Array, stats: Array) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from snncc_sim.kernels_products import hold, multiply
 from snncc_sim.program import STATS
 from snncc_sim.sparse import open_centres, open_reached
 
@@ -502,12 +503,44 @@ def _collect(p, arrived, a, stats):
 
 
 @njit(nogil=True, cache=True)
-def run_clocked(pieces, net, v_init, bias, inputs, period, depths, sizes, a, counts, stats):
+def _sent(source, ago, k, events):
+    """Where in the ring the events stand that a source sent so many micro-steps ago, and their number."""
+    _, _, starts, sizes, depths, lengths = events
+    if k < ago:
+        return starts[source], 0
+    slot = (k - ago) % depths[source]
+    return starts[source] + slot * sizes[source], lengths[source, slot]
+
+
+@njit(nogil=True, cache=True)
+def _multiplied(products, m, p, now, events, into, stats):
+    """What a product delivers in a micro-step; in a window's first it takes what it holds.
+
+    An event is counted with every neuron that it reaches, whether a held value is 0 or not, as
+    synapses of weight 0 are; taking a value in is an event without operations.
+    """
+    rows, tables, memory = products
+    k, period = now
+    c = rows[m]
+    if k % period == 0:
+        base, length = _sent(c.held, c.held_delay, k, events)
+        hold(c, events[0], events[1], base, length, tables, memory)
+        stats[EVENTS] += length
+    base, length = _sent(c.stream, c.stream_delay, k, events)
+    met, units = multiply(c, p.start, events[0], events[1], base, length, tables, memory, into)
+    stats[EVENTS] += met
+    stats[SYNOPS] += met * c.fan
+    stats[UNITS] += units * c.fan
+
+
+@njit(nogil=True, cache=True)
+def run_clocked(pieces, net, products, v_init, bias, inputs, period, depths, sizes, a, counts, stats):
     """Clocked execution of a batch of samples.
 
     Args:
         pieces: of a ``Program``.
         net: its other tables.
+        products: rows and tables of its products, and memory for what they hold.
         v_init: membranes before the first window, int64.
         bias: what every window adds, int64.
         inputs: ports of a ``Program``; their int32 counts [samples, steps, addresses].
@@ -551,6 +584,7 @@ def run_clocked(pieces, net, v_init, bias, inputs, period, depths, sizes, a, cou
                     waits = (base, previous, waiting)
                     n = _window(p, k, period, steps, state, bias, counts[s], ring, carried, waits, row)
                 lengths[source, slot] = n
+            events = (ring, carried, starts, sizes, depths, lengths)
             for i in range(pieces.size):
                 into = arrived if pieces[i].inspected else a
                 if k % period == 0:
@@ -563,6 +597,9 @@ def run_clocked(pieces, net, v_init, bias, inputs, period, depths, sizes, a, cou
                     base = starts[c.source] + slot * sizes[c.source]
                     for e in range(base, base + lengths[c.source, slot]):
                         _scatter(c, pieces[i], np.int64(ring[e]), carried[e], net, into, stats[s, i])
+                for m in range(products[0].size):
+                    if products[0][m].piece == i:
+                        _multiplied(products, m, pieces[i], (k, period), events, into, stats[s, i])
                 if pieces[i].inspected:
                     _collect(pieces[i], arrived, a, stats[s, i])
         for i in range(pieces.size):

@@ -23,8 +23,10 @@ from snncc.ir.const import Const, Integer, each_channel, narrow
 from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
 from snncc.ir.sites import offset_of
-from snncc.mapping.address import VSC, unpacked
+from snncc.mapping.address import VSC, Shape3, unpacked
 from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece, Sites
+from snncc.mapping.product import Product
+from snncc_sim.products import Products, largest_input, product_tables
 
 STATS = 9  # columns of statistics that the kernels keep of a piece
 NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
@@ -91,6 +93,7 @@ class Program:
         depths: per source, micro-steps for which its spikes are kept (1 + its longest delay).
         sizes: per source, number of addresses.
         wide: whether a window's input sum may leave 32 bits.
+        products: tables of the products of spikes.
     """
 
     mapped: Mapped
@@ -109,6 +112,7 @@ class Program:
     depths: NDArray[np.int64]
     sizes: NDArray[np.int64]
     wide: bool
+    products: Products
 
     @property
     def stats_shape(self) -> tuple[int, int]:
@@ -162,12 +166,24 @@ def _check(mapped: Mapped) -> None:
                 _check_sites(piece, c.sites, mapped.engine)
             if shape != c.address.source_shape or piece.shape != c.address.target_shape:
                 raise _broken(piece.name, f"address does not fit its connection from {c.source}")
+        for product in piece.products:
+            _check_product(piece, product, seen)
         seen[piece.name] = piece.shape
 
 
 def _check_sites(piece: Piece, sites: Sites, engine: Engine) -> None:
     if engine is Engine.GATED or (sites.centre and (engine is not Engine.CLOCKED or piece.streams)):
         raise _broken(piece.name, f"sites that are closed have no form in the {engine} engine", sites.centre)
+
+
+def _check_product(piece: Piece, product: Product, seen: Mapping[str, Shape3]) -> None:
+    a = product.address
+    if product.held not in seen or product.stream not in seen:
+        names = f"{product.held}, {product.stream}"
+        raise _broken(piece.name, "multiplies a source that does not stand before it", names)
+    shapes = (seen[product.held], seen[product.stream], piece.shape)
+    if shapes != (a.held_shape, a.stream_shape, a.target_shape):
+        raise _broken(piece.name, "address does not fit its product", product.held)
 
 
 def _check_numbers(piece: Piece, event_driven: bool) -> None:
@@ -226,8 +242,12 @@ class _Builder:
             wide |= self._largest_input(piece) >= 2**31
         connections = np.array(rows, CONNECTION) if rows else np.zeros(0, CONNECTION)
         depths = np.ones(len(self.index), np.int64)
-        for row in connections:
-            depths[row["source"]] = max(depths[row["source"]], row["delay"] + 1)
+        products = product_tables(mapped, self.index)
+        delays = [(row["source"], row["delay"]) for row in connections]
+        for what in ("held", "stream"):
+            delays += [(row[what], row[f"{what}_delay"]) for row in products.rows]
+        for source, delay in delays:
+            depths[source] = max(depths[source], delay + 1)
         shapes = [sender.shape for sender in self.senders.values()]
         return Program(
             mapped,
@@ -246,6 +266,7 @@ class _Builder:
             depths,
             np.array([np.prod(s) for s in shapes], np.int64),
             wide,
+            products,
         )
 
     def _ports(self) -> Array:
@@ -315,12 +336,15 @@ class _Builder:
             magnitude = np.abs(self._weight(c, piece.name)).sum(axis=(1, 2, 3))
             if c.sites is not None and c.sites.bias is not None:
                 total += int(np.abs(self._tensor(c.sites.bias, piece.name)).max(initial=0))
-            total += int(magnitude.max(initial=0)) * c.address.pool[0] * c.address.pool[1] * self._carried(c)
+            pooled = c.address.pool[0] * c.address.pool[1]
+            total += int(magnitude.max(initial=0)) * pooled * self._carried(c.source)
+        for p in piece.products:
+            total += largest_input(p, self._carried(p.held), self._carried(p.stream))
         return total * max(self.mapped.micro_steps, piece.phase)
 
-    def _carried(self, c: Connection) -> int:
-        """Largest number that one event of a connection carries."""
-        source = self.senders[c.source]
+    def _carried(self, name: str) -> int:
+        """Largest number that one event of a source carries."""
+        source = self.senders[name]
         most = source.levels if isinstance(source, InputPort) else source.cell.max_spikes
         return max(1, most) if source.graded else 1
 

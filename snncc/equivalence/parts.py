@@ -2,8 +2,10 @@
 
 On data a network is compared neuron by neuron; what no sample shows is compared here. The spike graph
 must be the spike form of the integer graph. A piece must have its neuron's numbers and hear what the neuron
-hears: both are linear in the spikes of their sources, so random counts from every source, delayed as the
-synapses say, tell them apart. The certificate is computed anew. What a backend chose freely within that
+hears: both are linear in the spikes of their sources (products: in what one source sent to be held and in
+what the other streams), so random counts from every source, delayed as the synapses say, and others for
+what is held, tell them apart: two polynomials that differ agree on few of them.
+The certificate is computed anew. What a backend chose freely within that
 (cores, gates, tiles) is checked by the rules of :mod:`snncc.mapping.check` and enters the chip files.
 """
 
@@ -24,7 +26,7 @@ from snncc.errors import Problem, SnnccError, problem
 from snncc.ir.const import Const
 from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph
-from snncc.ir.nodes import Conv2d, Delay, Encode, WindowNeuron
+from snncc.ir.nodes import Conv2d, Delay, Encode, Hold, WindowNeuron
 from snncc.ir.schedule import Schedule
 from snncc.ir.sites import Bitmap
 from snncc.ir.text import to_text
@@ -33,7 +35,10 @@ from snncc.mapping.build import input_ports, output_port, piece_of, port_names
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Connection, Mapped, Piece
 from snncc.mapping.partition import HOST_BITS
+from snncc.mapping.product import ProductAddress, Strided
 from snncc.passes.expand_sfa import ExpandSFA
+
+_Delivered = dict[tuple[str, int, bool], Array]
 
 _MOST = 1 << 16  # random counts are 1.._MOST: no weight of its own passes unseen
 
@@ -95,6 +100,7 @@ def _as_mapped(artifact: Artifact) -> Mapped:
     for node in (n for n in graph.nodes if isinstance(n, WindowNeuron)):
         mine = own.get(node.name)
         piece = piece_of(graph, node, mine.connections if mine else (), chip.limits.state_bits, {})
+        piece = piece.model_copy(update={"products": mine.products if mine else ()})
         if mine is not None:
             chosen = {"gate": mine.gate, "admitted": mine.admitted, "on_host": mine.on_host}
             piece = piece.model_copy(update=chosen | ({"state_bits": HOST_BITS} if mine.on_host else {}))
@@ -132,11 +138,11 @@ class _Sent:
     graph: Graph
     rng: np.random.Generator
     holes: bool = False
-    known: dict[tuple[str, int], Array] = field(default_factory=dict)
+    known: dict[tuple[str, int, bool], Array] = field(default_factory=dict)
 
-    def by(self, node: Encode | WindowNeuron, ago: int) -> Array:
-        """What a source sent so many micro-steps ago."""
-        key = (node.name, ago)
+    def by(self, node: Encode | WindowNeuron, ago: int, held: bool = False) -> Array:
+        """What a source sent so many micro-steps ago, or before the window began (``held``)."""
+        key = (node.name, ago, held)
         if key not in self.known:
             shape = (1, *self.graph.types[node.name].shape)
             counts = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
@@ -156,7 +162,7 @@ def _synapse_problems(artifact: Artifact) -> Iterator[Problem]:
 def _differing(artifact: Artifact, holes: bool) -> Iterator[Problem]:
     graph = artifact.spike_graph
     sent = _Sent(graph, np.random.default_rng(1), holes)
-    delivered: dict[tuple[str, int], Array] = {}
+    delivered: _Delivered = {}
     for piece in artifact.mapped.pieces:
         want = _delivered(graph, graph.by_name[piece.name].inputs[0], 0, sent, delivered)
         got = _heard(piece, graph, artifact.tensors, sent)
@@ -166,29 +172,30 @@ def _differing(artifact: Artifact, holes: bool) -> Iterator[Problem]:
             yield _bad(artifact, "mapped.json", what, f"{differ} neurons that hear something else", 0)
 
 
-def _delivered(graph: Graph, name: str, ago: int, sent: _Sent, known: dict[tuple[str, int], Array]) -> Array:
-    """Value [1, *shape] of a node of the spike graph so many micro-steps ago."""
-    if (name, ago) not in known:
+def _delivered(
+    graph: Graph, name: str, ago: int, sent: _Sent, known: _Delivered, held: bool = False
+) -> Array:
+    """Value [1, *shape] of a node of the spike graph so many micro-steps ago, or as it is held."""
+    if (name, ago, held) not in known:
         match graph.by_name[name]:
             case Encode() | WindowNeuron() as node:
-                value = sent.by(node, ago)
+                value = sent.by(node, ago, held)
             case Delay() as node:
-                value = _delivered(graph, node.inputs[0], ago + node.steps, sent, known)
+                value = _delivered(graph, node.inputs[0], ago + node.steps, sent, known, held)
+            case Hold() as node:
+                value = _delivered(graph, node.inputs[0], ago, sent, known, held=True)
             case node:
-                value = evaluate(node, [_delivered(graph, i, ago, sent, known) for i in node.inputs])
-        known[name, ago] = value
-    return known[name, ago]
+                value = evaluate(node, [_delivered(graph, i, ago, sent, known, held) for i in node.inputs])
+        known[name, ago, held] = value
+    return known[name, ago, held]
 
 
 def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent) -> Array:
-    """What the connections of a piece bring in one micro-step, [1, C, H, W]."""
-    encoders = {port: encode for encode, port in port_names(graph).items()}
+    """What connections and products of a piece bring in one micro-step, [1, C, H, W]."""
     total = np.zeros((1, *piece.shape), np.int64)
     heard = []
     for c in piece.connections:
-        source = graph.by_name[encoders.get(c.source, c.source)]
-        assert isinstance(source, Encode | WindowNeuron)
-        heard.append((c, sent.by(source, c.delay)))
+        heard.append((c, sent.by(_source(graph, c.source), c.delay)))
     opened = _opened(heard, tensors)
     for c, spikes in heard:
         delivered = _through(c, tensors[c.weight], spikes) << c.exponent
@@ -196,6 +203,9 @@ def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent
     biases = {_gate_of(c): c.sites.bias for c in piece.connections if c.sites and c.sites.bias}
     for gate, bias in biases.items():
         total += tensors[bias].reshape(-1, 1, 1) * opened[gate]
+    for p in piece.products:
+        held = sent.by(_source(graph, p.held), p.held_delay, held=True)
+        _multiply(p.address, held, sent.by(_source(graph, p.stream), p.stream_delay), total)
     return total
 
 
@@ -215,6 +225,30 @@ def _opened(
             mine = ssc.opened(spikes.reshape(c.address.source_shape))
             found[_gate_of(c)] = found.get(_gate_of(c), mine) | mine
     return found
+
+
+def _source(graph: Graph, name: str) -> Encode | WindowNeuron:
+    """The node of the spike graph that a mapped network calls so."""
+    encoders = {port: encode for encode, port in port_names(graph).items()}
+    source = graph.by_name[encoders.get(name, name)]
+    assert isinstance(source, Encode | WindowNeuron)
+    return source
+
+
+def _multiply(a: ProductAddress, held: Array, stream: Array, total: Array) -> None:
+    """Add what a product makes of values [1, *shape] to the piece's ``total`` [1, C, H, W].
+
+    One turn of the first loop at a time: all at once do not fit for large maps.
+    """
+    first, rest = a.sizes[0], a.sizes[1:]
+    for turn in range(first):
+        at = [_turn(s, turn).indices(rest).ravel() for s in (a.held, a.stream, a.target)]
+        np.add.at(total.reshape(-1), at[2], held.ravel()[at[0]] * stream.ravel()[at[1]])
+
+
+def _turn(at: Strided, turn: int) -> Strided:
+    """The inner loops' addresses at a turn of the first loop."""
+    return Strided(offset=at.offset + turn * at.strides[0], strides=at.strides[1:])
 
 
 def _through(c: Connection, weight: Array, spikes: Array) -> Array:

@@ -62,6 +62,7 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "graded_events": (_EVENT, "the chip's events carry no counts"),
     "signed_events": (_EVENT, "the chip's events carry no sign"),
     "gates_sites": (_SYNAPSE, "the chip's layers work at every site of their maps"),
+    "multiplies_counts": (_EVENT, "the chip's cores multiply no spikes with spikes"),
     "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
 }
 
@@ -89,6 +90,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
             own += [*_of_current(node), *_of_events(node), *_of_sites(graph, node)]
+            own += _of_products(graph, node)
             found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
 
@@ -180,6 +182,11 @@ def _of_membrane(node: IntegerNeuron, steps: int) -> Iterator[Demand]:
         yield Demand("lower_clamp", where, "a bound v_min", "no lower bound")
     if cell.starts_charged:
         yield Demand("start_values", where, "v_init other than 0", "v_init = 0")
+
+
+def _of_products(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:
+    for product in graph.layers[node.name].products:
+        yield Demand("multiplies_counts", describe(product), "a product of spikes", "--target sim")
 
 
 def _of_current(node: IntegerNeuron) -> Iterator[Demand]:

@@ -97,6 +97,8 @@ class Abilities(_Model):
         graded_events: an event can carry a count.
         signed_events: the count can be negative.
         gates_sites: a layer works at some sites of its map only (spike sparse convolution).
+        multiplies_counts: a core holds one spike operand of a product over a window and adds it for every
+            event of the other (attention).
     """
 
     source: str
@@ -115,6 +117,7 @@ class Abilities(_Model):
     graded_events: bool = False
     signed_events: bool = False
     gates_sites: bool = False
+    multiplies_counts: bool = False
 
 
 class Exchange(_Model):

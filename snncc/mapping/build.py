@@ -32,7 +32,9 @@ from snncc.ir.schedule import Schedule
 from snncc.ir.sites import CentreGate, SiteGate, offset_of, through
 from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3, packed
+from snncc.mapping.build_products import products_of
 from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece, Sites
+from snncc.mapping.product import Product
 from snncc.mapping.words import words
 
 Gates = tuple[SiteGate, ...]
@@ -84,10 +86,11 @@ def map_graph(
         assert isinstance(neuron, WindowNeuron)
         try:
             connections = tuple(_connections(graph, neuron, tensors, poolings, weight_bits))
+            products = tuple(products_of(graph, neuron, port_names(graph)))
         except SnnccError as error:
             problems.extend(error.problems)
             continue
-        pieces.append(piece_of(graph, neuron, connections, state_bits, tensors))
+        pieces.append(piece_of(graph, neuron, connections, state_bits, tensors, products))
     raise_all(problems)
     mapped = Mapped(
         target=target,
@@ -107,8 +110,9 @@ def piece_of(
     connections: tuple[Connection, ...],
     state_bits: int,
     tensors: dict[str, Array],
+    products: tuple[Product, ...] = (),
 ) -> Piece:
-    """The piece of a neuron that reads through ``connections``; arrays that it names go to ``tensors``."""
+    """The piece of a neuron that hears ``connections`` and ``products``; its arrays go to ``tensors``."""
     tensors |= {const.digest: const.array for const in node.cell.constants()}
     sites = None if node.sites is None else _stored(packed(node.sites.array), tensors)
     return Piece(
@@ -116,6 +120,7 @@ def piece_of(
         layer=node.source,
         shape=as_map(graph.types[node.name].shape, node),
         connections=connections,
+        products=products,
         cell=node.cell,
         capped=node.capped,
         graded=node.graded,
@@ -201,7 +206,12 @@ def _connections(
     weight_bits: int,
 ) -> Iterator[Connection]:
     layer = graph.layers[neuron.name]
+    weighted = {n.name for n in layer.weighted}
     for node in layer.path:
+        # What stands behind products alone may move their sums: products have addresses of their own.
+        if node.name not in weighted and not weighted & set(node.inputs):
+            continue
+        weighted.add(node.name)
         identity = isinstance(node, Add | Weighted | SiteGate) or _keeps_order(graph, node)
         if not identity:
             raise fail(
@@ -289,6 +299,9 @@ def _ways(graph: Graph, name: str, behind: tuple[_Step, ...]) -> Iterator[_Way]:
     if isinstance(node, Encode | WindowNeuron):
         yield _Way(node, behind)
         return
+    if isinstance(node, Bilinear):
+        what = "weights that read a product have no address function"
+        raise fail("SNNC-M022", _where(node), what, hint="the pass lower-products first")
     if isinstance(node, Concat) and node.axis != 0:
         what = "spikes joined along another axis than the channels have no address function"
         raise fail("SNNC-M022", _where(node), what, got=f"axis {node.axis}", limit="axis 0")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
 from snncc.ir.schedule import Engine
+from snncc.mapping.check_products import product_problems
 from snncc.mapping.mapped import InputPort, Mapped, Piece, Tile
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -75,6 +76,7 @@ def violations(
     if mapped.output.piece not in shapes:
         yield _bad(mapped.output.piece, "the output names no piece")
     yield from _host_problems(mapped, chip)
+    yield from product_problems(mapped, chip)
     misplaced = list(_tile_problems(mapped, chip))
     yield from misplaced
     if checker is None:
@@ -89,7 +91,7 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
 
 
 def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
-    if not piece.connections:
+    if not piece.connections and not piece.products:
         yield _bad(piece.name, "has no connection")
     for c in piece.connections:
         a = c.address

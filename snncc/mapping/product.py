@@ -88,7 +88,7 @@ class Product(_Model):
     event of ``stream`` adds it, times the number that the event carries.
 
     Attributes:
-        held, stream: names of pieces, or :data:`~snncc.mapping.mapped.INPUT`.
+        held, stream: names of pieces or input ports.
         address: which values meet where.
         held_delay, stream_delay: micro-steps that the spikes wait.
     """

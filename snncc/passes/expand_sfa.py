@@ -20,23 +20,29 @@ from snncc.ir import (
     Encode,
     Family,
     Graph,
+    Hold,
     HostRegion,
     Input,
     Integer,
     IntegerNeuron,
     Linear,
+    MatMul,
+    Mul,
     Node,
     Output,
     Permute,
     Reshape,
     SiteGate,
     Spikes,
+    Sum,
     SumPool2d,
     ValueType,
     WindowNeuron,
 )
 from snncc.ir.const import number_array
+from snncc.ir.layers import Bilinear
 from snncc.ir.node import INTEGER_ONLY, Trait
+from snncc.ir.products import held_operand
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.ir.sites import Bitmap, sites_const
 from snncc.ir.synapses import Weighted
@@ -50,7 +56,8 @@ class ExpandSFA:
 
     With windows, that of neuron depth l starts at micro-step l·P, P micro-steps a timestep; spikes
     that skip layers are delayed, so that everything a window sums has arrived before the neuron may
-    fire. Counts equal the integers bit for bit.
+    fire. Counts equal the integers bit for bit. One operand of a product is held from the first
+    micro-step of its window to the last, while the other streams.
 
     Without windows there are no delays; a neuron fires as soon as it can. Never equivalent in
     general, hence the pass preserves only what the schedule promises.
@@ -69,8 +76,8 @@ class ExpandSFA:
     after: ClassVar[tuple[str, ...]] = ()
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, SiteGate, CentreGate,
-            IntegerNeuron, HostRegion, Output,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, Reshape, Permute,
+            SiteGate, CentreGate, IntegerNeuron, HostRegion, Output,
         }
     )  # fmt: skip
     schedule: Schedule = EXACT
@@ -102,6 +109,10 @@ class ExpandSFA:
         if not self.schedule.has_windows and gates:
             what = f"spikes of a whole window open its sites, which `{name}` has not"
             raise fail("SNNC-M024", describe(gates[0]), what, hint="--schedule exact")
+        products = [n for n in graph.nodes if isinstance(n, Bilinear)]
+        if not self.schedule.has_windows and products:
+            what = f"a product holds a window's counts, which `{name}` has not"
+            raise fail("SNNC-M024", describe(products[0]), what, hint="--schedule exact")
         return _Expansion(graph, self, self.schedule.micro_steps(largest_train(graph))).run()
 
 
@@ -118,6 +129,7 @@ class _Expansion:
         self.names: dict[str, str] = {}
         self.depth: dict[str, int] = {}
         self.target = self._neuron_depths()
+        self.sums = {n.name for layer in graph.layers.values() for n in layer.path}
 
     def run(self) -> Graph:
         for node in self.graph.nodes:
@@ -153,7 +165,9 @@ class _Expansion:
                 self._keep(replace(node, inputs=(source,), bias=None), None)
             case CentreGate():
                 self._keep(self._gate(node), None)
-            case Add() | Concat() if isinstance(self.graph.types[node.name], Spikes):
+            case MatMul() | Mul() if node.name in self.sums:
+                self._product(node)
+            case Add() | Concat() if self._is_train(node):
                 level, summed = max(self.depth[i] for i in node.inputs), self._is_summed(node.name)
                 inputs = tuple(self._aligned(i, level, summed) for i in node.inputs)
                 self._keep(replace(node, inputs=inputs), level)
@@ -178,6 +192,24 @@ class _Expansion:
             raise fail("SNNC-M022", describe(node), what, got=f"%{weights.name} is {weights.kind}")
         spikes = self._aligned(node.inputs[1], self.target[f"->{weights.name}"] - 1)
         return replace(node, inputs=(weights.name, spikes), bias=weights.bias)
+
+    def _is_train(self, node: Node) -> bool:
+        """Whether a node's value travels as spikes, which wait; sums on their way to a neuron do not."""
+        return node.name not in self.sums and isinstance(self.graph.types[node.name], Spikes)
+
+    def _product(self, node: MatMul | Mul) -> None:
+        """A product of what one operand holds and the other streams."""
+        held = held_operand(self.graph, node, self.schedule.graded)
+        if held is None:
+            what = "neither factor is complete when its window begins"
+            raise fail("SNNC-M012", describe(node), what, hint="the pass lower-products first")
+        level = self.target[f"->{node.name}"] - 1
+        operands = [self._aligned(i, level) for i in node.inputs]
+        name = f"{operands[held]}.hold"
+        if name not in self.types:
+            self._keep(Hold(name=name, inputs=(operands[held],), source=node.source), None)
+        operands[held] = name
+        self._keep(replace(node, inputs=tuple(operands)), None)
 
     def _encode(self, node: Node) -> None:
         name, kind = f"{node.name}.spikes", self.graph.types[node.name]

@@ -226,9 +226,16 @@ def integer(steps: int, levels: int = 1, **fields: Any) -> Graph:
 def test_every_ability_is_asked_for_by_some_network() -> None:
     assert set(LACKING) == set(ALL)
     found = set().union(*(of(case.needs, EXACT) for case in CASES.values()))
-    found |= {d.ability for g, s in ((relayed(), GRADED), (clipped(), EXACT)) for d in asked(g, s)}
+    found |= {d.ability for g, s in ((relayed(), GRADED), (clipped(), EXACT), (multiplied(), EXACT)) for d in asked(g, s)}
     assert found == set(ALL)
     assert {ability for ability, case in CASES.items() if ability not in of(case.needs, EXACT)} == set()
+
+
+def multiplied() -> Graph:
+    x = Input(name="x", shape=(2, 2), levels=1)
+    product = MatMul(name="p", inputs=("x", "x"), source="net.p", integer=True)
+    neuron = integer_neuron("n", "p", threshold=2)
+    return Graph("g", Family.INTEGER, (x, product, neuron, Output(name="o", inputs=("n",))))
 
 
 def told(graph: Graph, chip: ChipSpec, schedule: Schedule = EXACT) -> list[str]:
@@ -374,7 +381,7 @@ def test_shipped_chips_say_what_they_can() -> None:
     able_to = {
         t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
     }
-    assert able_to["loihi2"] == set(ALL) - {"gates_sites"}  # its programs share one kernel for all sites
+    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts"}
     assert able_to["sim"] == set(ALL) - {"synaptic_current"}
     assert able_to["loihi1"] == {
         "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",

@@ -205,7 +205,7 @@ def test_the_spike_family_names_what_it_does_not_take() -> None:
     both = Mul(name="m", inputs=("x", "x"))
     nodes = (Input(name="x", shape=(3,), levels=1), both, Output(name="o", inputs=("m",)))
     g = Graph("g", Family.INTEGER, nodes)
-    with pytest.raises(ModelError, match="%m: no pass lowers mul to spikes yet"):
+    with pytest.raises(ModelError, match="%m: mul needs whole counts, which no single spike carries"):
         Pipeline((ExpandSFA(),)).run(g)
 
 
