@@ -162,7 +162,6 @@ class _Machine:
     def _clocked(self, x: Array, counts: Array, stats: Array) -> None:
         p = self.program
         scratch = np.zeros(p.neurons, np.int64 if p.wide else np.int32)
-        inputs, period = (p.ports, x), p.mapped.micro_steps
         kernels.run_clocked(
             p.pieces,
             self._net(),

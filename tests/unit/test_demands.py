@@ -26,6 +26,7 @@ from snncc.ir import (
     Input,
     IntegerNeuron,
     Linear,
+    MatMul,
     Neuron,
     Output,
     OverTime,
