@@ -28,7 +28,6 @@ from snncc.ir import (
 from snncc.ir.evaluation import evaluate
 from snncc.ir.layers import Bilinear
 from snncc.ir.node import describe
-from snncc.ir.synapses import Weighted
 from snncc.mapping.address import Shape3
 from snncc.mapping.product import Product, ProductAddress, Strided
 
@@ -106,14 +105,24 @@ def _targets(graph: Graph, neuron: WindowNeuron) -> Iterator[tuple[Bilinear, Arr
     """Every product of a neuron's drive with the neuron's address of each of its elements."""
     shape = graph.types[neuron.name].shape
     found: dict[str, list[Array]] = {neuron.inputs[0]: [np.arange(math.prod(shape)).reshape(shape)]}
-    for node in reversed(graph.layers[neuron.name].path):
+    carrying = _carrying(graph, neuron)
+    for node in reversed(carrying):
         for target in found.get(node.name, ()):
             if isinstance(node, Bilinear):
                 yield node, target
-            elif not isinstance(node, Weighted):
-                # Sums that meet again, x + (x + y), bring what they share twice.
-                for name in node.inputs:
-                    found.setdefault(name, []).append(_before(graph, node, target))
+                continue
+            # Sums that meet again, x + (x + y), bring what they share twice.
+            for name in (i for i in node.inputs if any(i == n.name for n in carrying)):
+                found.setdefault(name, []).append(_before(graph, node, target))
+
+
+def _carrying(graph: Graph, neuron: WindowNeuron) -> tuple[Node, ...]:
+    """The products of a neuron's drive and what stands behind them, in order of flow."""
+    found: dict[str, Node] = {}
+    for node in graph.layers[neuron.name].path:
+        if isinstance(node, Bilinear) or any(i in found for i in node.inputs):
+            found[node.name] = node
+    return tuple(found.values())
 
 
 def _before(graph: Graph, node: Node, target: Array) -> Array:
