@@ -291,9 +291,7 @@ def legalise(
 def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandSFA) -> Shortcuts | None:
     """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
     chip = target.chip
-    # An ideal chip holds spikes back as long as it takes: there relays are for products alone.
-    limited = chip.limits.graded_bits is not None
-    can = limited and chip.abilities.graded_events and chip.abilities.signed_events
+    can = chip.abilities.graded_events and chip.abilities.signed_events
     if not can or not expand.schedule.has_windows or not shared_sums(graph):
         return None
     own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
