@@ -21,10 +21,14 @@ from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import Problem, SnnccError, ToolError, UsageError, fail, problem, raise_all
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.hw.spec import ChipSpec, load_chip
+from snncc.ir.batches import in_chunks
 from snncc.ir.graph import Graph
+from snncc.ir.nodes import Encode
 from snncc.ir.schedule import EXACT, Release
 from snncc.ir.types import Spikes
+from snncc.mapping.build import port_names
 from snncc.mapping.check import NOTHING_MORE, Checker, check_mapped
+from snncc.mapping.crossing import Crossing, crossings
 from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
@@ -245,7 +249,18 @@ def check(
         lowered = _lower(captured, data, chosen, Options(schedule, partition=divided))
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
-    return CheckResult(captured, lowered, (), notes, utilisation(lowered))
+    crossed = _crossings_of(lowered, data)
+    return CheckResult(captured, lowered, (), notes, utilisation(lowered), crossed, len(data.x))
+
+
+def _crossings_of(lowered: Lowered, data: Dataset) -> tuple[Crossing, ...]:
+    """Events between host and chip that inputs cause, from the integers that spikes would count."""
+    mapped, names = lowered.mapped, port_names(lowered.spike_graph)
+    of = {p.name: p.name for p in mapped.pieces}
+    of |= {names[n.name]: n.inputs[0] for n in lowered.spike_graph.nodes if isinstance(n, Encode)}
+    found = in_chunks(lowered.integer_graph, data.x, keep=tuple(of.values())).values
+    sent = {name: found[of[name]].reshape(*data.x.shape[:2], *s.shape) for name, s in mapped.senders.items()}
+    return crossings(mapped, sent, sent)
 
 
 def _largest_input(graph: Graph) -> Dataset:

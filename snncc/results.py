@@ -9,6 +9,7 @@ from snncc.artifact import Artifact
 from snncc.compilation import Lowered
 from snncc.errors import Problem
 from snncc.hw.spec import ChipSpec
+from snncc.mapping.crossing import Crossing
 from snncc.mapping.utilisation import Utilisation
 from snncc.model import Model
 from snncc.simulation import Activity, Cost
@@ -24,6 +25,8 @@ class CheckResult:
         problems: everything that is wrong, most basic first.
         notes: what was assumed (for example calibration inputs that are missing).
         utilisation: what the lowered network takes of the chip's cores, if there is one.
+        crossings: events between host and chip that the calibration inputs would cause, over all of
+            ``samples``.
     """
 
     model: Model | None
@@ -31,6 +34,8 @@ class CheckResult:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
     utilisation: Utilisation | None = None
+    crossings: tuple[Crossing, ...] = ()
+    samples: int = 0
 
     def _repr_html_(self) -> str | None:
         return display.html(self)

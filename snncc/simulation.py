@@ -14,6 +14,7 @@ from snncc.errors import fail
 from snncc.hw.spec import ChipSpec
 from snncc.ir.interp import decode
 from snncc.ir.nodes import Output
+from snncc.mapping.crossing import Crossing
 from snncc.mapping.mapped import Mapped, OutputPort
 
 Progress = Callable[[int], None]  # called with the number of samples just finished
@@ -64,6 +65,7 @@ class Activity:
         connection_events: per piece, spikes that arrived over each of its connections, a graded
             event counted as often as it says.
         inputs: what was executed, [N, T, C, H, W] by port; models of time by micro-step need it.
+        crossings: events between host and chip.
     """
 
     samples: int
@@ -73,6 +75,7 @@ class Activity:
     per_sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     connection_events: dict[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: Mapping[str, Array] | None = None
+    crossings: tuple[Crossing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,8 @@ class Operations:
         synaptic_operations: weight look-ups that those caused; taps outside the map excluded.
         acs: accumulates: sum of level x valid fan-out of the data events.
         macs: multiply-accumulates of the host's part.
+        host_acs, host_updates: accumulates and neuron updates of the host's islands; the chip's
+            events, look-ups, accumulates and updates leave them out.
         control_events, control_operations: the gate's events and the look-ups they caused.
         spikes: spikes sent.
         neurons: neurons that send spikes.
@@ -137,6 +142,8 @@ class Operations:
     synaptic_operations: int = 0
     acs: int = 0
     macs: int = 0
+    host_acs: int = 0
+    host_updates: int = 0
     control_events: int = 0
     control_operations: int = 0
     spikes: int = 0
@@ -206,6 +213,7 @@ class LayerCost:
         stored_weights: weights kept for it; None if no tensors were given.
         energy: the layer's own components by model, nJ a sample; static and I/O belong to the chip
             alone.
+        on_host: whether the host computes it.
     """
 
     name: str
@@ -217,12 +225,14 @@ class LayerCost:
     busy_ns: Estimate | None
     stored_weights: int | None
     energy: tuple[Energy, ...]
+    on_host: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
             "name": self.name,
             "layer": self.layer,
+            "on_host": self.on_host,
             "cores": list(self.cores),
             **asdict(self.operations),
             "acs_paper_per_sample": self.acs_paper,
@@ -316,7 +326,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a batch; ``operations`` are exact sums of the layers', the rest is a mean a sample."""
+    """Cost of a batch; ``operations`` and ``crossings`` are exact sums, the rest is a mean a sample."""
 
     samples: int
     layers: tuple[LayerCost, ...]
@@ -326,9 +336,10 @@ class Cost:
     energy: tuple[Energy, ...]
     latency: Latency
     not_modelled: tuple[str, ...]
+    crossings: tuple[Crossing, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values: ``total``, ``layers``, ``energy`` by model, ``latency``."""
+        """Plain JSON values: ``total``, ``layers``, ``crossings``, ``energy`` by model, ``latency``."""
         return {
             "samples": self.samples,
             "layers": [layer.as_dict() for layer in self.layers],
@@ -337,6 +348,7 @@ class Cost:
                 "acs_paper_per_sample": self.acs_paper,
                 "firing_rate": self.firing_rate,
             },
+            "crossings": [asdict(c) for c in self.crossings],
             "energy": {e.model: e.as_dict() for e in self.energy},
             "latency": self.latency.as_dict(),
             "not_modelled": list(self.not_modelled),

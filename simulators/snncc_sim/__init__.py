@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from snncc.hw.spec import ChipSpec
+from snncc.mapping.crossing import crossings
 from snncc.mapping.mapped import Mapped
 from snncc.simulation import Activity, Cost, Inputs, Progress, by_port
 
@@ -38,7 +39,8 @@ class EventSimulator:
         from snncc_sim import engine
 
         done = engine.execute(mapped, tensors, x, shuffle=shuffle, workers=workers, progress=progress)
-        return replace(done, inputs=by_port(tuple(mapped.ports), x))
+        inputs = by_port(tuple(mapped.ports), x)
+        return replace(done, inputs=inputs, crossings=crossings(mapped, done.counts, inputs))
 
     def estimate(
         self,

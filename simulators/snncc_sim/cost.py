@@ -31,6 +31,7 @@ from snncc.simulation import (
     LayerCost,
     Operations,
 )
+from snncc_sim.exchange import exchange_gaps, with_exchanges
 from snncc_sim.mesh_energy import (
     active_energy,
     barrier_energy,
@@ -77,7 +78,7 @@ def estimate(
     if host_macs_per_sample:
         layers.insert(0, _host(host_macs_per_sample, activity.samples))
     total = sum((layer.operations for layer in layers), Operations())
-    latency = meshed or _latency(mapped, activity, chip)
+    latency = with_exchanges(meshed or _latency(mapped, activity, chip), mapped, chip)
     profile = _chip_energy(layers, latency, chip, mapped, totals is not None)
     whole = active_energy(latency, chip)
     energy = (
@@ -94,6 +95,7 @@ def estimate(
         energy,
         latency,
         (*chip.not_modelled, *(f"{chip.name}, {m}" for m in profile.missing), *_gaps(mapped, chip, latency)),
+        activity.crossings,
     )
 
 
@@ -140,7 +142,7 @@ def _layer(
         if totals is None
         else piece_energy(totals.of(mapped, piece.name), activity.samples, chip)
     )
-    return LayerCost(
+    cost = LayerCost(
         piece.name,
         piece.layer,
         mapped.cores_of(piece.name),
@@ -151,6 +153,27 @@ def _layer(
         stored,
         (*(model.energy(work) for model in MODELS), own),
     )
+    return _by_host(cost) if piece.on_host else cost
+
+
+def _by_host(cost: LayerCost) -> LayerCost:
+    """The cost of a piece that the host computes: its accumulates are none of the chip's."""
+    done = cost.operations
+    moved = Operations(
+        host_acs=done.acs,
+        host_updates=done.neuron_updates,
+        spikes=done.spikes,
+        neurons=done.neurons,
+        saturations=done.saturations,
+    )
+    models = {m.name for m in MODELS}
+    energy = tuple(_hosted(e) for e in cost.energy if e.model in models)
+    return replace(cost, operations=moved, busy_ns=None, energy=energy, on_host=True)
+
+
+def _hosted(energy: Energy) -> Energy:
+    parts = (replace(c, name=f"host_{c.name}") for c in energy.components if c.energy_nj != NOTHING)
+    return replace(energy, components=tuple(parts))
 
 
 def _work(neurons: int, done: Operations, acs_paper: float, stored: int, samples: int) -> Work:
@@ -168,7 +191,7 @@ def _work(neurons: int, done: Operations, acs_paper: float, stored: int, samples
 def _host(macs: int, samples: int) -> LayerCost:
     operations = Operations(macs=macs * samples)
     energies = tuple(model.energy(Work(macs=macs)) for model in MODELS)
-    return LayerCost(HOST, HOST, (), operations, 0.0, None, None, None, energies)
+    return LayerCost(HOST, HOST, (), operations, 0.0, None, None, None, energies, on_host=True)
 
 
 def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
@@ -243,6 +266,8 @@ def _chip_energy(
         missing.append("synapses: the chip's description has no energy of a synaptic operation")
     else:
         constants.append(_constant("synop_energy_pj", chip.costs.synop_energy_pj))
+    if mapped.on_host:
+        missing.append("islands of the host: whose computer it is, the chip's description does not say")
     powers = (("static", "static_power_mw"), ("host_io", "io_power_mw"))
     for name, key in powers:
         power: Quantity | None = getattr(chip.costs, key)
@@ -281,7 +306,7 @@ def _latency(mapped: Mapped, activity: Activity, chip: ChipSpec) -> Latency:
         else "busy time of the slowest core + longest path x hop"
     )
     hop, io = chip.costs.hop_latency_ns, chip.costs.io_latency_ns
-    times = {p.name: _synop_time(mapped, p, chip) for p in mapped.pieces}
+    times = {p.name: _synop_time(mapped, p, chip) for p in mapped.on_chip}
     if hop is None or io is None or any(t is None for t in times.values()) or not activity.samples:
         return Latency(model, None, None, None)
     formula = _gated_ns if gated else _free_ns
@@ -359,6 +384,7 @@ def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:
         gaps.append("overlap of a phase with the next; a merge's data count in the phase of its last source")
     else:
         gaps.append("waiting between cores: the slowest core is taken to be busy without a gap")
+    gaps += exchange_gaps(mapped, chip)
     if mapped.engine is not Engine.CLOCKED:
         gaps.append("overload: queues are unbounded and never stall")
     return tuple(gaps)

@@ -147,7 +147,7 @@ def last_micro_step(mapped: Mapped) -> int:
 
 
 def build_routes(mapped: Mapped) -> Routes:
-    """Routes of a network whose tiles hold every neuron.
+    """Routes of a network whose tiles hold every neuron of the chip; what the host sends comes as input does.
 
     Raises:
         InternalError: SNNC-X001 if a neuron stands in no tile or in two.
@@ -197,8 +197,10 @@ def build_routes(mapped: Mapped) -> Routes:
 
 
 def _holder(piece: Piece, tiles: tuple[Tile, ...]) -> NDArray[np.int32]:
-    """Tile of each neuron, flat [c][y][x]."""
+    """Tile of each neuron, flat [c][y][x]; -1 on the host."""
     holder = np.full(piece.shape, -1, np.int32)
+    if piece.on_host:
+        return holder.reshape(-1)
     for i, tile in enumerate(tiles):
         if tile.piece != piece.name:
             continue
@@ -223,9 +225,9 @@ def _ranks(holders: list[NDArray[np.int32]], tile_core: Ints, ports: int) -> NDA
     seen = np.zeros(int(tile_core.max(initial=-1)) + 1, np.int64)
     ranks = [np.zeros(len(holder), np.int32) for holder in holders[:ports]]
     for holder in holders[ports:]:
-        core = tile_core[holder]
-        rank = np.empty(len(core), np.int32)
-        for c in np.unique(core):
+        core = np.where(holder < 0, -1, tile_core[holder])
+        rank = np.zeros(len(core), np.int32)
+        for c in np.unique(core[core >= 0]):
             mine = np.flatnonzero(core == c)
             rank[mine] = seen[c] + np.arange(len(mine))
             seen[c] += len(mine)
@@ -312,12 +314,14 @@ def _hit_tables(
     Channels that every connection and tile treats alike form a block; one mark stands for a block.
     """
     index = {name: i for i, name in enumerate(mapped.senders)}
-    pieces = np.zeros(len(mapped.pieces), PIECE)
+    pieces = np.zeros(len(mapped.on_chip), PIECE)
     rows: list[Array] = []
     pointers: list[int] = []
     outputs: list[int] = []
     blocks: list[Array] = []
-    for i, (piece, holder) in enumerate(zip(mapped.pieces, holders[len(mapped.inputs) :], strict=True)):
+    held = dict(zip(mapped.senders, holders, strict=True))
+    for i, piece in enumerate(mapped.on_chip):
+        holder = held[piece.name]
         cuts = [cut for t in mapped.tiles if t.piece == piece.name for cut in (t.low[0], t.high[0])]
         size = math.gcd(piece.shape[0], *cuts, *(c.address.outputs_per_tap for c in piece.connections))
         pieces[i]["source"], pieces[i]["first"] = index[piece.name], len(rows)

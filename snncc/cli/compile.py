@@ -64,16 +64,20 @@ def _check_document(result: CheckResult, path: Path, target: str, schedule: str)
     from snncc.errors import error_of
     from snncc.reporting.chip import layer_documents
     from snncc.reporting.graph import node_documents
+    from snncc.reporting.parts import part_documents
 
-    layers = []
+    layers, parts = [], []
     if result.lowered is not None and result.utilisation is not None:
-        layers, schedule = layer_documents(result.utilisation), result.lowered.mapped.schedule.name
+        mapped = result.lowered.mapped
+        layers, schedule = layer_documents(result.utilisation), mapped.schedule.name
+        parts = part_documents(mapped, result.crossings, result.samples)
     return {
         "fits": not result.problems,
         "model": str(path),
         "target": target,
         "schedule": schedule,
         "layers": layers,
+        "parts": parts,
         "nodes": [] if result.model is None else node_documents(result.model.graph),
         "notes": list(result.notes),
         "error": error_document(error_of(result.problems)) if result.problems else None,
@@ -84,6 +88,7 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
     from snncc.reporting.chip import use_table
     from snncc.reporting.graph import node_table, real_edge_notes
     from snncc.reporting.numbers import plural
+    from snncc.reporting.parts import part_table
 
     if result.model is not None:
         print_table(node_table(result.model.graph))
@@ -97,6 +102,9 @@ def _print_check(result: CheckResult, path: Path, target: str) -> None:
         print_problems(error_of(result.problems).problems)
         note(f"{path} does not compile for {target}: {plural(len(result.problems), 'problem')}")
         return
+    divided = part_table(result.lowered.mapped, result.crossings, result.samples)
+    if divided.rows:
+        print_table(divided)
     print_table(use_table(result.lowered.mapped, result.lowered.chip, result.utilisation))
     say(f"{path} fits {target}.")
 

@@ -163,12 +163,14 @@ def _print_simulation(result: Simulation, origin: str) -> None:
         latency_table,
         layer_energy_table,
     )
+    from snncc.reporting.parts import crossing_table
 
     cost = result.cost
     mapped = result.artifact.mapped
-    energies = [energy_table(e) for e in cost.energy]
+    energies, crossed = [energy_table(e) for e in cost.energy], crossing_table(cost)
     for table in (
         activity_table(cost),
+        *([crossed] if crossed.rows else []),
         layer_energy_table(cost),
         *energies,
         latency_table(cost),

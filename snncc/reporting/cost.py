@@ -16,6 +16,7 @@ NANO = 1e-9
 COMPONENTS = {
     "mac": "multiply-accumulates (host)",
     "ac": "accumulates",
+    "host_ac": "accumulates (host)",
     "synapses": "synaptic operations, data",
     "control_synapses": "synaptic operations, control",
     "static": "static",
@@ -55,12 +56,13 @@ def core_numbers(numbers: tuple[int, ...]) -> str:
     return plural(len(numbers), "core") if numbers else "–"
 
 
-def _counts(done: Operations) -> tuple[str, ...]:
+def _counts(done: Operations, host: bool) -> tuple[str, ...]:
     numbers = (
         done.events,
         done.synaptic_operations,
         done.acs,
         done.macs,
+        *((done.host_acs,) if host else ()),
         done.control_events,
         done.control_operations,
         done.spikes,
@@ -68,12 +70,14 @@ def _counts(done: Operations) -> tuple[str, ...]:
     return tuple(map(count, numbers))
 
 
-def _activity_row(layer: LayerCost) -> tuple[str, ...]:
-    return layer.name, core_numbers(layer.cores), *_counts(layer.operations), percent(layer.firing_rate)
+def _activity_row(layer: LayerCost, host: bool) -> tuple[str, ...]:
+    where = "host" if layer.on_host else core_numbers(layer.cores)
+    return layer.name, where, *_counts(layer.operations, host), percent(layer.firing_rate)
 
 
 def activity_table(cost: Cost) -> Table:
-    """Counts of every layer, exact sums over all samples."""
+    """Counts of every layer, exact sums over all samples; of the host's islands where there are any."""
+    host = cost.operations.host_updates > 0
     return Table(
         f"Activity, sums over {count(cost.samples)} samples",
         columns(
@@ -83,18 +87,24 @@ def activity_table(cost: Cost) -> Table:
             "#synaptic operations",
             "#ACs",
             "#MACs",
+            *(("#host ACs",) if host else ()),
             "#control events",
             "#control operations",
             "#spikes",
             "#firing rate",
         ),
-        tuple(map(_activity_row, cost.layers)),
-        total=("total", "", *_counts(cost.operations), percent(cost.firing_rate)),
+        tuple(_activity_row(layer, host) for layer in cost.layers),
+        total=("total", "", *_counts(cost.operations, host), percent(cost.firing_rate)),
         notes=(
             "events: data spikes that arrived, one a connection.",
             "synaptic operations: weight look-ups they caused, taps outside the map excluded.",
             "ACs: accumulates on the chip. MACs: multiply-accumulates of the host, before the first spike.",
             "control: events of the gate that releases a layer.",
+            *(
+                ("host ACs: accumulates of the layers that the host computes while the chip runs.",)
+                if host
+                else ()
+            ),
             "firing rate: spikes a neuron and timestep; counts above one can make it exceed 100 %.",
         ),
     )

@@ -13,6 +13,7 @@ from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import svg, tables
 from snncc.reporting.numbers import shown
+from snncc.reporting.parts import crossing_table, part_table
 from snncc.reporting.words import is_calibration, verdict
 from snncc.safeio import write_whole
 
@@ -100,6 +101,8 @@ def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any
         "passes": tables.pass_table(artifact.certificate),
         "approximations": tables.approximation_table(artifact.certificate),
         "activity": costs.activity_table(cost),
+        "parts": part_table(artifact.mapped, cost.crossings, cost.samples),
+        "crossings": crossing_table(cost),
         "energies": [costs.energy_table(e) for e in cost.energy],
         "layers": costs.layer_energy_table(cost),
         "latency": costs.latency_table(cost),

@@ -11,6 +11,7 @@ from snncc.reporting import cost as costs
 from snncc.reporting import tables
 from snncc.reporting.html import template
 from snncc.reporting.numbers import plural
+from snncc.reporting.parts import crossing_table, part_table
 from snncc.reporting.words import verdict
 from snncc.results import CheckResult, Simulation
 
@@ -32,6 +33,7 @@ def simulation_html(result: Simulation) -> str:
     cost, mapped = result.cost, result.artifact.mapped
     shown = (
         costs.activity_table(cost),
+        crossing_table(cost),
         *(costs.energy_table(e) for e in cost.energy),
         costs.latency_table(cost),
     )
@@ -46,8 +48,11 @@ def check_html(result: CheckResult) -> str:
         problems = (f"[{p.code}] {p}" for p in result.problems)
         return _html(f"does not compile: {plural(len(result.problems), 'problem')}", problems, ())
     mapped = result.lowered.mapped
-    table = chips.use_table(mapped, result.lowered.chip, result.utilisation)
-    return _html(f"fits {mapped.target}", result.notes, (table,))
+    shown = (
+        part_table(mapped, result.crossings, result.samples),
+        chips.use_table(mapped, result.lowered.chip, result.utilisation),
+    )
+    return _html(f"fits {mapped.target}", result.notes, shown)
 
 
 PAGES: Mapping[type, Callable[[Any], str]] = {

@@ -62,7 +62,7 @@ def _places(mapped: Mapped) -> dict[str, _Place]:
     """One row for each depth, its boxes centred."""
     depth = dict.fromkeys(mapped.ports, 0)
     for piece in mapped.pieces:
-        depth[piece.name] = 1 + max(depth[c.source] for c in piece.connections)
+        depth[piece.name] = 1 + max(depth[source] for source in piece.sources)
     rows: dict[int, list[str]] = {}
     for name, level in depth.items():
         rows.setdefault(level, []).append(name)
@@ -89,6 +89,7 @@ def network_svg(mapped: Mapped, found: Utilisation) -> Markup:
     ]
     parts += [_input_box(mapped, port, places[name]) for name, port in mapped.ports.items()]
     parts += [_piece_box(row, places[row.piece.name]) for row in found.rows]
+    parts += [_host_box(piece, places[piece.name]) for piece in mapped.on_host]
     bottom = max(p.y for p in places.values()) + BOX_HEIGHT
     parts.append(_result(mapped, places[mapped.output.piece], bottom))
     width = right + max(SIDE * (len(beside) + 1), 60)  # room for the words beside an edge
@@ -146,18 +147,26 @@ def _input_box(mapped: Mapped, port: InputPort, at: _Place) -> Markup:
 
 
 def _piece_box(row: UtilisationRow, at: _Place) -> Markup:
-    piece = row.piece
-    about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
     numbers = ", ".join(map(str, row.cores))
     cores = f"core{'s' * (len(row.cores) > 1)} {numbers}" if row.cores else "no core"
-    parts = [
-        _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, "box", 8),
-        _text(at.x + 14, at.y + 22, piece.name, "ink b", 30),
-        _text(at.x + BOX_WIDTH - 14, at.y + 22, cores, "accent b", 20, anchor="end"),
-        _text(at.x + 14, at.y + 40, about, "dim", 54),
-    ]
+    parts = [_box(row.piece, cores, at, "box")]
     for column, (resource, use) in enumerate(_fullest(row)):
         parts.append(_gauge(at.x + 14 + column * (BOX_WIDTH / 2 - 7), at.y + 56, resource, use))
+    return Markup("").join(parts)
+
+
+def _host_box(piece: Piece, at: _Place) -> Markup:
+    return _box(piece, "on the host", at, "port")
+
+
+def _box(piece: Piece, where: str, at: _Place, kind: str) -> Markup:
+    about = f"{shape(piece.shape)} · {_role(piece)}" + (f" · {piece.layer}" if piece.layer else "")
+    parts = [
+        _rect(at.x, at.y, BOX_WIDTH, BOX_HEIGHT, kind, 8),
+        _text(at.x + 14, at.y + 22, piece.name, "ink b", 30),
+        _text(at.x + BOX_WIDTH - 14, at.y + 22, where, "accent b", 20, anchor="end"),
+        _text(at.x + 14, at.y + 40, about, "dim", 54),
+    ]
     return Markup("").join(parts)
 
 

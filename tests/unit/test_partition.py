@@ -9,19 +9,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from divided_nets import NEEDS, mixed_graphs, network, without
+from divided_nets import HOST, NEEDS, mixed_graphs, network, without
 from random_graphs import random_inputs
 from snncc import api
 from snncc.compilation import Lowered, Options
 from snncc.errors import CapacityError, SnnccError, UsageError
+from snncc.hw.quantity import Quantity
 from snncc.hw.spec import ChipSpec
+from snncc.hw.timing import MeshCosts
 from snncc.ir import Graph, Neuron
 from snncc.ir.batches import in_chunks
+from snncc.mapping import crossing
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Part
 from snncc.mapping.partition import HOST_BITS, Partition, parts_of
 from snncc.model import Model
-from snncc.simulation import Activity
+from snncc.reporting.parts import part_table
+from snncc.simulation import Activity, Cost
 from snncc_sim import SIMULATOR
 from snncc_sim.target import SIM, sim_target
 from snncc_speck import SPECK2F
@@ -241,3 +245,132 @@ def test_planted_an_island_that_drops_a_delay_is_found() -> None:
     assert differing(made, x)[island.name] == 0
     planted = Lowered(**{**vars(made), "mapped": made.mapped.model_copy(update={"pieces": pieces})})
     assert differing(planted, x)[island.name] > 0
+
+
+# ---- what crosses -----------------------------------------------------------------------------------
+
+
+def readers_across(graph: Graph, host: set[str]) -> dict[str, list[str]]:
+    """Neurons of an integer graph, and its input, that the other side reads, found through the graph alone."""
+    found: dict[str, list[str]] = {}
+    for name, layer in graph.layers.items():
+        pending = list(layer.sources)
+        while pending:
+            node = graph.by_name[pending.pop()]
+            if node.name in graph.layers or node is graph.input:
+                if (node is graph.input or node.name in host) != (name in host):
+                    found.setdefault(node.name, []).append(name)
+            else:
+                pending += node.inputs
+    return found
+
+
+@RELAXED
+@given(mixed_graphs(), st.sets(st.sampled_from(sorted(NEEDS.values()))), st.integers(0, 2**16))
+def test_crossings_are_counted_as_from_the_integers_themselves(
+    drawn: tuple[Graph, tuple[str, ...]], denied: set[str], seed: int
+) -> None:
+    graph, _ = drawn
+    x = random_inputs(graph, 5, seed)
+    try:
+        made = sim_target(without(*denied)).lower(Model(graph), x, Options())
+    except CapacityError:
+        return
+    spikes, integer = executed(made, x), in_chunks(made.integer_graph, x)
+    across = readers_across(made.integer_graph, on_host(made))
+    got = {c.source: (c.events, c.inward) for c in spikes.crossings if c.readers != ("result",)}
+    want = {n: (int(integer.values[n].sum()), n in on_host(made)) for n in across if n != "x"}
+    assert got == want | ({"input": (int(x.sum()), True)} if "x" in across else {})
+
+
+def test_an_event_for_several_parts_crosses_once_and_a_result_is_read() -> None:
+    made, x = lower(network(("soft", "leaks", "soft", "leaks"), skip=0), without("leak_between_timesteps"))
+    spikes = executed(made, x)
+    assert [(c.source, c.origin, c.readers, c.inward) for c in spikes.crossings] == [
+        ("input", "input", ("chip.0",), True),
+        ("n0", "chip.0", ("host.0", "host.1"), False),
+        ("n1", "host.0", ("chip.1",), True),
+        ("n2", "chip.1", ("host.1",), False),
+        ("n3", "host.1", ("chip.2",), True),
+        ("last", "chip.2", ("result",), False),
+    ]
+    assert spikes.crossings[1].events == spikes.counts["n0"].sum()
+    assert spikes.crossings[-1].events == len(x) * 4
+
+
+def test_planted_an_event_counted_for_each_reader_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = crossing._of_piece
+    monkeypatch.setattr(crossing, "_of_piece", lambda m, p, c: 2 * right(m, p, c))
+    with pytest.raises(AssertionError):
+        test_crossings_are_counted_as_from_the_integers_themselves()
+
+
+# ---- cost -------------------------------------------------------------------------------------------
+
+
+def costed(chip: ChipSpec) -> Cost:
+    made, x = lower(network(("soft", "leaks", "soft")), chip)
+    return SIMULATOR.estimate(made.mapped, executed(made, x), chip, 0, made.tensors)
+
+
+def test_what_the_host_accumulates_is_priced_by_a_name_of_its_own() -> None:
+    cost, whole = costed(without("leak_between_timesteps")), costed(without())
+    island = next(layer for layer in cost.layers if layer.name == "n1")
+    alone = next(layer for layer in whole.layers if layer.name == "n1")
+    assert island.on_host
+    assert (island.operations.acs, island.operations.host_acs) == (0, alone.operations.acs)
+    assert cost.operations.acs + cost.operations.host_acs == whole.operations.acs
+    assert cost.operations.host_updates == alone.operations.neuron_updates
+    for model, there in zip(cost.energy, whole.energy, strict=True):
+        names = {c.name for c in model.components if c.name.startswith("host_")}
+        assert names
+        assert model.total_nj.value == pytest.approx(there.total_nj.value)
+    assert "islands of the host: whose computer it is, the chip's description does not say" in " ".join(
+        cost.not_modelled
+    )
+
+
+def test_exchanges_have_a_time_or_are_said_to_have_none() -> None:
+    chip = without("leak_between_timesteps")
+    gap = "exchanges with the host: no time of one is known; events may cross in 4 micro-steps"
+    assert gap in costed(chip).not_modelled
+    assert not any("exchange" in line for line in costed(without()).not_modelled)
+    time = Quantity(value=100.0, low=50.0, high=200.0, source="a test", grade="assumed")
+    rounds = MeshCosts(
+        step_time_min_ns=Quantity(value=10.0, low=10.0, high=10.0, source="a test", grade="assumed")
+    )
+    timed = chip.model_copy(
+        update={"exchange": HOST.model_copy(update={"time_ns": time}), "mesh_costs": rounds}
+    )
+    untimed = chip.model_copy(update={"mesh_costs": rounds})
+    slow, fast = costed(timed), costed(untimed)
+    assert slow.latency.mean_ns is not None
+    assert fast.latency.mean_ns is not None
+    assert slow.latency.mean_ns.value - fast.latency.mean_ns.value == 4 * 100
+    assert slow.latency.mean_ns.high - fast.latency.mean_ns.high == 4 * 200
+    assert "exchange_time_ns" in [c.name for c in slow.latency.constants]
+    assert gap not in slow.not_modelled
+
+
+def test_check_says_what_would_run_where() -> None:
+    graph = network(("soft", "leaks", "soft"))
+    x = random_inputs(graph, 6, 3)
+    chip = without("leak_between_timesteps")
+    found = api.check(Model(graph, calibration=x), chip=chip)
+    assert found.problems == ()
+    made, _ = lower(graph, chip)
+    spikes = executed(made, x)
+    assert found.crossings == spikes.crossings
+    assert found.lowered is not None
+    events = {c.source: c.events for c in spikes.crossings}
+    table = part_table(found.lowered.mapped, found.crossings, found.samples)
+    assert table.rows == (
+        ("chip.0", "chip", "n0", each(events["input"]), each(events["n0"])),
+        ("host.0", "host", "n1", each(events["n0"]), each(events["n1"])),
+        ("chip.1", "chip", "n2, last (2)", each(events["n1"]), "4"),
+    )
+    assert part_table(lower(graph, without())[0].mapped, (), 6).rows == ()
+
+
+def each(events: int) -> str:
+    return f"{events / 6:,.1f}".removesuffix(".0")
