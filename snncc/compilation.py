@@ -283,20 +283,28 @@ def legalise(
     shortcuts = _shortcuts(target, model.graph, calibration, expand)
     relay = shortcuts is not None and shortcuts.relayed
     own = target.passes(schedule)
-    passes = to_integers(calibration, target.chip, own, target.words, relay=relay, copies=target.copies)
+    sums = _carries_sums(target, expand)
+    passes = to_integers(
+        calibration, target.chip, own, target.words, relay=relay, copies=target.copies, sums=sums
+    )
     integer = recorder.pipeline(passes).run(model.graph)
     return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
+
+
+def _carries_sums(target: Target, expand: ExpandSFA) -> bool:
+    """Whether events of the chip can carry sums of either sign, and windows say when a sum is whole."""
+    able = target.chip.abilities
+    return able.graded_events and able.signed_events and expand.schedule.has_windows
 
 
 def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandSFA) -> Shortcuts | None:
     """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
     chip = target.chip
-    can = chip.abilities.graded_events and chip.abilities.signed_events
-    if not can or not expand.schedule.has_windows or not shared_sums(graph):
+    if not _carries_sums(target, expand) or not shared_sums(graph):
         return None
     own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
     try:
-        passes = placed(quantized(calibration, chip, target.words, copies=False), own)
+        passes = placed(quantized(calibration, chip, target.words, copies=False, sums=True), own)
         shared = Pipeline(passes).run(graph)
     except ModelError:
         # One scale for all blocks can be too coarse where one for each is not; what else is wrong

@@ -74,7 +74,7 @@ def spec(one: Pass) -> str:
     shown = [
         f"{f.name}={getattr(one, f.name)}"
         for f in fields(one)  # type: ignore[arg-type]
-        if not isinstance(getattr(one, f.name), np.ndarray | None)
+        if f.compare and not isinstance(getattr(one, f.name), np.ndarray | None)
     ]
     return one.name + (f"{{{', '.join(shown)}}}" if shown else "")
 

@@ -19,6 +19,7 @@ from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
+from snncc.passes.streams import StreamReaders
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def to_integers(
     *,
     relay: bool = False,
     copies: bool = True,
+    sums: bool = False,
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
@@ -46,10 +48,11 @@ def to_integers(
         own: the backend's passes; each runs as soon as its family is there and what it comes after has run.
         words: widths in units of a weight, where the membrane's word does not give them.
         relay: whether graded events carry shared sums.
+        sums: whether graded events may carry sums to other weights.
         copies: whether else each neuron that reads a shared sum gets a copy of the weights behind it.
     """
     shared = (
-        *quantized(calibration, chip, words, copies and not relay),
+        *quantized(calibration, chip, words, copies and not relay, sums),
         *((Relay(),) if relay else ()),
         SingleStep(),
         BoundCounts(),
@@ -57,7 +60,9 @@ def to_integers(
     return placed(shared, own)
 
 
-def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: bool) -> tuple[Pass, ...]:
+def quantized(
+    calibration: Array, chip: ChipSpec, words: Words | None, copies: bool, sums: bool = False
+) -> tuple[Pass, ...]:
     """The first of :func:`to_integers`, up to the quantized graph; ``calibration`` [N, T, *shape]."""
     return (
         CanonicalLayout(),
@@ -65,6 +70,7 @@ def quantized(calibration: Array, chip: ChipSpec, words: Words | None, copies: b
         LowerLogic(),
         LowerReadout(),
         FoldScale(),
+        StreamReaders(calibration, relays=sums and chip.limits.exponent_max > 0),
         SplitHost(),
         *((Distribute(),) if copies else ()),
         *(() if chip.abilities.clips_counts else (DropClip(),)),

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import numpy as np
+
 from snncc.arrays import Array
 from snncc.errors import Problem, problem, raise_all
 from snncc.ir import (
@@ -34,7 +36,7 @@ from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics, describe, not_taken
 from snncc.passes.host_currents import quantized_currents
 from snncc.passes.quantizable import not_quantizable, synapse_first
-from snncc.passes.rounding import integer, integer_neuron, integers, theta_of
+from snncc.passes.rounding import integer, integer_neuron, integers, theta_of, threshold_of
 from snncc.passes.scales import Group, Widths, groups, scale_of
 
 
@@ -93,12 +95,14 @@ class Quantize:
         new: dict[str, tuple[Node, ...]] = {}
         scale_of_neuron: dict[str, float] = {}
         problems: list[Problem] = []
-        for group in groups(graph):
+        units: dict[str, float] = {}
+        for group in (g.in_units(units) for g in groups(graph)):
             scale = scale_of(group, self._widths, values, self.margin)
             problems += _below_one(group, scale)
             if not problems:
                 new |= self._integers(group, scale, values)
                 scale_of_neuron |= {n.name: scale for n in group.neurons}
+                units |= _units(group, scale, values)
         raise_all(problems)
         nodes = (_finish(graph, made, scale_of_neuron) for n in graph.nodes for made in new.get(n.name, (n,)))
         return replace(graph, family=Family.INTEGER, nodes=tuple(nodes))
@@ -126,10 +130,20 @@ class Quantize:
         )
 
 
+def _units(group: Group, scale: float, values: dict[str, Array]) -> dict[str, float]:
+    """What a count of each relay is worth, over what it was; ``values`` become its counts."""
+    found = {}
+    for n in (n for n in group.neurons if n.signed):
+        found[n.name] = threshold_of(n, scale) / scale / theta_of(n)
+        if n.name in values:
+            values[n.name] = values[n.name] / np.float32(found[n.name])
+    return found
+
+
 def _below_one(group: Group, scale: float) -> Iterator[Problem]:
     for neuron in group.neurons:
         theta = theta_of(neuron) * scale
-        if not neuron.is_readout and theta < 1:
+        if not (neuron.is_readout or neuron.signed) and theta < 1:
             hint = "fewer inputs a neuron, or a target with a wider accumulator"
             what = "threshold rounds below one"
             yield problem("SNNC-M014", describe(neuron), what, got=f"{theta:.3g}", limit="1", hint=hint)

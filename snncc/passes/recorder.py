@@ -17,6 +17,7 @@ from snncc.ir.nodes import Decode
 from snncc.ir.types import Family, Spikes
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
 from snncc.passes.canonical_layout import CanonicalLayout, held_in
+from snncc.passes.streams import StreamReaders
 
 
 @dataclass
@@ -43,12 +44,16 @@ class Recorder:
     def observe(self, one: Pass, before: Graph, after: Graph) -> None:
         """Called by the pipeline behind every pass."""
         note = ""
-        if one.preserves is Semantics.APPROXIMATE and after.family is not Family.SPIKE:
+        if isinstance(one, StreamReaders) and after is before:
+            note = ""
+        elif one.preserves is Semantics.APPROXIMATE and after.family is not Family.SPIKE:
             effect = self._effect(one.name, before, after)
             self.approximations.append(effect)
             note = _sentence(effect)
         elif self.verify_each and one.preserves is Semantics.EXACT:
             note = self._check_exact(one, before, after)
+        if isinstance(one, StreamReaders):
+            note = "; ".join((*one.told, note)) if note else "; ".join(one.told)
         self.records.append(PassRecord(spec=spec(one), preserves=one.preserves.value, note=note))
 
     def counts(self, graph: Graph) -> dict[str, Array]:

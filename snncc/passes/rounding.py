@@ -20,6 +20,12 @@ def theta_of(neuron: Neuron) -> float:
     return max(different_values(neuron.threshold))
 
 
+def threshold_of(neuron: Neuron, scale: float) -> int:
+    """The threshold at a scale; a relay's may be any, since its readers take up what rounding makes of it."""
+    whole = int(np.rint(theta_of(neuron) * scale))
+    return max(1, whole) if neuron.signed else whole
+
+
 def exponent_for(largest: float, bits: int) -> int:
     """The least e at which integers up to ``largest`` in size fit words of ``bits`` times 2^e."""
     top, e = 2 ** (bits - 1) - 1, 0
@@ -51,10 +57,11 @@ def integer_neuron(node: Neuron, scale: float) -> IntegerNeuron:
     """The neuron whose potentials are ``scale`` times those of a float one."""
     decay, decay_bits = _fixed_leak(node, node.decay)
     fade, fade_bits = _fixed_leak(node, node.synapse_decay or 0)
-    threshold = 1 if node.is_readout else int(np.rint(theta_of(node) * scale))
+    threshold = 1 if node.is_readout else threshold_of(node, scale)
     cell = Cell(
         threshold=threshold,
         max_spikes=node.max_spikes,
+        signed=node.signed,
         precharge=_precharge(node, threshold),
         bias=integer(node.bias, scale),
         synapse_decay=fade,

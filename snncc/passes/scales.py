@@ -62,6 +62,15 @@ class Group:
         """The other weights."""
         return tuple(w for w in self.weighted if w not in self.currents)
 
+    def in_units(self, units: Mapping[str, float]) -> Group:
+        """The group as it reads counts of relays that are worth so many times what they were."""
+        factors = {w.name: np.float32(units.get(w.inputs[0], 1)) for w in self.weighted}
+        read = tuple(
+            w if factors[w.name] == 1 else replace(w, weight=Const(w.weight.array * factors[w.name]))
+            for w in self.weighted
+        )
+        return replace(self, weighted=read)
+
     def exponent(self, node: Weighted, scale: float, bits: int) -> int:
         """The power of two before a branch's words at a scale."""
         return exponent_for(float(np.abs(node.weight.array).max(initial=0)) * scale, bits)
@@ -102,7 +111,8 @@ def scale_of(
         margin: how much wider than on the calibration inputs sums may become.
     """
     scale = _first_scale(group, widths)
-    theta = next((theta_of(n) for n in group.neurons if not n.is_readout), None)
+    firing = sorted((n for n in group.neurons if not n.is_readout), key=lambda n: n.signed)
+    theta = theta_of(firing[0]) if firing else None
     # One control event, of at most a weight's size, must fit beside the range.
     room, sum_room = (2 ** (bits - 1) - 2 ** (widths.weight - 1) for bits in (widths.membrane, widths.sum))
     for _ in range(_ATTEMPTS):

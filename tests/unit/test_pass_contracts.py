@@ -247,6 +247,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
             "lower-logic",
             "lower-readout",
             "fold-scale",
+            "stream-readers",
             "split-host",
             "quantize",
         ),

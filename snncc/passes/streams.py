@@ -1,0 +1,303 @@
+"""stream-readers: weights that read a sum of currents read its branches, or what a relay makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from snncc.arrays import Array
+from snncc.errors import Problem, problem, raise_all
+from snncc.ir import Add, Current, Family, Graph, Linear, Neuron, Node, Reshape, Rounding, Spikes, SumPool2d
+from snncc.ir.batches import in_chunks
+from snncc.ir.node import FLOAT_ONLY
+from snncc.ir.synapses import Weighted
+from snncc.ir.types import ValueType
+from snncc.passes.base import Semantics, describe
+from snncc.passes.compose import Kernel, Refused, as_node, compose, kernel_of
+from snncc.passes.drop_clip import UNBOUNDED
+
+_PROBED = 8  # samples on which events are counted for the choice
+_LEVEL_BITS = 16  # of what a relay sends on the calibration inputs, its sign included
+
+
+@dataclass(frozen=True)
+class StreamReaders:
+    """Lowers weights and pools that read a sum of currents (the stream of membrane shortcuts).
+
+    Such a sum is a membrane's, and no event. Being linear, the reader may stand behind each branch of
+    the sum instead (*push*: exact, composed in float64), which multiplies kernels; or a relay sends the
+    sum, rounded to levels of 16 bits on the calibration inputs, and the reader's weights take its counts
+    (approximate). The fewer synaptic operations and neuron updates decide, estimated on calibration
+    inputs; where the branches cannot take the reader, or chips cannot relay, there is no choice.
+
+    Attributes:
+        calibration: inputs [N, T, *shape].
+        relays: whether events may carry sums, and weights stand before powers of two.
+        told: what was chosen, for people; filled by :meth:`run`.
+    """
+
+    name: ClassVar[str] = "stream-readers"
+    takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
+    gives: ClassVar[Family | None] = None
+    after: ClassVar[tuple[str, ...]] = ("fold-scale",)
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset()
+
+    calibration: Array = field(compare=False)
+    relays: bool = False
+    told: list[str] = field(default_factory=list, compare=False, repr=False)
+
+    @property
+    def preserves(self) -> Semantics:
+        """EXACT where no sum may be relayed."""
+        return Semantics.APPROXIMATE if self.relays else Semantics.EXACT
+
+    def run(self, graph: Graph) -> Graph:
+        """See the class."""
+        readers = tuple(stream_readers(graph))
+        if not readers:
+            return graph
+        rewriting = _Rewriting(graph, self, _activity(graph, readers, self.calibration))
+        nodes = rewriting.run({n.name for n in readers})
+        self.told[:] = [str(choice) for choice in rewriting.choices if choice.name in {n.name for n in nodes}]
+        return replace(graph, nodes=nodes)
+
+
+Reader = Weighted | SumPool2d
+
+
+def stream_readers(graph: Graph) -> Iterator[Reader]:
+    """Weights and pools that read currents of spikes, in order."""
+    analog = _analog(graph)
+    for node in graph.nodes:
+        reads = isinstance(node, Reader) and isinstance(graph.types[node.inputs[0]], Current)
+        if reads and node.name not in analog:
+            assert isinstance(node, Reader)
+            yield node
+
+
+def _analog(graph: Graph) -> set[str]:
+    """Real values: the input, if it is one, and what is computed of it before any neuron."""
+    found: set[str] = set()
+    if isinstance(graph.types[graph.input.name], Current):
+        found.add(graph.input.name)
+    for node in graph.nodes:
+        if node.inputs and all(i in found for i in node.inputs) and not isinstance(node, Neuron):
+            found.add(node.name)
+    return found
+
+
+@dataclass(frozen=True)
+class _Activity:
+    """Events a sample of each value, and its largest size, on the calibration inputs."""
+
+    events: dict[str, float]
+    largest: dict[str, float]
+
+
+def _activity(graph: Graph, readers: tuple[Reader, ...], calibration: Array) -> _Activity:
+    read = {n.inputs[0] for n in readers}
+    read |= {graph.by_name[i].inputs[0] for i in read if isinstance(graph.by_name[i], Reshape)}
+    spikes = {name for name, kind in graph.types.items() if isinstance(kind, Spikes)}
+    few = in_chunks(graph, calibration[:_PROBED], tuple(spikes)).values
+    all_ = in_chunks(graph, calibration, tuple(read)).values
+    events = {name: float(v.sum()) / len(v) for name, v in few.items()}
+    events |= {name: float(np.count_nonzero(v)) / len(v) for name, v in all_.items()}
+    return _Activity(events, {name: float(np.abs(v).max(initial=0)) for name, v in all_.items()})
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Both lowerings of a reader: operations a sample, and neurons; None where one cannot be."""
+
+    name: str
+    where: str
+    push: int | None
+    relay: int | None
+    neurons: int
+
+    @property
+    def relayed(self) -> bool:
+        """Whether the relay is chosen: where it takes less, or where nothing else is possible."""
+        if self.push is None or self.relay is None:
+            return self.push is None
+        return self.relay + self.neurons < self.push
+
+    def __str__(self) -> str:
+        push = "is not possible" if self.push is None else f"takes {self.push:,} synaptic operations a sample"
+        relay = "is not possible"
+        if self.relay is not None:
+            relay = f"{self.relay:,} and {self.neurons:,} neurons"
+        chosen = "relay (approximate)" if self.relayed else "push"
+        return f"{self.where} reads a sum of currents: push {push}, relay {relay}; chosen: {chosen}"
+
+
+class _Rewriting:
+    """One run: new nodes in order, with their types."""
+
+    def __init__(self, graph: Graph, options: StreamReaders, activity: _Activity) -> None:
+        self.graph = graph
+        self.options = options
+        self.activity = activity
+        self.analog = _analog(graph)
+        self.nodes: dict[str, Node] = {}
+        self.types: dict[str, ValueType] = {}
+        self.choices: list[_Choice] = []
+        self.problems: list[Problem] = []
+        self.inner: set[str] = set()
+
+    def run(self, readers: set[str]) -> tuple[Node, ...]:
+        self.inner = {name for name in readers if self._only_before(name, readers)}
+        for node in self.graph.nodes:
+            if node.name in self.inner:
+                continue
+            if node.name in readers:
+                assert isinstance(node, Reader)
+                self._lower(node)
+            elif all(i in self.types for i in node.inputs):
+                self._keep(node)
+        raise_all(self.problems)
+        return tuple(_alive(self.nodes))
+
+    def _only_before(self, name: str, readers: set[str]) -> bool:
+        """Whether a pool is read by readers alone, which then take it in."""
+        node, behind = self.graph.by_name[name], list[Node]()
+        for reader in self.graph.readers[name]:
+            behind += self.graph.readers[reader.name] if isinstance(reader, Reshape) else (reader,)
+        return isinstance(node, SumPool2d) and all(n.name in readers for n in behind)
+
+    def _keep(self, node: Node) -> None:
+        self.nodes[node.name] = node
+        self.types[node.name] = node.infer(tuple(self.types[i] for i in node.inputs))
+
+    def _lower(self, node: Reader) -> None:
+        value, kernel = self._kernel(node)
+        pushed = self._pushed(node, kernel, value, f"{node.name}.of")
+        choice = self._choice(node, value, kernel, pushed)
+        if pushed is None and not self.options.relays:
+            what, hint = "its sums cannot be taken into the branches", "--target sim, whose events carry sums"
+            self.problems.append(problem("SNNC-M018", describe(node), what, got=f"%{value}", hint=hint))
+            return
+        self.choices.append(choice)
+        if choice.relayed or pushed is None:
+            unit = self._relay(value)
+            scaled = replace(kernel, weight=kernel.weight * unit)
+            parts: list[Node] = [as_node(scaled, node, (f"{value}.levels",))]
+        else:
+            parts = pushed
+        for part in parts[:-1]:
+            self._keep(part)
+        self._finish(node, parts[-1])
+
+    def _finish(self, node: Reader, last: Node) -> None:
+        """The last node under the reader's name, and in its shape."""
+        shape = self.graph.types[node.name].shape
+        made = last.infer(tuple(self.types[i] for i in last.inputs)).shape
+        if made == shape:
+            self._keep(replace(last, name=node.name))
+            return
+        inner = f"{node.name}.map"
+        self._keep(replace(last, name=inner))
+        self._keep(Reshape(name=node.name, inputs=(inner,), source=node.source, shape=shape))
+
+    def _kernel(self, node: Reader) -> tuple[str, Kernel]:
+        """The value that a reader reads, views and pools skipped, and what it computes of it."""
+        value = node.inputs[0]
+        if isinstance(node, SumPool2d):
+            return value, _pooling(node, self.graph.types[value].shape[0])
+        kernel = kernel_of(node, self.graph.types[value].shape)
+        before = self.graph.by_name[value]
+        if isinstance(node, Linear) and isinstance(before, Reshape):
+            shape = self.graph.types[before.inputs[0]].shape
+            if len(shape) == 3:
+                kernel = replace(kernel, weight=kernel.weight.reshape(-1, *shape), vector=False)
+                value, before = before.inputs[0], self.graph.by_name[before.inputs[0]]
+        if value in self.inner:
+            assert isinstance(before, SumPool2d)
+            _, rows, columns = self.graph.types[before.inputs[0]].shape
+            both = compose(_pooling(before, kernel.weight.shape[1] * kernel.groups), kernel, (rows, columns))
+            assert isinstance(both, Kernel), "a pool pads nothing and has no bias"
+            return before.inputs[0], both
+        return value, kernel
+
+    def _pushed(self, node: Reader, kernel: Kernel, value: str, name: str) -> list[Node] | None:
+        """Nodes that compute ``kernel`` of a value from its branches, the result last."""
+        before = self.nodes[value]
+        if value in self.analog:
+            return [replace(as_node(kernel, node, (value,)), name=name)]
+        if isinstance(before, Weighted):
+            shape = self.types[before.inputs[0]].shape
+            size = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+            if isinstance(before, Linear) and len(shape) != 1:
+                return None
+            both = compose(kernel_of(before, shape), kernel, size)
+            if isinstance(both, Refused):
+                return None
+            return [replace(as_node(both, node, before.inputs), name=name)]
+        if not isinstance(before, Add):
+            return None
+        made: list[Node] = []
+        ends: list[str] = []
+        for i, branch in enumerate(before.inputs):
+            own = kernel if i == 0 else replace(kernel, bias=np.zeros_like(kernel.bias))
+            part = self._pushed(node, own, branch, f"{name}.{i}")
+            if part is None:
+                return None
+            made += part
+            ends.append(part[-1].name)
+        return [*made, Add(name=name, inputs=tuple(ends), source=node.source)]
+
+    def _choice(self, node: Reader, value: str, kernel: Kernel, pushed: list[Node] | None) -> _Choice:
+        elements = math.prod(self.types[value].shape)
+        push = None if pushed is None else sum(self._operations(p) for p in pushed if isinstance(p, Weighted))
+        relay = None
+        if self.options.relays:
+            events = self.activity.events.get(value, float(elements * self.graph.steps))
+            outputs = math.prod(self.graph.types[node.name].shape[1:] or (1,))
+            relay = round(events * kernel.weight.size * outputs / elements)
+        neurons = 0 if f"{value}.levels" in self.nodes else elements
+        return _Choice(node.name, describe(node), push, relay, neurons)
+
+    def _operations(self, node: Weighted) -> int:
+        """Synaptic operations a sample: events times the mean number of outputs that one reaches."""
+        source = node.inputs[0]
+        if source not in self.activity.events or source in self.analog:
+            return 0
+        out = node.infer((self.types[source],)).shape
+        each = node.weight.array.size * math.prod(out[1:] or (1,)) / math.prod(self.types[source].shape)
+        return round(self.activity.events[source] * each)
+
+    def _relay(self, value: str) -> float:
+        """What one count of the value's relay is worth; the relay is made where there is none."""
+        largest = self.activity.largest.get(value, 0.0)
+        unit = float(np.float32(largest / (2 ** (_LEVEL_BITS - 1) - 1))) or 1.0
+        if f"{value}.levels" not in self.nodes:
+            self._keep(
+                Neuron(
+                    name=f"{value}.levels",
+                    inputs=(value,),
+                    source=self.nodes[value].source,
+                    threshold=unit,
+                    max_spikes=UNBOUNDED,
+                    signed=True,
+                    rounding=Rounding.HALF_EVEN,
+                )
+            )
+        return unit
+
+
+def _pooling(node: SumPool2d, channels: int) -> Kernel:
+    ones = np.ones((channels, 1, *node.kernel))
+    return Kernel(ones, np.zeros(channels), node.stride, node.padding, groups=channels)
+
+
+def _alive(nodes: dict[str, Node]) -> Iterator[Node]:
+    """Nodes that the last one depends on, in order."""
+    wanted = {list(nodes)[-1]}
+    for node in reversed(list(nodes.values())):
+        if node.name in wanted:
+            wanted |= set(node.inputs)
+    return (n for n in nodes.values() if n.name in wanted or not n.inputs)
