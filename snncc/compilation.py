@@ -26,6 +26,7 @@ from snncc.mapping.check import NOTHING_MORE, Checker
 from snncc.mapping.mapped import Mapped
 from snncc.mapping.partition import HOST_BITS, Partition, divide, host_notes, wanted
 from snncc.model import Model
+from snncc.passes.associate import product_orders
 from snncc.passes.base import Pass, Pipeline, placed
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
@@ -262,7 +263,7 @@ def _certificate(
         passes=tuple(legal.recorder.records),
         approximations=tuple(legal.recorder.approximations),
         ranges=fitted.ranges,
-        notes=(*fitted.notes, *host),
+        notes=(*fitted.notes, *map(str, product_orders(legal.integer)), *host),
     )
 
 
@@ -285,7 +286,14 @@ def legalise(
     own = target.passes(schedule)
     sums = _carries_sums(target, expand)
     passes = to_integers(
-        calibration, target.chip, own, target.words, relay=relay, copies=target.copies, sums=sums
+        calibration,
+        target.chip,
+        own,
+        target.words,
+        relay=relay,
+        copies=target.copies,
+        graded=schedule.graded,
+        sums=sums,
     )
     integer = recorder.pipeline(passes).run(model.graph)
     return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
@@ -304,7 +312,9 @@ def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandS
         return None
     own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
     try:
-        passes = placed(quantized(calibration, chip, target.words, copies=False, sums=True), own)
+        graded = expand.schedule.graded
+        made = quantized(calibration, chip, target.words, copies=False, graded=graded, sums=True)
+        passes = placed(made, own)
         shared = Pipeline(passes).run(graph)
     except ModelError:
         # One scale for all blocks can be too coarse where one for each is not; what else is wrong

@@ -57,8 +57,9 @@ class LayerRange(_Model):
         proven: whether ``all_inputs`` lies within the word; else the certificate of this layer is
             conditional on ``allowed``, which is checked at run time.
         allowed: range of input sums that the schedule admits.
-        ties: calibration values exactly half-way between two counts that go up, where rounding to even
-            would send them down.
+        ties: calibration values exactly half-way between two counts that go where rounding to even would
+            not send them: up, or in a layer that rounds half down, down.
+        ties_other: those that would, if the layer sent ties the other way.
     """
 
     layer: str
@@ -71,6 +72,7 @@ class LayerRange(_Model):
     allowed: tuple[int, int]
     proven: bool
     ties: int = 0
+    ties_other: int = 0
 
 
 class Certificate(_Model):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from snncc.analysis.certificate import LayerRange
 from snncc.analysis.ranges import drive, extremes, held, start_range, type_extremes
+from snncc.analysis.ties import changed_by_ties
 from snncc.arrays import Array
 from snncc.errors import Problem, problem
 from snncc.ir.batches import in_chunks
@@ -25,7 +24,8 @@ class LayerSums:
         start_low, start_high: membrane without any event, over the layer's neurons and timesteps.
         observed: least and largest prefix of input sums on the calibration inputs (low ≤ 0 ≤ high).
         all_inputs: the same over every input that the types allow.
-        ties: calibration values exactly between two counts.
+        ties: calibration values exactly between two counts that its rounding sends elsewhere than to even.
+        ties_other: those that the other rounding of ties would send elsewhere.
     """
 
     neuron: IntegerNeuron
@@ -34,6 +34,7 @@ class LayerSums:
     observed: tuple[int, int]
     all_inputs: tuple[int, int]
     ties: int
+    ties_other: int
 
 
 def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
@@ -44,6 +45,7 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
     for neuron in (n for n in graph.neurons if isinstance(n, IntegerNeuron)):
         seen, possible = extremes(graph, neuron, values), type_extremes(graph, neuron)
         steps = held(neuron, graph.steps)
+        ties = _ties(graph, neuron, values)
         low, high = start_range(neuron.cell, seen.rest, steps)
         yield LayerSums(
             neuron=neuron,
@@ -51,22 +53,22 @@ def layer_sums(graph: Graph, calibration: Array) -> Iterator[LayerSums]:
             start_high=int(high.max()),
             observed=(int(seen.low.min()) * steps, int(seen.high.max()) * steps),
             all_inputs=(int(possible.low.min()) * steps, int(possible.high.max()) * steps),
-            ties=_ties(graph, neuron, values),
+            ties=ties[0],
+            ties_other=ties[1],
         )
 
 
-def _ties(graph: Graph, neuron: IntegerNeuron, values: Mapping[str, Array]) -> int:
-    """Drives exactly half-way between two counts that rounding to even would send down.
+def _ties(graph: Graph, neuron: IntegerNeuron, values: Mapping[str, Array]) -> tuple[int, int]:
+    """Counts that the neuron's rounding of ties, and the other, change against rounding to even.
 
     For neurons without memory; with one, ties are not counted.
     """
     cell = neuron.cell
-    if not (cell.is_stateless and cell.rounds_half_up):
-        return 0
+    if not cell.is_stateless or not (cell.rounds_half_up or cell.rounds_half_down):
+        return 0, 0
     u = drive(graph, neuron, values, lambda node: node)
-    u = u + number_array(cell.bias, u.ndim)
-    n, rest = np.divmod(2 * u + cell.theta, 2 * cell.theta)
-    return int(((rest == 0) & (n % 2 == 1) & (n >= 1) & (n <= cell.max_spikes)).sum())
+    up, down = changed_by_ties(cell, u + number_array(cell.bias, u.ndim))
+    return (up, down) if cell.rounds_half_up else (down, up)
 
 
 def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRange:
@@ -82,6 +84,7 @@ def layer_range(sums: LayerSums, bits: int, allowed: tuple[int, int]) -> LayerRa
         allowed=allowed,
         proven=allowed[0] <= low and high <= allowed[1],
         ties=sums.ties,
+        ties_other=sums.ties_other,
     )
 
 

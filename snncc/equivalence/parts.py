@@ -305,7 +305,7 @@ def _membrane_problems(artifact: Artifact, sums: LayerSums, found: LayerRange | 
         "all_inputs": sums.all_inputs,
     }
     if not artifact.host_names:  # real numbers of a host may round otherwise on another machine
-        expected |= {"observed": sums.observed, "ties": sums.ties}
+        expected |= {"observed": sums.observed, "ties": sums.ties, "ties_other": sums.ties_other}
     for key, value in expected.items():
         if getattr(found, key) != value:
             where = f"{key} of the membrane of {name} is another than integer.snn gives"

@@ -110,6 +110,12 @@ class Cell:
         return isinstance(self.precharge, int) and self.precharge > 0 and self.precharge == self.theta // 2
 
     @property
+    def rounds_half_down(self) -> bool:
+        """Whether the pre-charge is just too small for ties; not told from flooring with a threshold of 2."""
+        charged = isinstance(self.precharge, int) and self.precharge > 0
+        return charged and self.theta == 2 * (one(self.precharge) + 1)
+
+    @property
     def theta(self) -> int:
         """The threshold of a layer that has one."""
         return one(self.threshold)

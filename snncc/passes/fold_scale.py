@@ -19,8 +19,10 @@ from snncc.ir import (
     Family,
     Graph,
     Linear,
+    MatMul,
     MaxPool2d,
     Mean,
+    Mul,
     Neuron,
     Node,
     Number,
@@ -35,13 +37,17 @@ from snncc.ir import (
     Upsample,
 )
 from snncc.ir.const import values_of
+from snncc.ir.layers import Bilinear
 from snncc.ir.neurons import POTENTIALS
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.sites import through
 from snncc.passes.base import Semantics, describe
 
 # A positive factor of what they read is one of their result.
-_HOMOGENEOUS = Add | Concat | MaxPool2d | Permute | Reshape | SiteGate | Slice | Sum | SumPool2d | Upsample
+_HOMOGENEOUS = (
+    Add | Concat | MatMul | MaxPool2d | Mul | Permute | Reshape | SiteGate | Slice | Sum | SumPool2d
+    | Upsample
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class FoldScale:
     The 1/D of a normalised SFA neuron, average pooling (which becomes sum pooling), means and
     constant scales travel forward as one real factor a value and end in the next weights, or, in
     front of a neuron, in its potentials: with v = g·v', a drive of gain g and threshold θ is one
-    of gain 1 and threshold θ/g. What reaches the output becomes the output's scale.
+    of gain 1 and threshold θ/g. Factors of a product's operands multiply. What reaches
+    the output becomes the output's scale.
 
     Run it after fold-conv-bn, which takes per-channel and negative scales.
     """
@@ -109,6 +116,8 @@ def _resolve(name: str, removed: dict[str, str]) -> str:
 
 
 def _common_factor(node: Node, factor: dict[str, float]) -> float:
+    if isinstance(node, Bilinear):
+        return math.prod(factor.get(name, 1.0) for name in node.inputs)
     factors = {factor.get(name, 1.0) for name in through(node)}
     if len(factors) <= 1:
         return factors.pop() if factors else 1.0

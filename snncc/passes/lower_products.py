@@ -145,8 +145,8 @@ def _relayed(graph: Graph, name: str, position: int) -> Graph:
     if shape == kind.shape:
         return _inserted(graph, name, position, (_relay(relayed, operand, source),))
     steps = (
-        Reshape(name=f"{operand}.map", inputs=(operand,), source=source, shape=shape),
-        _relay(f"{operand}.relayed", f"{operand}.map", source),
+        Reshape(name=f"{operand}.as_map", inputs=(operand,), source=source, shape=shape),
+        _relay(f"{operand}.relayed", f"{operand}.as_map", source),
         Reshape(name=relayed, inputs=(f"{operand}.relayed",), source=source, shape=kind.shape),
     )
     return _inserted(graph, name, position, steps)

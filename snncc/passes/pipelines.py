@@ -14,6 +14,7 @@ from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_logic import LowerLogic
+from snncc.passes.lower_products import LowerProducts
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
@@ -39,6 +40,7 @@ def to_integers(
     relay: bool = False,
     copies: bool = True,
     sums: bool = False,
+    graded: bool = False,
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
@@ -50,9 +52,10 @@ def to_integers(
         relay: whether graded events carry shared sums.
         sums: whether graded events may carry sums to other weights.
         copies: whether else each neuron that reads a shared sum gets a copy of the weights behind it.
+        graded: whether the schedule's events carry counts.
     """
     shared = (
-        *quantized(calibration, chip, words, copies and not relay, sums),
+        *quantized(calibration, chip, words, copies and not relay, graded, sums),
         *((Relay(),) if relay else ()),
         SingleStep(),
         BoundCounts(),
@@ -61,9 +64,17 @@ def to_integers(
 
 
 def quantized(
-    calibration: Array, chip: ChipSpec, words: Words | None, copies: bool, sums: bool = False
+    calibration: Array,
+    chip: ChipSpec,
+    words: Words | None,
+    copies: bool,
+    graded: bool = False,
+    sums: bool = False,
 ) -> tuple[Pass, ...]:
-    """The first of :func:`to_integers`, up to the quantized graph; ``calibration`` [N, T, *shape]."""
+    """The first of :func:`to_integers`, up to the integer graph with its shared sums.
+
+    ``calibration`` holds inputs [N, T, *shape].
+    """
     return (
         CanonicalLayout(),
         FoldConvBN(),
@@ -82,4 +93,5 @@ def quantized(
             exponent=chip.limits.exponent_max,
             event_bits=chip.limits.graded_bits,
         ),
+        LowerProducts(graded),
     )

@@ -21,13 +21,17 @@ from snncc.ir import (
     Graph,
     HostRegion,
     Input,
+    IntegerNeuron,
     Linear,
+    MatMul,
+    Mul,
     Neuron,
     Node,
     Output,
     Permute,
     Reshape,
     SiteGate,
+    Sum,
     SumPool2d,
 )
 from snncc.ir.interp import run
@@ -35,9 +39,11 @@ from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import Semantics, describe, not_taken
 from snncc.passes.host_currents import quantized_currents
+from snncc.passes.product_cells import not_behind_products, product_neuron
 from snncc.passes.quantizable import not_quantizable, synapse_first
 from snncc.passes.rounding import integer, integer_neuron, integers, theta_of, threshold_of
 from snncc.passes.scales import Group, Widths, groups, scale_of
+from snncc.passes.ties import settle_ties
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,11 @@ class Quantize:
     layer's any-order prefix range (largest less smallest sum of inputs, whatever order they
     arrive in) times ``margin`` within the accumulator; then it is lowered until s·θ is a whole
     number, so that the threshold is exact. Biases keep full width. ``half_even`` becomes
-    ``half_up``: exact ties, which ``torch.round`` sends to the even count, go up.
+    ``half_up``, or ``half_down`` where that changes fewer calibration counts: exact ties, which
+    ``torch.round`` sends to the even count, go all one way in a layer.
+
+    Products of spikes are whole numbers that no weight scales: behind them the threshold becomes a whole
+    number of them, or they get a gain.
 
     Where the branches of a sum differ much in size, s may be larger: a branch whose weights then leave
     their word becomes round(s·w / 2^e)·2^e, with an exponent e of its own. What an analog stem adds to
@@ -71,8 +81,8 @@ class Quantize:
     after: ClassVar[tuple[str, ...]] = ("lower-readout", "fold-scale", "split-host")
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, Add, Concat, SumPool2d, Reshape, Permute, SiteGate, CentreGate, Neuron,
-            HostRegion, Output,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, Reshape, Permute, SiteGate,
+            CentreGate, Neuron, HostRegion, Output,
         }
     )  # fmt: skip
 
@@ -86,7 +96,7 @@ class Quantize:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        raise_all((*not_taken(graph, (self,)), *not_quantizable(graph)))
+        raise_all((*not_taken(graph, (self,)), *not_quantizable(graph), *not_behind_products(graph)))
         graph = graph.rewrite(synapse_first)
         keep = tuple(dict.fromkeys(name for layer in graph.layers.values() for name in layer.sources))
         values = {
@@ -97,6 +107,10 @@ class Quantize:
         problems: list[Problem] = []
         units: dict[str, float] = {}
         for group in (g.in_units(units) for g in groups(graph)):
+            if graph.layers[group.neurons[0].name].products:
+                made, gain = self._behind_products(group, values)
+                new[made.name], scale_of_neuron[made.name] = (made,), gain
+                continue
             scale = scale_of(group, self._widths, values, self.margin)
             problems += _below_one(group, scale)
             if not problems:
@@ -105,7 +119,14 @@ class Quantize:
                 units |= _units(group, scale, values)
         raise_all(problems)
         nodes = (_finish(graph, made, scale_of_neuron) for n in graph.nodes for made in new.get(n.name, (n,)))
-        return replace(graph, family=Family.INTEGER, nodes=tuple(nodes))
+        return settle_ties(
+            graph, replace(graph, family=Family.INTEGER, nodes=tuple(nodes)), self.calibration
+        )
+
+    def _behind_products(self, group: Group, values: dict[str, Array]) -> tuple[IntegerNeuron, float]:
+        """The one neuron of a group that products drive, and its scale."""
+        (neuron,) = group.neurons
+        return product_neuron(group.graph, neuron, values, self.state_bits, self.margin)
 
     @property
     def _widths(self) -> Widths:
@@ -150,7 +171,9 @@ def _below_one(group: Group, scale: float) -> Iterator[Problem]:
 
 
 def _finish(graph: Graph, node: Node, scale_of_neuron: dict[str, float]) -> Node:
-    """The output's unit: a readout's membrane is s times the trained value."""
+    """Products of whole numbers; the output's unit: a readout's membrane is s times the trained value."""
+    if isinstance(node, MatMul):
+        return replace(node, integer=True)
     if not isinstance(node, Output) or node.decode is not Decode.MEMBRANE:
         return node
     last = graph.by_name[node.inputs[0]]

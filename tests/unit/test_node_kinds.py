@@ -435,6 +435,7 @@ LOWERED = {
     "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output",
     "mean", "concat",  # over rows and columns, along channels: others are named where that is seen
     "and", "mul", "max_pool2d",  # of single spikes
+    "matmul", "sum",  # of spikes, and of products of spikes
     "site_gate", "centre_gate",  # behind the weights of a neuron
 }  # fmt: skip
 
@@ -504,6 +505,8 @@ def test_real_valued_operations_have_a_code_of_their_own() -> None:
 
 
 def test_quantize_alone_names_the_node() -> None:
+    sums = Sum(name="all", inputs=("s",), axes=(0,), keepdim=True)
     graph = attention()
-    with pytest.raises(ModelError, match="%kv: no pass lowers matmul to spikes yet"):
-        Quantize(calibration=np.ones((1, 4, 3, 4))).run(graph)
+    end = replace(graph.nodes[-1], inputs=("all",))
+    with pytest.raises(ModelError, match="%all: no pass lowers sum to spikes yet"):
+        Quantize(calibration=np.ones((1, 4, 3, 4))).run(replace(graph, nodes=(*graph.nodes[:-1], sums, end)))

@@ -251,7 +251,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
             "split-host",
             "quantize",
         ),
-        *("relay", "single-step", "bound-counts", "loihi-neurons"),
+        *("lower-products", "relay", "single-step", "bound-counts", "loihi-neurons"),
     ]
 
 
