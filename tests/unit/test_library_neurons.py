@@ -153,6 +153,16 @@ def _stateless(function: Callable[[Array], Array]) -> Step:
     return lambda x, state: function(x)
 
 
+def _integer_lif(rest: float | None) -> Step:
+    def step(x: Array, state: dict[str, Array]) -> Array:
+        u = A * state["v"] + x
+        n: Array = np.rint(np.clip(u, 0, 3))
+        state["v"] = u - n if rest is None else np.where(n > 0, rest, u)
+        return n
+
+    return step
+
+
 EQUATIONS: dict[tuple[str, str], Step] = {
     ("spikingjelly 2.0", "IFNode"): resetting(lambda x, s: s["v"] + x),
     ("spikingjelly 2.0", "IFNode, v_reset"): resetting(lambda x, s: s["v"] + x, REST),
@@ -186,6 +196,8 @@ EQUATIONS: dict[tuple[str, str], Step] = {
     ),
     ("SpikeYOLO", "I-LIF, mem_update"): _yolo,
     ("snncc_torch.nn", "LIF"): resetting(lambda x, s: (1 - 1 / TAU) * s["v"] + x / TAU, REST),
+    ("snncc_torch.nn", "ILIF"): _integer_lif(None),
+    ("snncc_torch.nn", "ILIF, v_reset"): _integer_lif(REST),
 }
 
 

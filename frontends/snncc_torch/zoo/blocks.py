@@ -8,7 +8,7 @@ serves models without a time axis, its shapes begin with ``...``.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,20 +47,22 @@ def max_pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 
 
-def conv_stages(widths: Sequence[int], pools: Sequence[bool], cml: bool, tau: float) -> list[nn.Module]:
+def conv_stages(
+    widths: Sequence[int], pools: Sequence[bool], cml: bool, neuron: Callable[[], nn.Module]
+) -> list[nn.Module]:
     """Stages ConvBN–LIF–MaxPool, or ConvBN–MaxPool–LIF with ``cml`` (CML paper, figure 1).
 
     Args:
         widths: channels of the input and after every stage.
         pools: for every stage, whether it halves the size.
         cml: pool the currents in place of the spikes.
-        tau: of the LIF neurons.
+        neuron: makes one neuron.
     """
     layers: list[nn.Module] = []
     for inputs, outputs, pool in zip(widths[:-1], widths[1:], pools, strict=True):
         early, late = pool and cml, pool and not cml
         layers.append(PerStep(*conv_bn(inputs, outputs, 3), *([max_pool()] if early else [])))
-        layers.append(lif(tau))
+        layers.append(neuron())
         if late:
             layers.append(PerStep(max_pool()))
     return layers

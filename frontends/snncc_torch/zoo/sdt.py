@@ -7,6 +7,7 @@ from the published model. Its attention layers hold a convolution that nothing c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -89,7 +90,7 @@ def spike_driven_transformer(
     widths, pooled = stem_widths(in_channels, dim), stem_pools(img_size, pools)
     last = PerStep(*conv_bn(widths[3], dim, 3), *([max_pool()] if pooled[3] else []))
     position = Residual(nn.Sequential(lif(tau), PerStep(*conv_bn(dim, dim, 3))))
-    stem = nn.Sequential(*conv_stages(widths[:4], pooled[:3], False, tau), last, position)
+    stem = nn.Sequential(*conv_stages(widths[:4], pooled[:3], False, partial(lif, tau)), last, position)
     blocks = nn.Sequential(*[_block(dim, heads, int(dim * mlp_ratio), tau) for _ in range(depth)])
     classes = (10 if img_size <= 32 else 1000) if num_classes is None else num_classes
     return StepClassifier(T, stem, blocks, Head(dim, classes, neuron=lif(tau)))

@@ -7,6 +7,7 @@ section 4.1 and figure 1a (spikes are added to spikes, so weights meet integers 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +142,7 @@ def spikformer(
     check_heads(dim, heads)
     widths, pooled = stem_widths(in_channels, dim), stem_pools(img_size, pools)
     position = Residual(nn.Sequential(PerStep(*conv_bn(dim, dim, 3)), lif(tau)))
-    stem = nn.Sequential(*conv_stages(widths, pooled, cml, tau), position)
+    stem = nn.Sequential(*conv_stages(widths, pooled, cml, partial(lif, tau)), position)
     if linear:
         stem.append(ToTokens())
     block = _token_block if linear else _map_block

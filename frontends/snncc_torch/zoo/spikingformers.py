@@ -6,11 +6,13 @@ section 3.2 (the stem with pooled currents).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
-from snncc_torch.nn import PerStep
+from snncc_torch.nn import ILIF, PerStep
 from snncc_torch.zoo.blocks import (
     Block,
     Head,
@@ -26,7 +28,23 @@ from snncc_torch.zoo.blocks import (
 )
 
 
-def _block(dim: int, heads: int, hidden: int, scale: float, keys_first: bool, tau: float) -> Block:
+@dataclass(frozen=True)
+class _Neurons:
+    """Makers of neurons: ``attend`` of the one on the attention's product, ``fire`` of all others."""
+
+    fire: Callable[[], nn.Module]
+    attend: Callable[[], nn.Module]
+
+
+def _neurons(tau: float, D: int | None) -> _Neurons:
+    """LIF as published, or I-LIF with the same leak."""
+    if D is None:
+        return _Neurons(partial(lif, tau), partial(lif, tau, 0.5))
+    integer = partial(ILIF, D, 1 - 1 / tau)
+    return _Neurons(integer, integer)
+
+
+def _block(dim: int, heads: int, hidden: int, scale: float, keys_first: bool, neurons: _Neurons) -> Block:
     def tokens(bias: bool) -> PerStep:
         return PerStep(nn.Conv1d(dim, dim, 1, bias=bias), nn.BatchNorm1d(dim))
 
@@ -34,16 +52,16 @@ def _block(dim: int, heads: int, hidden: int, scale: float, keys_first: bool, ta
         heads,
         scale,
         keys_first,
-        pre=lif(tau),
-        qkv=[nn.Sequential(tokens(False), lif(tau)) for _ in range(3)],
-        spike=lif(tau, 0.5),
+        pre=neurons.fire(),
+        qkv=[nn.Sequential(tokens(False), neurons.fire()) for _ in range(3)],
+        spike=neurons.attend(),
         proj=tokens(True),
         maps=False,
     )
     mlp = nn.Sequential(
-        lif(tau),
+        neurons.fire(),
         PerStep(*conv_bn(dim, hidden, bias=True)),
-        lif(tau),
+        neurons.fire(),
         PerStep(*conv_bn(hidden, dim, bias=True)),
     )
     return Block(attention, mlp)
@@ -63,6 +81,7 @@ def spikingformer(
     keys_first: bool | None = None,
     scale: float = 0.125,
     tau: float = 2.0,
+    D: int | None = None,
 ) -> StepClassifier:
     """Spikingformer-L-D: ``"8-384"``, ``"8-512"``, ``"8-768"``; at 32 pixels ``"4-384"`` and the like.
 
@@ -82,16 +101,18 @@ def spikingformer(
         pools: which of the four stem stages halve the size.
         keys_first: Q(KᵀV), as at 224 pixels, or (QKᵀ)V, as for CIFAR.
         scale: factor s of the attention.
-        tau: of all LIF neurons.
+        tau: of all neurons.
+        D: largest integer of I-LIF neurons (SFA over T × D, soft reset) in place of LIF; None: LIF.
     """
     depth, dim = depth_and_dim(name)
     small = img_size <= 32
     keys_first = not small if keys_first is None else keys_first
     heads = (max(1, dim // 32) if small else 8) if heads is None else heads
     check_heads(dim, heads)
-    stages = conv_stages(stem_widths(in_channels, dim), stem_pools(img_size, pools), cml, tau)
+    neurons = _neurons(tau, D)
+    stages = conv_stages(stem_widths(in_channels, dim), stem_pools(img_size, pools), cml, neurons.fire)
     stem = nn.Sequential(*stages, PerStep(*conv_bn(dim, dim, 3)))
     hidden = int(dim * mlp_ratio)
-    blocks = nn.Sequential(*[_block(dim, heads, hidden, scale, keys_first, tau) for _ in range(depth)])
+    blocks = nn.Sequential(*[_block(dim, heads, hidden, scale, keys_first, neurons) for _ in range(depth)])
     classes = (10 if small else 1000) if num_classes is None else num_classes
     return StepClassifier(T, stem, blocks, Head(dim, classes, mean_first=True))
