@@ -1,0 +1,35 @@
+"""Train a small Spikingformer with CML downsampling (LIF, T = 4) on digits and write model.pt.
+
+The committed checkpoint was made by
+
+python examples/spikingformer_cml/train.py --out examples/spikingformer_cml/model.pt
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from torch import nn
+
+sys.path.append(str(Path(__file__).parents[1] / "digits"))
+
+from training import Recipe, command
+
+from snncc_torch import zoo
+
+POOLS = (True, True, True, False)  # which stages of the stem halve the size
+
+
+def network() -> nn.Module:
+    """Two blocks of 64 channels on 4×4 tokens."""
+    return zoo.spikingformer(
+        "2-64", cml=True, pools=POOLS, num_classes=10, img_size=32, in_channels=1, T=4, heads=4, mlp_ratio=2
+    )
+
+
+RECIPE = Recipe(network, timesteps=4, epochs=9)
+
+
+if __name__ == "__main__":
+    command(RECIPE)()
