@@ -1,7 +1,12 @@
-"""Reference semantics of clocked spike graphs, micro-step by micro-step."""
+"""Reference semantics of clocked spike graphs, micro-step by micro-step.
+
+Most neurons are silent in most micro-steps, for each fires in its own windows only. What is silent is
+not computed: zeros in, zeros out holds for every node between neurons.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +18,7 @@ from snncc.ir.cell import CellState
 from snncc.ir.const import number_array
 from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph, HostRegion
+from snncc.ir.layers import Bilinear
 from snncc.ir.neurons import Delay, Encode, Hold, WindowNeuron
 from snncc.ir.node import Node
 from snncc.ir.ports import Output
@@ -31,19 +37,46 @@ def run_windows(graph: Graph, per_step: Mapping[str, Array]) -> dict[str, Array]
     return machine.counts
 
 
+class _Sent(dict[str, Array]):
+    """Values of one micro-step, [N, *shape] by name; those that are all zero are made when they are read."""
+
+    def __init__(self, graph: Graph, samples: int) -> None:
+        super().__init__()
+        self.graph, self.samples = graph, samples
+
+    def __missing__(self, name: str) -> Array:
+        return np.zeros((self.samples, *self.graph.types[name].shape), np.int64)
+
+
 @dataclass
 class _Neuron:
-    """A window neuron at work: its cell's state, accumulator ``a`` and count ``n`` so far, [N, *shape]."""
+    """A window neuron at work, arrays [N, *shape]. None: nothing collected, at rest, no window.
+
+    Attributes:
+        a: the accumulator.
+        state: its cell's.
+        n: the counts of its window so far.
+    """
 
     node: WindowNeuron
-    state: CellState
-    a: Array
-    n: Array
+    shape: tuple[int, ...]
+    a: Array | None = None
+    state: CellState | None = None
+    n: Array | None = None
 
     @property
     def precharge(self) -> Any:
         """Of every neuron that there is, ready to broadcast."""
-        return number_array(self.node.cell.precharge, self.n.ndim) * self.node.where
+        return number_array(self.node.cell.precharge, len(self.shape)) * self.node.where
+
+    def collected(self) -> Array:
+        """The accumulator, which is then empty."""
+        found, self.a = self.a, None
+        return np.zeros(self.shape, np.int64) if found is None else found
+
+    def membrane(self) -> CellState:
+        """The cell's state, at rest before the first window."""
+        return self.node.cell.start(self.shape) if self.state is None else self.state
 
 
 @dataclass
@@ -61,18 +94,27 @@ class Windows:
     k: int = 0
     counts: dict[str, Array] = field(init=False)
     _neurons: dict[str, _Neuron] = field(init=False)
-    _lines: dict[str, list[Array]] = field(init=False)
-    _held: dict[str, Array] = field(init=False, default_factory=dict)
+    _lines: dict[str, deque[Array | None]] = field(init=False)
+    _held: dict[str, Array | None] = field(init=False, default_factory=dict)
     _open: dict[str, Bitmap] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        samples, nodes = len(self.per_step[self.graph.input.name]), self.graph.nodes
-        self._neurons = {n.name: self._rested(n, samples) for n in nodes if isinstance(n, WindowNeuron)}
-        self._lines = {n.name: [] for n in nodes if isinstance(n, Delay)}
+        nodes, types = self.graph.nodes, self.graph.types
+        self._neurons = {
+            n.name: _Neuron(n, (self.samples, *types[n.name].shape))
+            for n in nodes
+            if isinstance(n, WindowNeuron)
+        }
+        self._lines = {n.name: deque(maxlen=n.steps) for n in nodes if isinstance(n, Delay)}
         self.counts = {
-            name: np.zeros((samples, self.graph.steps, *s.n.shape[1:]), np.int64)
+            name: np.zeros((self.samples, self.graph.steps, *s.shape[1:]), np.int64)
             for name, s in self._neurons.items()
         }
+
+    @property
+    def samples(self) -> int:
+        """N, at work together."""
+        return len(self.per_step[self.graph.input.name])
 
     @property
     def micro_steps(self) -> int:
@@ -80,104 +122,125 @@ class Windows:
         last = max((s.node.phase for s in self._neurons.values()), default=0)
         return last + self.graph.steps * self.graph.micro_steps
 
-    def step(self) -> dict[str, Array]:
+    def step(self) -> Mapping[str, Array]:
         """What every node sends in the next micro-step, [N, *shape] by name."""
-        env: dict[str, Array] = {}
+        env = _Sent(self.graph, self.samples)
         for node in self.graph.nodes:
             if node.name not in self.per_step and not isinstance(node, Output | HostRegion):
-                env[node.name] = self._value(node, env)
+                value = self._value(node, env)
+                if value is not None:
+                    env[node.name] = value
         for name, line in self._lines.items():
-            line.append(env[self.graph.by_name[name].inputs[0]])
+            line.append(env.get(self.graph.by_name[name].inputs[0]))
         for s in self._neurons.values():
-            s.a = s.a + env[s.node.inputs[0]]
+            arrived = env.get(s.node.inputs[0])
+            if arrived is not None:
+                s.a = arrived if s.a is None else s.a + arrived
         self.k += 1
         return env
 
-    def _rested(self, node: WindowNeuron, samples: int) -> _Neuron:
-        shape = (samples, *self.graph.types[node.name].shape)
-        zeros = np.zeros(shape, np.int64)
-        return _Neuron(node, node.cell.start(shape), zeros, zeros)
-
-    def _value(self, node: Node, env: dict[str, Array]) -> Array:
+    def _value(self, node: Node, env: _Sent) -> Array | None:
+        """What a node sends, [N, *shape]; None where that is all zeros."""
         match node:
             case Encode():
-                return self._train(self.per_step[node.inputs[0]], node.graded)
+                return _sounding(self._train(self.per_step[node.inputs[0]], node.graded))
             case WindowNeuron(release=Release.STREAM):
                 return self._stream(self._neurons[node.name])
             case WindowNeuron():
                 return self._window(self._neurons[node.name])
             case Delay():
                 line = self._lines[node.name]
-                samples = len(self.per_step[self.graph.input.name])
-                silent = np.zeros((samples, *node.shape), np.int64)
-                return line[self.k - node.steps] if self.k >= node.steps else silent
+                return line[0] if len(line) == node.steps else None
             case Hold():
                 if self.k % self.graph.micro_steps == 0:
-                    self._held[node.name] = env[node.inputs[0]]
+                    self._held[node.name] = env.get(node.inputs[0])
                 return self._held[node.name]
             case CentreGate():
-                return self._gate(node, *(env[name] for name in node.inputs))
+                return self._gate(node, env)
             case _:
                 # A bias is a constant current of the timestep, which the window neuron holds.
+                silent = [name not in env for name in node.inputs]
+                if all(silent) or (isinstance(node, Bilinear) and any(silent)):
+                    return None
                 return evaluate(node, [env[name] for name in node.inputs])
 
-    def _gate(self, node: CentreGate, sums: Array, spikes: Array) -> Array:
+    def _gate(self, node: CentreGate, env: _Sent) -> Array | None:
         """A train is a prefix of ones: whoever fires in a window fires in its first micro-step."""
+        sums, spikes = node.inputs
         first = self.k % self.graph.micro_steps == 0
         if first:
-            self._open[node.name] = fired_centres(node, spikes)
-        return latched(node, sums, self._open[node.name], first)
+            self._open[node.name] = fired_centres(node, env[spikes])
+        elif sums not in env:
+            return None
+        return _sounding(latched(node, env[sums], self._open[node.name], first))
 
-    def _train(self, counts: Array, graded: bool) -> Array:
+    def _train(self, counts: Array, graded: bool) -> Array | None:
         """What counts [N, T, *shape] send in this micro-step."""
         t, d = divmod(self.k, self.graph.micro_steps)
         if t >= self.graph.steps or (graded and d > 0):
-            return np.zeros_like(counts[:, 0], np.int64)
+            return None
         return np.asarray(counts[:, t] if graded else counts[:, t] > d, np.int64)
 
-    def _window(self, s: _Neuron) -> Array:
-        cell, node = s.node.cell, s.node
-        t, d = divmod(self.k - node.phase, self.graph.micro_steps)
+    def _window(self, s: _Neuron) -> Array | None:
+        t, d = divmod(self.k - s.node.phase, self.graph.micro_steps)
         if not 0 <= t < self.graph.steps:
-            return np.zeros_like(s.n)
+            return None
         if d == 0:
-            charged = cell.charge(s.a, s.state)
-            s.state = charged._replace(v=charged.v * node.where + s.precharge)
-            s.a, s.n = np.zeros_like(s.a), np.zeros_like(s.n)
-        if cell.is_readout:
-            self.counts[node.name][:, t] = s.state.v
-            return s.state.v
+            self._charge(s, t)
+        if s.node.is_readout:
+            return s.membrane().v
         spikes = self._fired(s, d)
-        self.counts[node.name][:, t] += spikes
         if d == self.graph.micro_steps - 1:
-            left = s.state.v - s.precharge
-            s.state = s.state._replace(v=cell.settled(left, s.n) * node.where)
+            self._close(s, last=t == self.graph.steps - 1)
+        return _sounding(spikes)
+
+    def _charge(self, s: _Neuron, t: int) -> None:
+        """Begin the window of timestep ``t``; its counts are those of the result from here on."""
+        cell, n = s.node.cell, self.counts[s.node.name][:, t]
+        charged = cell.charge(s.collected(), s.membrane())
+        s.state, s.n = charged._replace(v=charged.v * s.node.where + s.precharge), n
+        if cell.is_readout:
+            n[...] = s.state.v
+
+    def _fired(self, s: _Neuron, d: int) -> Array | None:
+        """Spikes of micro-step ``d`` of a window, or its whole count; their thresholds are taken off."""
+        cell, state = s.node.cell, s.membrane()
+        if d >= (1 if s.node.graded else cell.max_spikes):
+            return None
+        assert s.n is not None
+        threshold = number_array(cell.threshold, s.n.ndim)
+        spikes = cell.counts(state.v) if s.node.graded else np.asarray(state.v >= threshold, np.int64)
+        s.state = state._replace(v=state.v - spikes * threshold)
+        s.n += spikes
         return spikes
 
-    def _fired(self, s: _Neuron, d: int) -> Array:
-        """Spikes of micro-step ``d`` of a window, or its whole count; their thresholds are taken off."""
-        cell = s.node.cell
-        threshold = number_array(cell.threshold, s.n.ndim)
-        if s.node.graded:
-            spikes = cell.counts(s.state.v) * (d == 0)
-        else:
-            spikes = ((s.state.v >= threshold) & (d < cell.max_spikes)).astype(np.int64)
-        s.state = s.state._replace(v=s.state.v - spikes * threshold)
-        s.n = s.n + spikes
-        return np.asarray(spikes)
+    def _close(self, s: _Neuron, last: bool) -> None:
+        """End a window; behind the last one a neuron keeps nothing."""
+        cell, state, n = s.node.cell, s.membrane(), s.n
+        assert n is not None
+        kept = None if last else cell.settled(state.v - s.precharge, n) * s.node.where
+        s.state, s.n = None if kept is None else state._replace(v=kept), None
 
-    def _stream(self, s: _Neuron) -> Array:
+    def _stream(self, s: _Neuron) -> Array | None:
         """A neuron of the clocked free schedule, which knows one timestep."""
-        cell, rank = s.node.cell, s.n.ndim
+        cell, n = s.node.cell, self.counts[s.node.name][:, 0]
         if self.k < s.node.phase:
-            return np.zeros_like(s.n)
-        v = s.state.v + number_array(cell.gain, rank) * s.a
+            return None
+        state, rank = s.membrane(), n.ndim
+        v = state.v + number_array(cell.gain, rank) * s.collected()
         if self.k == s.node.phase:
             v = (v + number_array(cell.bias, rank)) * s.node.where + s.precharge
-        s.a = np.zeros_like(s.a)
+        if cell.is_readout:
+            s.state, n[...] = state._replace(v=v), v
+            return v
         threshold = number_array(cell.threshold, rank)
-        may = s.n < cell.max_spikes if s.node.capped else True
-        spikes: Array = ((v >= threshold) & may).astype(np.int64) * (not cell.is_readout)
-        s.state, s.n = s.state._replace(v=v - spikes * threshold), s.n + spikes
-        self.counts[s.node.name][:, 0] = v if cell.is_readout else s.n
-        return v if cell.is_readout else spikes
+        may = n < cell.max_spikes if s.node.capped else True
+        spikes: Array = ((v >= threshold) & may).astype(np.int64)
+        s.state = state._replace(v=v - spikes * threshold)
+        n += spikes
+        return _sounding(spikes)
+
+
+def _sounding(value: Array | None) -> Array | None:
+    """``value``, or None if it is all zeros."""
+    return value if value is not None and value.any() else None
