@@ -14,10 +14,12 @@ from snncc.ir import (
     Cell,
     CentreGate,
     Const,
+    Conv2d,
     Family,
     Graph,
     Integer,
     IntegerNeuron,
+    Linear,
     Neuron,
     Number,
     Spikes,
@@ -95,8 +97,8 @@ def signed_part(sign: int) -> Callable[[Weighted], Weighted]:
     """Keeps a node's weights of one sign (1 or -1), and no bias: what ``drive`` takes as change."""
 
     def keep(node: Weighted) -> Weighted:
-        w = node.weight.array
-        return replace(node, weight=Const(np.where(np.sign(w) == sign, w, np.zeros_like(w))), bias=None)
+        w, cut = node.weight.array, np.maximum if sign > 0 else np.minimum
+        return replace(node, weight=Const(cut(w, w.dtype.type(0)), copy=False), bias=None)
 
     return keep
 
@@ -108,11 +110,32 @@ def rest_drive(graph: Graph, neuron: AnyNeuron) -> Array:
     return drive(graph, neuron, silent, lambda node: node)
 
 
-def extremes(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array]) -> Extremes:
-    """:class:`Extremes` of a neuron's drive for given values, negative only where types are signed."""
+def extremes(
+    graph: Graph,
+    neuron: AnyNeuron,
+    values: Mapping[str, Array],
+    change: Callable[[Weighted], Weighted] | None = None,
+) -> Extremes:
+    """:class:`Extremes` of a neuron's drive for given values, negative only where types are signed.
+
+    ``change`` is applied to the weighted nodes; ``rest`` is that without it.
+    """
     positive = {name: values[name] for name in graph.layers[neuron.name].sources}
     negative = {name: np.minimum(v, 0) for name, v in positive.items() if _signed(graph.types[name])}
-    return _extremes(graph, neuron, negative, positive | {n: positive[n] - v for n, v in negative.items()})
+    positive |= {n: positive[n] - v for n, v in negative.items()}
+
+    def respond(node: Weighted, x: Array) -> Array:
+        return evaluate(node, [x])
+
+    return _extremes(graph, neuron, negative, positive, _Response(respond, change or (lambda node: node)))
+
+
+@dataclass(frozen=True)
+class _Response:
+    """How weights answer a value [N, *shape], and what is done with them before."""
+
+    of: Callable[[Weighted, Array], Array]
+    change: Callable[[Weighted], Weighted] = lambda node: node
 
 
 def _signed(kind: ValueType) -> bool:
@@ -120,15 +143,20 @@ def _signed(kind: ValueType) -> bool:
 
 
 def _extremes(
-    graph: Graph, neuron: AnyNeuron, negative: Mapping[str, Array], positive: Mapping[str, Array]
+    graph: Graph,
+    neuron: AnyNeuron,
+    negative: Mapping[str, Array],
+    positive: Mapping[str, Array],
+    response: _Response,
 ) -> Extremes:
     """The same for the negative and positive parts of the values; a part that is not there is zeros."""
 
     def contributions(node: Weighted | Bilinear, sign: int) -> Array:
         """The sum of a node's contributions of one sign, part by part."""
         if isinstance(node, Weighted):
-            parts = [(signed_part(sign)(node), positive), (signed_part(-sign)(node), negative)]
-            found = [evaluate(w, [v[node.inputs[0]]]) for w, v in parts if node.inputs[0] in v]
+            changed, source = response.change(node), node.inputs[0]
+            parts = [(s, v[source]) for s, v in ((sign, positive), (-sign, negative)) if source in v]
+            found = [response.of(signed_part(s)(changed), x) for s, x in parts]
             return np.asarray(sum(found[1:], found[0]))
         a, b = node.inputs
         second = (positive, negative) if sign > 0 else (negative, positive)
@@ -167,7 +195,19 @@ def type_extremes(graph: Graph, neuron: AnyNeuron) -> Extremes:
         kind = graph.types[name]
         assert isinstance(kind, Spikes)
         most[name] = np.full((1, *kind.shape), kind.levels, np.int64)
-    return _extremes(graph, neuron, {n: -v for n, v in most.items() if _signed(graph.types[n])}, most)
+    least = {n: -v for n, v in most.items() if _signed(graph.types[n])}
+    return _extremes(graph, neuron, least, most, _Response(_response_to_equals))
+
+
+def _response_to_equals(node: Weighted, x: Array) -> Array:
+    """What a node makes of equal values [1, *shape], from the sums of its weights over channels."""
+    weight = node.weight.array.astype(np.int64)
+    if isinstance(node, Linear):
+        return evaluate(replace(node, weight=Const(weight.sum(axis=1, keepdims=True))), [x[..., :1]])
+    if isinstance(node, Conv2d):
+        summed = replace(node, weight=Const(weight.sum(axis=1, keepdims=True)))
+        return evaluate(summed, [x[:, : node.groups]])
+    return evaluate(node, [x])
 
 
 def held(neuron: Neuron | IntegerNeuron, steps: int) -> int:

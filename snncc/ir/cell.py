@@ -200,4 +200,6 @@ def one(value: Integer) -> int:
 
 def leaked(v: Array, numerator: Any, bits: int) -> Array:
     """``v·numerator / 2^bits``, rounded toward zero."""
+    if isinstance(numerator, int) and numerator in (0, 1 << bits):
+        return np.asarray(v) if numerator else np.zeros_like(v)
     return np.asarray(np.sign(v) * ((np.abs(v) * numerator) >> bits))

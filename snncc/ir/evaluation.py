@@ -7,6 +7,7 @@ computed in the narrowest type that holds every partial sum exactly, never round
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -159,11 +160,17 @@ def exact_product(x: Array, matrix: Array) -> Array:
     """``x @ matrix``, [..., rows, columns]; without any rounding where ``matrix`` holds integers (int64)."""
     if not np.issubdtype(matrix.dtype, np.integer):
         return np.asarray(x @ matrix)
-    sums = np.abs(matrix.astype(np.int64)).sum(axis=-2).max(initial=0)
-    largest = int(np.abs(x).max(initial=0)) * int(sums)
-    # Every partial sum is a whole number below 2^24 (2^53), which the float type holds exactly.
-    dtype = np.float32 if largest < 2**24 else np.float64 if largest < 2**53 else np.int64
+    dtype = _exact_type(x, matrix, -2)
     return np.asarray(x.astype(dtype) @ matrix.astype(dtype)).astype(np.int64)
+
+
+def _exact_type(x: Array, weight: Array, axes: int | tuple[int, ...]) -> Any:
+    """The narrowest type that holds every partial sum of products of ``x`` with weights along ``axes``."""
+    # In float64, for a sum of absolute integers that is too large for it is too large for int64 as well.
+    sums = np.abs(weight, dtype=np.float64).sum(axis=axes).max(initial=0)
+    largest = int(np.abs(x).max(initial=0)) * int(sums)
+    # Below 2^24 (2^53) every partial sum is a whole number which the float type holds exactly.
+    return np.float32 if largest < 2**24 else np.float64 if largest < 2**53 else np.int64
 
 
 def _windows(
@@ -185,26 +192,41 @@ def _windows(
 
 
 def _conv2d(node: Conv2d, x: Array) -> Array:
-    out, inner, kh, kw = node.weight.shape
+    weight = node.weight.array
+    if not np.issubdtype(weight.dtype, np.integer):
+        return _correlated(node, x, weight)
+    dtype = _exact_type(x, weight, (1, 2, 3))
+    narrow, exact = x.astype(dtype), weight.astype(dtype)
+    if node.groups == weight.shape[0] and weight.shape[1] == 1:
+        return _depthwise(node, narrow, exact).astype(np.int64)
+    return _correlated(node, narrow, exact).astype(np.int64)
+
+
+def _depthwise(node: Conv2d, x: Array, weight: Array) -> Array:
+    """Channel by channel, tap by tap; for types in which the order of a sum does not matter."""
+    kernel = weight.shape[2:]
+    view = _windows(x, (kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
+    total = np.zeros(view.shape[:4], x.dtype)
+    for tap in np.ndindex(kernel):
+        total += view[(..., *tap)] * weight[:, 0, *tap, None, None]
+    return total
+
+
+def _correlated(node: Conv2d, x: Array, kernels: Array) -> Array:
+    """Matrix products of ``kernels`` [O, I/groups, kh, kw] with the unfolded input."""
+    out, inner, kh, kw = kernels.shape
     groups = node.groups
     per_sample = max(1, x[0].size * kh * kw) if len(x) else 1
     chunk = max(1, _UNFOLD_ELEMENTS // per_sample)
-    weight = node.weight.array.reshape(groups, out // groups, inner * kh * kw)
+    weight = kernels.reshape(groups, out // groups, inner * kh * kw)
     parts = []
     for start in range(0, max(len(x), 1), chunk):
         view = _windows(x[start : start + chunk], (kh, kw), node.stride, node.padding, node.dilation)
         n, _, oh, ow = view.shape[:4]
         columns = view.reshape(n, groups, inner, oh, ow, kh, kw).transpose(0, 1, 2, 5, 6, 3, 4)
         columns = columns.reshape(n, groups, inner * kh * kw, oh * ow)
-        parts.append(_weighted(weight, columns).reshape(n, out, oh, ow))
+        parts.append(np.asarray(weight @ columns).reshape(n, out, oh, ow))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _weighted(weight: Array, columns: Array) -> Array:
-    """``weight @ columns``; see :func:`exact_product`, which takes the weights second."""
-    if not np.issubdtype(weight.dtype, np.integer):
-        return np.asarray(weight @ columns)
-    return exact_product(columns.swapaxes(-1, -2), weight.swapaxes(-1, -2)).swapaxes(-1, -2)
 
 
 def _sum_windows(node: AvgPool2d | SumPool2d, x: Array) -> Array:

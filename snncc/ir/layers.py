@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from snncc.ir.elementwise import Mul
@@ -46,18 +46,20 @@ class Layer:
 
 def layers_of(nodes: Sequence[Node]) -> tuple[Layer, ...]:
     """The layer of every neuron among ``nodes``, which stand in order of flow."""
-    return tuple(_layer(nodes, n) for n in nodes if isinstance(n, AnyNeuron))
+    places = {node.name: i for i, node in enumerate(nodes)}
+    return tuple(_layer(nodes, places, n) for n in nodes if isinstance(n, AnyNeuron))
 
 
-def _layer(nodes: Sequence[Node], neuron: AnyNeuron) -> Layer:
-    wanted = {neuron.inputs[0]}
-    path: list[Node] = []
-    for node in reversed(nodes):
-        if node.name not in wanted:
+def _layer(nodes: Sequence[Node], places: Mapping[str, int], neuron: AnyNeuron) -> Layer:
+    """The way back from a neuron; ``places``: where each node stands among ``nodes``."""
+    wanted, found = [neuron.inputs[0]], set[int]()
+    while wanted:
+        at = places.get(wanted.pop())
+        if at is None or at in found:
             continue
-        path.append(node)
-        if not isinstance(node, Weighted | Bilinear):
-            wanted |= set(through(node))
-    path.reverse()
+        found.add(at)
+        if not isinstance(nodes[at], Weighted | Bilinear):
+            wanted += through(nodes[at])
+    path = tuple(nodes[at] for at in sorted(found))
     weighted = tuple(n for n in path if isinstance(n, Weighted))
-    return Layer(neuron, tuple(path), weighted, tuple(n for n in path if isinstance(n, Bilinear)))
+    return Layer(neuron, path, weighted, tuple(n for n in path if isinstance(n, Bilinear)))

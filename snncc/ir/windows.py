@@ -232,7 +232,7 @@ class Windows:
             v = (v + number_array(cell.bias, rank)) * s.node.where + s.precharge
         if cell.is_readout:
             s.state, n[...] = state._replace(v=v), v
-            return v
+            return np.asarray(v)
         threshold = number_array(cell.threshold, rank)
         may = n < cell.max_spikes if s.node.capped else True
         spikes: Array = ((v >= threshold) & may).astype(np.int64)

@@ -60,7 +60,8 @@ class Group:
     @property
     def branches(self) -> tuple[Weighted, ...]:
         """The other weights."""
-        return tuple(w for w in self.weighted if w not in self.currents)
+        host = {w.name for w in self.currents}
+        return tuple(w for w in self.weighted if w.name not in host)
 
     def in_units(self, units: Mapping[str, float]) -> Group:
         """The group as it reads counts of relays that are worth so many times what they were."""
@@ -147,13 +148,12 @@ def _spans(
     """
     graph = group.graph
     rounded = {w.name: _rounded(group, w, scale, widths) for w in group.weighted}
-    trial = graph.rewrite(lambda n: rounded.get(n.name))
     spans = []
     for neuron in group.neurons:
-        found = extremes(trial, neuron, values)
+        found = extremes(graph, neuron, values, lambda w: rounded[w.name])
         low, high = found.merged()
         # Biases of the weights are not rounded here; how they differ between neurons adds to the span.
-        fixed = extremes(graph, neuron, values).rest + number_array(neuron.bias, found.rest.ndim)
+        fixed = found.rest + number_array(neuron.bias, found.rest.ndim)
         one = (float(high) - float(low)) * margin + 2 * float(np.abs(fixed).max(initial=0)) * scale
         spans.append((one, one * held(neuron, graph.steps)))
     return max(s[0] for s in spans), max(s[1] for s in spans)
@@ -161,7 +161,7 @@ def _spans(
 
 def _rounded(group: Group, node: Weighted, scale: float, widths: Widths) -> Weighted:
     """A node with its integer weights as floats; a current of the host is as fine as the scale."""
-    if node in group.currents:
+    if is_current(group.graph, node.inputs[0]):
         return replace(node, weight=Const(node.weight.array * np.float32(scale)))
     whole = integers(node.weight.array, scale, widths.weight, group.exponent(node, scale, widths.weight))
     return replace(node, weight=Const(whole.astype(np.float32)))
