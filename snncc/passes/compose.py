@@ -160,15 +160,31 @@ def compose(first: Kernel, second: Kernel, size: Pair) -> Kernel | Refused:
     ``second`` pads is zero, whereas the one convolution would go on computing there; the two agree
     where ``first`` neither reads its map from there nor has a bias.
     """
+    whole = outline(first, second, size)
+    if isinstance(whole, Refused):
+        return whole
+    bias = _through(second, first.bias) + second.bias
+    return replace(whole, weight=_product(first, second, whole), bias=bias)
+
+
+def outline(first: Kernel, second: Kernel, size: Pair) -> Kernel | Refused:
+    """:func:`compose` without its numbers: the weights are zeros, the bias is one where there may be any."""
     if any(second.padding):
         if first.bias.any():
             return Refused("the second pads zeros where the first would give its bias")
         if first.reads_outside(size):
             return Refused("the second pads zeros where the first would still see its map")
-    weight, groups, dilation = _product(first, second)
+    groups = math.gcd(first.groups, second.groups)
+    steps = _each(lambda d, s: d * s, second.dilation, first.stride)
+    dilation = _each(_common, steps, first.dilation, second.taps, first.taps)
+    reach = _each(
+        lambda k2, s, k1, d: (k2 - 1) * s + (k1 - 1) * d, second.taps, steps, first.taps, first.dilation
+    )
+    taps = _each(lambda n, d: n // d + 1, reach, dilation)
+    out, inner = len(second.weight), first.weight.shape[1] * first.groups // groups
     return Kernel(
-        weight,
-        _through(second, first.bias) + second.bias,
+        np.broadcast_to(0.0, (out, inner, *taps)),
+        np.broadcast_to(float(first.bias.any() or second.bias.any()), (out,)),
         stride=_each(lambda a, b: a * b, first.stride, second.stride),
         padding=_each(lambda p1, p2, s1: p2 * s1 + p1, first.padding, second.padding, first.stride),
         dilation=dilation,
@@ -208,24 +224,18 @@ def _through(second: Kernel, value: Array) -> Array:
     return np.asarray(sums @ value.reshape(second.groups, inner, 1)).reshape(out)
 
 
-def _product(first: Kernel, second: Kernel) -> tuple[Array, int, Pair]:
-    """Weight, groups and dilation of the two kernels in a row."""
-    groups = math.gcd(first.groups, second.groups)
-    if groups != second.groups:
-        first = _dense(first, groups)
-    steps = _each(lambda d, s: d * s, second.dilation, first.stride)
-    dilation = _each(_common, steps, first.dilation, second.taps, first.taps)
-    spans = _each(
-        lambda k2, s, k1, d: (k2 - 1) * s + (k1 - 1) * d, second.taps, steps, first.taps, first.dilation
-    )
-    shape = _each(lambda span, d: span // d + 1, spans, dilation)
-    weight = np.zeros((len(second.weight), first.weight.shape[1] * first.groups // groups, *shape))
+def _product(first: Kernel, second: Kernel, whole: Kernel) -> Array:
+    """Weight of the two kernels in a row, whose outline is ``whole``."""
+    if whole.groups != second.groups:
+        first = _dense(first, whole.groups)
+    weight = np.zeros(whole.weight.shape)
     for tap in np.ndindex(second.taps):
+        starts = _each(lambda t, d, s: t * d * s, tap, second.dilation, first.stride)
         rows, columns = (
-            _places(tap[a] * steps[a], first.taps[a], first.dilation[a], dilation[a]) for a in (0, 1)
+            _places(starts[a], first.taps[a], first.dilation[a], whole.dilation[a]) for a in (0, 1)
         )
-        weight[:, :, rows, columns] += _behind_tap(first, second, groups, tap)
-    return weight, groups, dilation
+        weight[:, :, rows, columns] += _behind_tap(first, second, whole.groups, tap)
+    return weight
 
 
 def _common(step: int, dilation: int, taps_of_second: int, taps_of_first: int) -> int:

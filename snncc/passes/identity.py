@@ -18,4 +18,3 @@ def identity(
         return Conv2d(name=name, inputs=(reads,), source=source, weight=ones, groups=shape[0])
     ones = Const(factor * np.eye(shape[-1], dtype=dtype))
     return Linear(name=name, inputs=(reads,), source=source, weight=ones)
-

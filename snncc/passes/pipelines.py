@@ -9,6 +9,7 @@ from snncc.hw.spec import ChipSpec
 from snncc.passes.base import Pass, placed
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.canonical_layout import CanonicalLayout
+from snncc.passes.chains import MergeChains, RelayChains
 from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
@@ -78,6 +79,7 @@ def quantized(
     return (
         CanonicalLayout(),
         FoldConvBN(),
+        *_chains(calibration, chip, words, sums),
         LowerLogic(),
         LowerReadout(),
         FoldScale(),
@@ -95,3 +97,11 @@ def quantized(
         ),
         LowerProducts(graded),
     )
+
+
+def _chains(calibration: Array, chip: ChipSpec, words: Words | None, sums: bool) -> tuple[Pass, ...]:
+    limits = chip.limits
+    word = words.sum if words else limits.state_bits
+    merge = MergeChains(calibration, sums, limits.weight_bits, word)
+    event = limits.graded_bits or limits.state_bits
+    return (merge, RelayChains(limits.weight_bits, event)) if sums else (merge,)

@@ -146,9 +146,7 @@ class Quantize:
         exponent = group.exponent(node, scale, self.bits)
         bias = None if node.bias is None else integer(node.bias, scale)
         assert bias is None or isinstance(bias, Const)
-        return replace(
-            node, weight=Const(integers(node.weight.array, scale, self.bits, exponent)), bias=bias
-        )
+        return replace(node, weight=Const(integers(node.weight.array, scale, self.bits, exponent)), bias=bias)
 
 
 def _units(group: Group, scale: float, values: dict[str, Array]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from snncc.ir.nodes import Decode
 from snncc.ir.types import Family, Spikes
 from snncc.passes.base import Pass, Pipeline, Semantics, spec
 from snncc.passes.canonical_layout import CanonicalLayout, held_in
+from snncc.passes.chains import MergeChains
 from snncc.passes.streams import StreamReaders
 
 
@@ -52,7 +53,7 @@ class Recorder:
             note = _sentence(effect)
         elif self.verify_each and one.preserves is Semantics.EXACT:
             note = self._check_exact(one, before, after)
-        if isinstance(one, StreamReaders):
+        if isinstance(one, StreamReaders | MergeChains):
             note = "; ".join((*one.told, note)) if note else "; ".join(one.told)
         self.records.append(PassRecord(spec=spec(one), preserves=one.preserves.value, note=note))
 

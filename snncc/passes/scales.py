@@ -97,9 +97,7 @@ def groups(graph: Graph) -> Iterator[Group]:
         yield Group(graph, neurons, tuple(n for n in members if isinstance(n, Weighted)))
 
 
-def scale_of(
-    group: Group, widths: Widths, values: Mapping[str, Array], margin: float
-) -> float:
+def scale_of(group: Group, widths: Widths, values: Mapping[str, Array], margin: float) -> float:
     """Largest scale whose integer weights, as they come out rounded, respect the accumulator.
 
     It starts where the largest weight fills its word; where chips have exponents and a branch would keep

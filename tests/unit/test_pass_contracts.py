@@ -244,6 +244,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
         *(
             "canonical-layout",
             "fold-conv-bn",
+            "merge-chains",
             "lower-logic",
             "lower-readout",
             "fold-scale",
