@@ -32,6 +32,7 @@ from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
 from snncc.passes.recorder import Recorder
 from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
+from snncc.passes.relay_pools import pool_notes
 from snncc.simulation import Inputs
 
 
@@ -263,7 +264,7 @@ def _certificate(
         passes=tuple(legal.recorder.records),
         approximations=tuple(legal.recorder.approximations),
         ranges=fitted.ranges,
-        notes=(*fitted.notes, *map(str, product_orders(legal.integer)), *host),
+        notes=(*pool_notes(legal.integer), *fitted.notes, *map(str, product_orders(legal.integer)), *host),
     )
 
 

@@ -166,6 +166,7 @@ class _Machine:
             p.pieces,
             self._net(),
             (p.products.rows, p.products.tables, np.zeros(p.products.memory, np.int64)),
+            p.pools,
             p.v_init,
             p.bias,
             (p.ports, x),

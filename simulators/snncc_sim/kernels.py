@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from snncc_sim.kernels_pools import add_maxima
 from snncc_sim.kernels_products import hold, multiply
 from snncc_sim.program import STATS
 from snncc_sim.sparse import open_centres, open_reached
@@ -534,13 +535,29 @@ def _multiplied(products, m, p, now, events, into, stats):
 
 
 @njit(nogil=True, cache=True)
-def run_clocked(pieces, net, products, v_init, bias, inputs, period, depths, sizes, a, counts, stats):
+def _pooled(pools, p, k, events, silent, into, stats):
+    """Add what a piece's maxima bring in a micro-step; silence brings nothing.
+
+    ``silent``: zeros, as many as the largest map of a source has addresses.
+    """
+    for m in range(p.first_pool, p.end_pool):
+        base, length = _sent(pools[m].source, pools[m].delay, k, events)
+        if length > 0:
+            met, pairs, units = add_maxima(p, pools[m], events[0], events[1], base, length, silent, into)
+            stats[EVENTS] += met
+            stats[SYNOPS] += pairs
+            stats[UNITS] += units
+
+
+@njit(nogil=True, cache=True)
+def run_clocked(pieces, net, products, pools, v_init, bias, inputs, period, depths, sizes, a, counts, stats):
     """Clocked execution of a batch of samples.
 
     Args:
         pieces: of a ``Program``.
         net: its other tables.
         products: rows and tables of its products, and memory for what they hold.
+        pools: what pieces take maxima of.
         v_init: membranes before the first window, int64.
         bias: what every window adds, int64.
         inputs: ports of a ``Program``; their int32 counts [samples, steps, addresses].
@@ -559,6 +576,7 @@ def run_clocked(pieces, net, products, v_init, bias, inputs, period, depths, siz
     ring, carried = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
     arrived, current = np.zeros_like(a), np.zeros_like(v_init)
     lengths = np.zeros((sizes.size, depths.max()), np.int64)
+    silent = np.zeros(sizes.max() if pools.size else 0, np.int32)
     end = steps * period
     for i in range(pieces.size):
         end = max(end, pieces[i].phase + steps * period)
@@ -600,6 +618,8 @@ def run_clocked(pieces, net, products, v_init, bias, inputs, period, depths, siz
                 for m in range(products[0].size):
                     if products[0][m].piece == i:
                         _multiplied(products, m, pieces[i], (k, period), events, into, stats[s, i])
+                if pieces[i].end_pool > pieces[i].first_pool:
+                    _pooled(pools, pieces[i], k, events, silent, into, stats[s, i])
                 if pieces[i].inspected:
                     _collect(pieces[i], arrived, a, stats[s, i])
         for i in range(pieces.size):

@@ -25,6 +25,7 @@ from snncc.ir.schedule import Engine
 from snncc.ir.sites import offset_of
 from snncc.mapping.address import VSC, Shape3, unpacked
 from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece, Sites
+from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import Product
 from snncc_sim.products import Products, largest_input, product_tables
 
@@ -42,6 +43,7 @@ PIECE = np.dtype(
             *NUMBERS,
             "start", "channels", "height", "width", "size",  # its neurons
             "first", "end",  # its rows of the connection table
+            "first_pool", "end_pool",  # and of the table of maxima
             "fire_at", "limit",  # limit: largest count, enforced
             "phase", "graded", "streams",
             "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
@@ -74,6 +76,20 @@ CONNECTION = np.dtype(
 )  # fmt: skip
 
 
+POOL = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "source", "delay",  # as a connection's
+            "signed",
+            "channels", "height", "width",  # of the source's map
+            "kernel_y", "kernel_x", "stride_y", "stride_x",
+            "padding_y", "padding_x", "dilation_y", "dilation_x",
+        )
+    ]
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Program:
     """A mapped network as tables.
@@ -82,6 +98,7 @@ class Program:
         ports: records of :data:`PORT`; their counts stand one port after the other.
         pieces: records of :data:`PIECE`, in topological order.
         connections: records of :data:`CONNECTION`, those of a piece ordered by source.
+        pools: records of :data:`POOL`, piece by piece.
         pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
             ``outputs[i]`` through ``taps[i]`` for i in ``pointers[o + p] .. pointers[o + p + 1]``.
         weights: all distinct weight arrays one after the other, of int8 where that holds them.
@@ -100,6 +117,7 @@ class Program:
     ports: Array
     pieces: Array
     connections: Array
+    pools: Array
     pointers: NDArray[np.int64]
     outputs: NDArray[np.int64]
     taps: NDArray[np.int64]
@@ -168,6 +186,13 @@ def _check(mapped: Mapped) -> None:
                 raise _broken(piece.name, f"address does not fit its connection from {c.source}")
         for product in piece.products:
             _check_product(piece, product, seen)
+        if piece.pools and event_driven:
+            raise _broken(piece.name, "only neurons of a clocked network take maxima")
+        for pool in piece.pools:
+            if pool.source not in seen:
+                raise _broken(piece.name, "reads a source that does not stand before it", pool.source)
+            if seen[pool.source][0] != piece.shape[0]:
+                raise _broken(piece.name, f"takes maxima across the channels of {pool.source}")
         seen[piece.name] = piece.shape
 
 
@@ -233,17 +258,22 @@ class _Builder:
         mapped = self.mapped
         pieces = np.zeros(len(mapped.pieces), PIECE)
         rows: list[Array] = []
+        maxima: list[Array] = []
         neurons, wide = 0, False
         for i, piece in enumerate(mapped.pieces):
             first = len(rows)
             rows += self._connections(piece)
             self._piece(pieces[i], piece, neurons, first, len(rows))
+            pieces[i]["first_pool"] = len(maxima)
+            maxima += [self._pool(pool) for pool in piece.pools]
+            pieces[i]["end_pool"] = len(maxima)
             neurons += int(np.prod(piece.shape))
             wide |= self._largest_input(piece) >= 2**31
         connections = np.array(rows, CONNECTION) if rows else np.zeros(0, CONNECTION)
+        pools = np.array(maxima, POOL) if maxima else np.zeros(0, POOL)
         depths = np.ones(len(self.index), np.int64)
         products = product_tables(mapped, self.index)
-        delays = [(row["source"], row["delay"]) for row in connections]
+        delays = [(row["source"], row["delay"]) for row in (*connections, *pools)]
         for what in ("held", "stream"):
             delays += [(row[what], row[f"{what}_delay"]) for row in products.rows]
         for source, delay in delays:
@@ -254,6 +284,7 @@ class _Builder:
             self._ports(),
             pieces,
             connections,
+            pools,
             np.array(self.pointers, np.int64),
             np.array(self.outputs, np.int64),
             np.array(self.taps, np.int64),
@@ -340,6 +371,7 @@ class _Builder:
             total += int(magnitude.max(initial=0)) * pooled * self._carried(c.source)
         for p in piece.products:
             total += largest_input(p, self._carried(p.held), self._carried(p.stream))
+        total += sum(self._carried(pool.source) for pool in piece.pools)
         return total * max(self.mapped.micro_steps, piece.phase)
 
     def _carried(self, name: str) -> int:
@@ -348,7 +380,7 @@ class _Builder:
         most = source.levels if isinstance(source, InputPort) else source.cell.max_spikes
         return max(1, most) if source.graded else 1
 
-    def _signed(self, c: Connection) -> bool:
+    def _signed(self, c: Connection | MaxOver) -> bool:
         source = self.senders[c.source]
         return source.signed if isinstance(source, InputPort) else source.cell.signed
 
@@ -375,6 +407,15 @@ class _Builder:
                 self.taps.append(last - tap if axis == 1 else tap)
         self.pointers.append(len(self.outputs))
         return offset
+
+    def _pool(self, pool: MaxOver) -> Array:
+        row = np.zeros((), POOL)
+        row["source"], row["delay"] = self.index[pool.source], pool.delay
+        row["signed"] = self._signed(pool)
+        row["channels"], row["height"], row["width"] = self.senders[pool.source].shape
+        for name in ("kernel", "stride", "padding", "dilation"):
+            row[f"{name}_y"], row[f"{name}_x"] = getattr(pool, name)
+        return row
 
     def _connections(self, piece: Piece) -> list[Array]:
         order = sorted(range(len(piece.connections)), key=lambda i: self.index[piece.connections[i].source])

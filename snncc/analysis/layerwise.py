@@ -17,10 +17,8 @@ from snncc.arrays import Array
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, run
-from snncc.ir.layers import Bilinear
 from snncc.ir.membrane import Membrane, neuron_step
 from snncc.ir.nodes import HostRegion, Input, Neuron, Node, Rounding
-from snncc.ir.synapses import Weighted
 from snncc.ir.types import Spikes
 
 TOLERANCE = 1e-5
@@ -134,8 +132,10 @@ def _folds(graph: Graph, name: str) -> bool:
 def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array, Array]:
     """Drive of a neuron and Σ|w·x| + |b| beside it, [N, *shape]."""
     env: dict[str, tuple[Array, Array]] = {}
-    for node in graph.layers[neuron.name].path:
-        if isinstance(node, Weighted | Bilinear):
+    layer = graph.layers[neuron.name]
+    ends = {node.name for node in layer.ends}
+    for node in layer.path:
+        if node.name in ends:
             args = [values[i] for i in node.inputs]
             env[node.name] = evaluate(node, args), evaluate(absolute(node), [np.abs(x) for x in args])
         else:

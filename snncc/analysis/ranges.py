@@ -28,7 +28,8 @@ from snncc.ir import (
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array, values_of
 from snncc.ir.evaluation import evaluate
-from snncc.ir.layers import AnyNeuron, Bilinear
+from snncc.ir.layers import AnyNeuron, End
+from snncc.ir.pools import MaxPool2d
 from snncc.ir.synapses import Weighted
 
 
@@ -61,10 +62,10 @@ def drive(
 
     With the neuron's gain, in units of its membrane.
 
-    ``values`` holds the values [N, *shape] that the weighted nodes and products read.
+    ``values`` holds the values [N, *shape] that the layer's weights, products and pools read.
     """
 
-    def end(node: Weighted | Bilinear) -> Array:
+    def end(node: End) -> Array:
         changed = change(node) if isinstance(node, Weighted) else node
         return evaluate(changed, [values[name] for name in node.inputs])
 
@@ -72,22 +73,17 @@ def drive(
 
 
 def _received(
-    graph: Graph,
-    neuron: AnyNeuron,
-    end: Callable[[Weighted | Bilinear], Array],
-    values: Mapping[str, Array],
+    graph: Graph, neuron: AnyNeuron, end: Callable[[End], Array], values: Mapping[str, Array]
 ) -> Array:
-    """The neuron's drive, [N, *shape], where each of its weights and products delivers what ``end`` says.
+    """The neuron's drive, [N, *shape], where each end of its layer delivers what ``end`` says.
 
     What opens a gate is among ``values``.
     """
-    env: dict[str, Array] = {}
-    for node in graph.layers[neuron.name].path:
-        env[node.name] = (
-            end(node)
-            if isinstance(node, Weighted | Bilinear)
-            else evaluate(node, [env[i] if i in env else values[i] for i in node.inputs])
-        )
+    layer = graph.layers[neuron.name]
+    env: dict[str, Array] = {node.name: end(node) for node in layer.ends}
+    for node in layer.path:
+        if node.name not in env:
+            env[node.name] = evaluate(node, [env[i] if i in env else values[i] for i in node.inputs])
     received = env[neuron.inputs[0]]
     gain = neuron.gain if isinstance(neuron, Neuron) else neuron.cell.gain
     return received * number_array(gain, received.ndim) if isinstance(gain, Const) or gain != 1 else received
@@ -151,8 +147,12 @@ def _extremes(
 ) -> Extremes:
     """The same for the negative and positive parts of the values; a part that is not there is zeros."""
 
-    def contributions(node: Weighted | Bilinear, sign: int) -> Array:
+    def contributions(node: End, sign: int) -> Array:
         """The sum of a node's contributions of one sign, part by part."""
+        if isinstance(node, MaxPool2d):
+            # One number arrives, of the sign that it has: below zero where all of its window are.
+            name, values = node.inputs[0], positive if sign > 0 else negative
+            return evaluate(node, [values.get(name, np.zeros_like(positive[name]))])
         if isinstance(node, Weighted):
             changed, source = response.change(node), node.inputs[0]
             parts = [(s, v[source]) for s, v in ((sign, positive), (-sign, negative)) if source in v]
@@ -177,7 +177,7 @@ def _opened_bias(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array], s
     if not opened:
         return 0
 
-    def biases(node: Weighted | Bilinear) -> Array:
+    def biases(node: End) -> Array:
         nothing = np.zeros((1, *graph.types[node.name].shape), np.int64)
         if node.name not in opened or not isinstance(node, Weighted) or node.bias is None:
             return nothing

@@ -26,15 +26,17 @@ from snncc.errors import Problem, SnnccError, problem
 from snncc.ir.const import Const
 from snncc.ir.evaluation import evaluate
 from snncc.ir.graph import Graph
-from snncc.ir.nodes import Conv2d, Delay, Encode, Hold, WindowNeuron
+from snncc.ir.nodes import Conv2d, Delay, Encode, Hold, MaxPool2d, WindowNeuron
 from snncc.ir.schedule import Schedule
 from snncc.ir.sites import Bitmap
 from snncc.ir.text import to_text
+from snncc.ir.types import Spikes
 from snncc.mapping.address import SSC
 from snncc.mapping.build import input_ports, output_port, piece_of, port_names
 from snncc.mapping.check import violations
 from snncc.mapping.mapped import Connection, Mapped, Piece
 from snncc.mapping.partition import HOST_BITS
+from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import ProductAddress, Strided
 from snncc.passes.expand_sfa import ExpandSFA
 
@@ -144,9 +146,13 @@ class _Sent:
         """What a source sent so many micro-steps ago, or before the window began (``held``)."""
         key = (node.name, ago, held)
         if key not in self.known:
-            shape = (1, *self.graph.types[node.name].shape)
-            counts = self.rng.integers(1, _MOST, shape, np.int64, endpoint=True)
-            self.known[key] = counts * self.rng.integers(0, 2, (1, 1, *shape[2:])) if self.holes else counts
+            kind = self.graph.types[node.name]
+            counts = self.rng.integers(1, _MOST, (1, *kind.shape), np.int64, endpoint=True)
+            if isinstance(kind, Spikes) and kind.signed:  # a maximum of numbers below zero is one, too
+                counts *= self.rng.choice((-1, -1, -1, 1), counts.shape)
+            if self.holes:
+                counts *= self.rng.integers(0, 2, (1, 1, *kind.shape[1:]))
+            self.known[key] = counts
         return self.known[key]
 
 
@@ -200,6 +206,9 @@ def _heard(piece: Piece, graph: Graph, tensors: Mapping[str, Array], sent: _Sent
     for c, spikes in heard:
         delivered = _through(c, tensors[c.weight], spikes) << c.exponent
         total += delivered if c.sites is None else np.where(opened[_gate_of(c)], delivered, 0)
+    for pool in piece.pools:
+        spikes = sent.by(_source(graph, pool.source), pool.delay)
+        total += _largest(pool, spikes)[:, :, : piece.shape[1], : piece.shape[2]]
     biases = {_gate_of(c): c.sites.bias for c in piece.connections if c.sites and c.sites.bias}
     for gate, bias in biases.items():
         total += tensors[bias].reshape(-1, 1, 1) * opened[gate]
@@ -249,6 +258,18 @@ def _multiply(a: ProductAddress, held: Array, stream: Array, total: Array) -> No
 def _turn(at: Strided, turn: int) -> Strided:
     """The inner loops' addresses at a turn of the first loop."""
     return Strided(offset=at.offset + turn * at.strides[0], strides=at.strides[1:])
+
+
+def _largest(pool: MaxOver, spikes: Array) -> Array:
+    """What a maximum makes of its source's spikes."""
+    node = MaxPool2d(
+        name="maximum",
+        kernel=pool.kernel,
+        stride=pool.stride,
+        padding=pool.padding,
+        dilation=pool.dilation,
+    )
+    return evaluate(node, [spikes])
 
 
 def _through(c: Connection, weight: Array, spikes: Array) -> Array:

@@ -63,6 +63,7 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "signed_events": (_EVENT, "the chip's events carry no sign"),
     "gates_sites": (_SYNAPSE, "the chip's layers work at every site of their maps"),
     "multiplies_counts": (_EVENT, "the chip's cores multiply no spikes with spikes"),
+    "pools_counts": (_NEURON, "the chip's neurons add up what they get and take no maximum of it"),
     "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
 }
 
@@ -90,7 +91,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
             own += [*_of_current(node), *_of_events(node), *_of_sites(graph, node)]
-            own += _of_products(graph, node)
+            own += [*_of_products(graph, node), *_of_pools(graph, node)]
             found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
 
@@ -204,6 +205,12 @@ def _of_events(node: IntegerNeuron) -> Iterator[Demand]:
         got, hint = f"a relay of sums up to ±{cell.max_spikes:,}", "spike shortcuts in place of currents"
         yield Demand("graded_events", where, got, hint)
         yield Demand("signed_events", where, got, hint)
+
+
+def _of_pools(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:
+    for pool in graph.layers[node.name].pools:
+        hint = "max pooling of single spikes, behind a neuron of one spike a timestep"
+        yield Demand("pools_counts", describe(pool), "a maximum of counts", hint)
 
 
 def _of_counts(node: IntegerNeuron, reach: Mapping[str, int]) -> Iterator[Demand]:

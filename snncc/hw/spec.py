@@ -99,6 +99,7 @@ class Abilities(_Model):
         gates_sites: a layer works at some sites of its map only (spike sparse convolution).
         multiplies_counts: a core holds one spike operand of a product over a window and adds it for every
             event of the other (attention).
+        pools_counts: a neuron gets the largest of what several addresses send in a micro-step.
     """
 
     source: str
@@ -118,6 +119,7 @@ class Abilities(_Model):
     signed_events: bool = False
     gates_sites: bool = False
     multiplies_counts: bool = False
+    pools_counts: bool = False
 
 
 class Exchange(_Model):

@@ -34,6 +34,7 @@ from snncc.ir.synapses import Weighted
 from snncc.mapping.address import VSC, Shape3, packed
 from snncc.mapping.build_products import products_of
 from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece, Sites
+from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import Product
 from snncc.mapping.words import words
 
@@ -87,10 +88,9 @@ def map_graph(
         try:
             connections = tuple(_connections(graph, neuron, tensors, poolings, weight_bits))
             products = tuple(products_of(graph, neuron, port_names(graph)))
+            pieces.append(piece_of(graph, neuron, connections, state_bits, tensors, products))
         except SnnccError as error:
             problems.extend(error.problems)
-            continue
-        pieces.append(piece_of(graph, neuron, connections, state_bits, tensors, products))
     raise_all(problems)
     mapped = Mapped(
         target=target,
@@ -121,6 +121,7 @@ def piece_of(
         shape=as_map(graph.types[node.name].shape, node),
         connections=connections,
         products=products,
+        pools=tuple(_pools(graph, node)),
         cell=node.cell,
         capped=node.capped,
         graded=node.graded,
@@ -247,8 +248,9 @@ def _gates_behind(layer: Layer, end: str) -> Mapping[str, Counter[Gates]]:
     """How often each value of a layer's path reaches its end, by the gates in between, in order of flow."""
     found: dict[str, Counter[Gates]] = {n.name: Counter() for n in layer.path}
     found[end] = Counter({(): 1})
+    ends = {node.name for node in layer.ends}
     for node in reversed(layer.path):
-        if isinstance(node, Weighted | Bilinear):
+        if node.name in ends:
             continue
         own = (node,) if isinstance(node, SiteGate) else ()
         for name in through(node):
@@ -281,6 +283,31 @@ def _of_centres(node: Weighted, gates: Gates) -> None:
         gate = next(gate for gate in gates if isinstance(gate, CentreGate))
         what = "a gate that spikes open stands right behind the convolution whose centres they are"
         raise fail("SNNC-M022", _where(gate), what, got=", ".join(f"%{i}" for i in gate.inputs))
+
+
+def _pools(graph: Graph, neuron: WindowNeuron) -> Iterator[MaxOver]:
+    """The maxima that a neuron integrates, each of one source's map."""
+    layer = graph.layers[neuron.name]
+    behind, ports = _gates_behind(layer, neuron.inputs[0]), port_names(graph)
+    for node in layer.pools:
+        if any(behind[node.name]):
+            what = "a gate of output sites behind a maximum has no address function"
+            raise fail("SNNC-M022", _where(node), what, hint="the gate behind the weights in front of it")
+        read = graph.by_name[node.inputs[0]]
+        delay = read.steps if isinstance(read, Delay) else 0
+        source = graph.by_name[read.inputs[0]] if isinstance(read, Delay) else read
+        if not isinstance(source, Encode | WindowNeuron):
+            what = "a maximum of something other than one source's spikes has no address function"
+            raise fail("SNNC-M022", _where(node), what, got=f"%{source.name}, {source.kind}")
+        pool = MaxOver(
+            source=ports.get(source.name, source.name),
+            delay=delay,
+            kernel=node.kernel,
+            stride=node.stride,
+            padding=node.padding,
+            dilation=node.dilation,
+        )
+        yield from behind[node.name][()] * (pool,)
 
 
 def _keeps_order(graph: Graph, node: Node) -> bool:

@@ -20,6 +20,7 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir.schedule import Engine
 from snncc.mapping.check_products import product_problems
 from snncc.mapping.mapped import InputPort, Mapped, Piece, Tile
+from snncc.mapping.pool import MaxOver
 
 Tensors = Mapping[str, NDArray[Any]]
 TileUse = Mapping[Tile, Mapping[str, int]]
@@ -68,6 +69,10 @@ def violations(
         yield from _port_problems(port, mapped.engine, chip)
     for piece in mapped.pieces:
         yield from _connection_problems(piece, shapes, tensors)
+        for pool in piece.pools:
+            yield from _pool_problems(piece, pool, shapes)
+        if piece.pools and not (piece.on_host or chip.abilities.pools_counts):
+            yield _bad(piece.name, "takes maxima, which the chip cannot")
         if not piece.on_host:
             yield from _word_problems(piece, tensors, chip)
             yield from _event_problems(piece, mapped.engine, chip)
@@ -91,7 +96,7 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
 
 
 def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tensors) -> Iterator[Problem]:
-    if not piece.connections and not piece.products:
+    if not piece.sources:
         yield _bad(piece.name, "has no connection")
     for c in piece.connections:
         a = c.address
@@ -122,6 +127,25 @@ def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tenso
             reach = (a.target_shape[1 + axis] - 1) * a.stride[axis] + (a.kernel[axis] - 1) * a.dilation[axis]
             if reach >= padded:
                 yield _bad(piece.name, "kernel reaches beyond the padded input", got=reach, limit=padded - 1)
+
+
+def _pool_problems(piece: Piece, pool: MaxOver, shapes: Mapping[str, Any]) -> Iterator[Problem]:
+    """Windows that reach nothing, or reach beyond their source's padded map."""
+    if pool.source not in shapes:
+        yield _bad(piece.name, "reads a source that does not stand before it", got=pool.source)
+        return
+    source = shapes[pool.source]
+    if source[0] != piece.shape[0]:
+        yield _bad(piece.name, "takes maxima across channels", got=source, limit=piece.shape)
+    for axis in (0, 1):
+        size, pad = source[1 + axis], pool.padding[axis]
+        taps = [k * pool.dilation[axis] - pad for k in range(pool.kernel[axis])]
+        starts = [at * pool.stride[axis] for at in range(piece.shape[1 + axis])]
+        if starts[-1] + taps[-1] >= size + pad:
+            got, limit = starts[-1] + taps[-1], size + pad - 1
+            yield _bad(piece.name, "a window of maxima reaches beyond the padded input", got=got, limit=limit)
+        if any(all(not 0 <= s + t < size for t in taps) for s in starts):
+            yield _bad(piece.name, "a window of maxima covers padding alone")
 
 
 def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:

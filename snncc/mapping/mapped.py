@@ -12,6 +12,7 @@ from snncc.ir.cell import Cell
 from snncc.ir.nodes import Decode, OverTime
 from snncc.ir.schedule import Engine, Schedule
 from snncc.mapping.address import SSC, VSC, Pair, Shape3, unpacked
+from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import Product
 
 INPUT = "input"  # the name of a network's port where it has one alone
@@ -87,6 +88,7 @@ class Piece(_Model):
         layer: path of the module it came from.
         connections: what it hears through weights.
         products: what it hears of pairs of events.
+        pools: what it hears of the largest among several addresses.
         cell: what every neuron computes; in JSON its constants are digests.
         capped: whether the chip holds a neuron back after ``cell.max_spikes``.
         graded: fires once a window, at its first micro-step, one event that carries the count.
@@ -106,6 +108,7 @@ class Piece(_Model):
     shape: Shape3
     connections: tuple[Connection, ...]
     products: tuple[Product, ...] = ()
+    pools: tuple[MaxOver, ...] = ()
     cell: Cell
     capped: bool
     graded: bool = False
@@ -120,7 +123,7 @@ class Piece(_Model):
     @property
     def sources(self) -> tuple[str, ...]:
         """What it reads, in order, each once."""
-        heard = [c.source for c in self.connections]
+        heard = [*(c.source for c in self.connections), *(pool.source for pool in self.pools)]
         return tuple(dict.fromkeys((*heard, *(s for p in self.products for s in (p.held, p.stream)))))
 
     @property

@@ -27,6 +27,7 @@ from snncc.ir import (
     IntegerNeuron,
     Linear,
     MatMul,
+    MaxPool2d,
     Mul,
     Node,
     Output,
@@ -76,8 +77,8 @@ class ExpandSFA:
     after: ClassVar[tuple[str, ...]] = ()
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, Reshape, Permute,
-            SiteGate, CentreGate, IntegerNeuron, HostRegion, Output,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Reshape,
+            Permute, SiteGate, CentreGate, IntegerNeuron, HostRegion, Output,
         }
     )  # fmt: skip
     schedule: Schedule = EXACT
@@ -167,6 +168,8 @@ class _Expansion:
                 self._keep(self._gate(node), None)
             case MatMul() | Mul() if node.name in self.sums:
                 self._product(node)
+            case MaxPool2d():
+                self._keep(self._maximum(node), None)
             case Add() | Concat() if self._is_train(node):
                 level, summed = max(self.depth[i] for i in node.inputs), self._is_summed(node.name)
                 inputs = tuple(self._aligned(i, level, summed) for i in node.inputs)
@@ -210,6 +213,15 @@ class _Expansion:
             self._keep(Hold(name=name, inputs=(operands[held],), source=node.source), None)
         operands[held] = name
         self._keep(replace(node, inputs=tuple(operands)), None)
+
+    def _maximum(self, node: MaxPool2d) -> MaxPool2d:
+        if f"->{node.name}" not in self.target:
+            what = "a maximum of counts that no neuron integrates has no spike form"
+            raise fail("SNNC-M012", describe(node), what, hint="a neuron behind it")
+        if not self.schedule.has_windows:
+            what = f"a maximum waits for whole windows, which `{self.schedule.name}` has not"
+            raise fail("SNNC-M024", describe(node), what, hint="--schedule exact")
+        return replace(node, inputs=(self._aligned(node.inputs[0], self.target[f"->{node.name}"] - 1),))
 
     def _encode(self, node: Node) -> None:
         name, kind = f"{node.name}.spikes", self.graph.types[node.name]

@@ -22,6 +22,7 @@ from snncc.ir import (
     Neuron,
     Node,
     Reshape,
+    Rounding,
     Spikes,
     ValueType,
 )
@@ -42,7 +43,9 @@ class LowerLogic:
     ===================  ==========================  =========
 
     Exact for spikes of one level alone: of counts a, b ≤ D a window of such neurons gives another
-    number than the product or the maximum, hence counts are left as they are. Padding is silent,
+    number than the product or the maximum. A maximum of counts stays one, and neurons of threshold
+    one count it: aligned trains are runs of ones, so that the OR of each micro-step adds up to it.
+    Products of counts are left as they are. Padding is silent,
     which is the maximum that it never wins. A spike worth ``u`` gets a weight of 1/u, and the
     threshold stands half a spike lower, out of reach of rounding. An operand that is broadcast
     reaches all neurons of its row, column or channel through a kernel of that size.
@@ -66,12 +69,18 @@ def is_binary(kind: ValueType) -> bool:
     return isinstance(kind, Spikes) and kind.levels == 1 and not kind.signed
 
 
+def _is_counts(kind: ValueType) -> bool:
+    return isinstance(kind, Spikes) and kind.levels > 1 and not kind.signed
+
+
 def _of_binary(graph: Graph, node: Node) -> bool:
     return all(is_binary(graph.types[name]) for name in node.inputs)
 
 
 def _lowered(graph: Graph, node: Node) -> Iterator[Node]:
-    if not isinstance(node, And | Mul | MaxPool2d) or not _of_binary(graph, node):
+    if isinstance(node, MaxPool2d) and _is_counts(graph.types[node.inputs[0]]):
+        yield from _most_of_window(node, _spikes(graph, node, 0))
+    elif not isinstance(node, And | Mul | MaxPool2d) or not _of_binary(graph, node):
         yield node
     elif isinstance(node, MaxPool2d):
         yield from _any_of_window(node, _spikes(graph, node, 0))
@@ -107,6 +116,20 @@ def _any_of_window(node: MaxPool2d, kind: Spikes) -> Iterator[Node]:
         groups=channels,
     )
     yield _neuron(node, f"{node.name}.any", 1, kind.unit, kind.unit == 1)
+
+
+def _most_of_window(node: MaxPool2d, kind: Spikes) -> Iterator[Node]:
+    """Neurons that count what the window's largest count is, unit by unit."""
+    yield replace(node, name=f"{node.name}.max")
+    yield Neuron(
+        name=node.name,
+        inputs=(f"{node.name}.max",),
+        source=node.source,
+        threshold=kind.unit,
+        max_spikes=kind.levels,
+        rounding=Rounding.HALF_UP,
+        output_scale=kind.unit,
+    )
 
 
 def _both(graph: Graph, node: And | Mul) -> Iterator[Node]:
@@ -158,12 +181,12 @@ def _viewed(graph: Graph, node: Node) -> Iterator[Node]:
     if maps is None:
         yield node
         return
-    names = tuple(f"{node.name}.map{at}" for at in range(2))
+    names = tuple(f"{node.name}.as-map{at}" for at in range(2))
     for at, name in enumerate(names):
         yield Reshape(name=name, inputs=(node.inputs[at],), source=node.source, shape=maps[at])
-    yield replace(node, name=f"{node.name}.map", inputs=names)
+    yield replace(node, name=f"{node.name}.of-maps", inputs=names)
     result = graph.types[node.name].shape
-    yield Reshape(name=node.name, inputs=(f"{node.name}.map",), source=node.source, shape=result)
+    yield Reshape(name=node.name, inputs=(f"{node.name}.of-maps",), source=node.source, shape=result)
 
 
 def _as_maps(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:

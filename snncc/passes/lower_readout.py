@@ -16,6 +16,7 @@ from snncc.ir import (
     Family,
     Graph,
     Linear,
+    MaxPool2d,
     Neuron,
     Node,
     OverTime,
@@ -32,7 +33,7 @@ class LowerReadout:
     A result that is a current (class scores of a linear layer) becomes the membrane potential of
     neurons that integrate and never fire, over all timesteps where the result is their sum or
     mean; a result that is spikes is counted.
-    A neuron fed by spikes without weights gets identity weights.
+    A neuron fed by spikes without weights gets identity weights, unless it counts a maximum of them.
     """
 
     name: ClassVar[str] = "lower-readout"
@@ -105,7 +106,8 @@ def _with_identities(graph: Graph) -> Graph:
             continue
         inputs = []
         for i, name in enumerate(node.inputs):
-            if isinstance(graph.types[name], Spikes):
+            pooled = isinstance(node, Neuron) and isinstance(graph.by_name[name], MaxPool2d)
+            if isinstance(graph.types[name], Spikes) and not pooled:
                 weights = _identity(
                     f"{node.name}.identity{i or ''}", name, node.source, graph.types[name].shape
                 )

@@ -17,8 +17,10 @@ from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_logic import LowerLogic
 from snncc.passes.lower_products import LowerProducts
 from snncc.passes.lower_readout import LowerReadout
+from snncc.passes.pool_behind import PoolBehind
 from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
+from snncc.passes.relay_pools import RelayPools
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 from snncc.passes.streams import StreamReaders
@@ -58,6 +60,7 @@ def to_integers(
     shared = (
         *quantized(calibration, chip, words, copies and not relay, graded, sums),
         *((Relay(),) if relay else ()),
+        RelayPools(),
         SingleStep(),
         BoundCounts(),
     )
@@ -80,6 +83,7 @@ def quantized(
         CanonicalLayout(),
         FoldConvBN(),
         *_chains(calibration, chip, words, sums),
+        PoolBehind(),
         LowerLogic(),
         LowerReadout(),
         FoldScale(),

@@ -24,6 +24,7 @@ from snncc.ir import (
     IntegerNeuron,
     Linear,
     MatMul,
+    MaxPool2d,
     Mul,
     Neuron,
     Node,
@@ -81,8 +82,8 @@ class Quantize:
     after: ClassVar[tuple[str, ...]] = ("lower-readout", "fold-scale", "split-host")
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, Reshape, Permute, SiteGate,
-            CentreGate, Neuron, HostRegion, Output,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Reshape, Permute,
+            SiteGate, CentreGate, Neuron, HostRegion, Output,
         }
     )  # fmt: skip
 

@@ -10,14 +10,12 @@ import numpy as np
 
 from snncc.arrays import Array
 from snncc.ir import (
-    Cell,
     Current,
     Delay,
     Family,
     Graph,
     HostRegion,
     Input,
-    IntegerNeuron,
     Linear,
     Node,
     Spikes,
@@ -30,9 +28,10 @@ from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
-from snncc.passes.drop_clip import UNBOUNDED
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.identity import identity
+from snncc.passes.relay_pools import RelayPools
+from snncc.passes.relays import relay
 from snncc.passes.single_step import SingleStep
 
 
@@ -66,7 +65,7 @@ class Relay:
             ]
             nodes.append(replace(node, inputs=tuple(names.get(i, i) for i in node.inputs)))
             if node.name in shared:
-                nodes.append(_relay(node))
+                nodes.append(relay(_relay_name(node.name), node.name, node.source))
         return replace(graph, nodes=tuple(nodes))
 
 
@@ -81,11 +80,6 @@ def _is_sum(graph: Graph, name: str) -> bool:
 
 def _relay_name(name: str) -> str:
     return f"{name}.relay"
-
-
-def _relay(node: Node) -> IntegerNeuron:
-    cell = Cell(max_spikes=UNBOUNDED, signed=True)
-    return IntegerNeuron(name=_relay_name(node.name), inputs=(node.name,), source=node.source, cell=cell)
 
 
 @dataclass(frozen=True)
@@ -189,7 +183,7 @@ def compare_shortcuts(
 
 def _times(graph: Graph, expand: ExpandSFA) -> tuple[int, int]:
     """Micro-steps of a sample, and of the longest delay."""
-    spikes = expand.run(BoundCounts().run(SingleStep().run(graph)))
+    spikes = expand.run(BoundCounts().run(SingleStep().run(RelayPools().run(graph))))
     last = max(n.phase for n in spikes.nodes if isinstance(n, WindowNeuron))
     longest = max((n.steps for n in spikes.nodes if isinstance(n, Delay)), default=0)
     return last + spikes.steps * spikes.micro_steps, longest

@@ -109,6 +109,8 @@ def scale_of(group: Group, widths: Widths, values: Mapping[str, Array], margin: 
         values: calibration values [N, *shape] of what the weights read.
         margin: how much wider than on the calibration inputs sums may become.
     """
+    if not group.weighted:  # a maximum of counts, which no weight multiplies
+        return 1.0
     scale = _first_scale(group, widths)
     firing = sorted((n for n in group.neurons if not n.is_readout), key=lambda n: n.signed)
     theta = theta_of(firing[0]) if firing else None

@@ -27,6 +27,7 @@ from snncc.ir import (
     IntegerNeuron,
     Linear,
     MatMul,
+    MaxPool2d,
     Neuron,
     Output,
     OverTime,
@@ -77,6 +78,18 @@ def masked(closed: int) -> Graph:
         Conv2d(name="c", inputs=("x",), weight=Const(np.ones((1, 1, 3, 3), np.float32)), padding=(1, 1)),
         SiteGate(name="g", inputs=("c",), source="net.c", sites=Const(sites)),
         Neuron(name="n", inputs=("g",), source="net.n"),
+        Output(name="o", inputs=("n",), decode=Decode.COUNT),
+    )
+    return Graph("net", Family.FLOAT, nodes)
+
+
+def pooled(levels: int) -> Graph:
+    """The larger of two inputs, weighted."""
+    nodes = (
+        Input(name="x", shape=(1, 1, 2), levels=levels),
+        MaxPool2d(name="max", inputs=("x",), kernel=(1, 2), stride=(1, 2)),
+        Conv2d(name="c", inputs=("max",), weight=Const(np.ones((1, 1, 1, 1), np.float32))),
+        Neuron(name="n", inputs=("c",)),
         Output(name="o", inputs=("n",), decode=Decode.COUNT),
     )
     return Graph("net", Family.FLOAT, nodes)
@@ -165,6 +178,12 @@ CASES = {
         "[SNNC-C012] %g (net.c) on sim: the chip's layers work at every site of their maps, got a site_gate "
         "that closes 4 of 9 sites. Try a network without mask, whose gates close nothing and go, or --target sim.",
         masked(0),
+    ),
+    "pools_counts": Case(
+        pooled(2),
+        "[SNNC-C010] %max.max on sim: the chip's neurons add up what they get and take no maximum of it, "
+        "got a maximum of counts. Try max pooling of single spikes, behind a neuron of one spike a timestep.",
+        pooled(1),
     ),
     "reads_membranes": Case(
         network(2, readout=True, max_spikes=0),
@@ -382,7 +401,7 @@ def test_shipped_chips_say_what_they_can() -> None:
     able_to = {
         t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
     }
-    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts"}
+    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts", "pools_counts"}
     assert able_to["sim"] == set(ALL) - {"synaptic_current"}
     assert able_to["loihi1"] == {
         "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",

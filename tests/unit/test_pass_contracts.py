@@ -40,8 +40,10 @@ from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_logic import LowerLogic
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.pipelines import to_integers
+from snncc.passes.pool_behind import PoolBehind
 from snncc.passes.quantize import Quantize
 from snncc.passes.relay import Relay
+from snncc.passes.relay_pools import RelayPools
 from snncc.passes.single_step import SingleStep
 from snncc.passes.split_host import SplitHost
 from snncc_loihi.neurons import LoihiNeurons
@@ -110,6 +112,7 @@ class Step:
 ALL = (
     *(
         FoldConvBN(),
+        PoolBehind(),
         LowerLogic(),
         LowerReadout(),
         FoldScale(),
@@ -118,6 +121,7 @@ ALL = (
         DropClip(),
         QUANTIZE,
         Relay(),
+        RelayPools(),
     ),
     *(SingleStep(), BoundCounts(), ExpandSFA(), LoihiNeurons(True, 1 << 16)),
 )
@@ -245,6 +249,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
             "canonical-layout",
             "fold-conv-bn",
             "merge-chains",
+            "pool-behind",
             "lower-logic",
             "lower-readout",
             "fold-scale",
@@ -252,7 +257,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
             "split-host",
             "quantize",
         ),
-        *("lower-products", "relay", "single-step", "bound-counts", "loihi-neurons"),
+        *("lower-products", "relay", "relay-pools", "single-step", "bound-counts", "loihi-neurons"),
     ]
 
 

@@ -162,5 +162,6 @@ def test_what_needs_whole_counts_has_no_spike_form() -> None:
     with pytest.raises(ModelError) as caught:
         ExpandSFA().run(Graph("g", Family.INTEGER, nodes))
     assert str(caught.value) == (
-        "[SNNC-M012] %max (net.pool): max_pool2d needs whole counts, which no single spike carries."
+        "[SNNC-M012] %max (net.pool): a maximum of counts that no neuron integrates has no spike form. "
+        "Try a neuron behind it."
     )
