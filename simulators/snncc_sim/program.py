@@ -434,7 +434,7 @@ class _Builder:
         row["y"], row["x"] = self._axis(a, 0), self._axis(a, 1)
         row["end_y"] = a.pooled_shape[1] * a.pool[0]
         row["end_x"] = a.pooled_shape[2] * a.pool[1]
-        row["run"] = a.groups == 1 and a.stride[1] == 1 and a.dilation[1] == 1
+        row["run"] = a.groups == 1 and a.stride[1] == a.dilation[1] == a.spread[1] == 1
         row["reach"] = int(a.fan_out().max(initial=0))
         self._gated(row, piece, c)
         return row

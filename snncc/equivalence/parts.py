@@ -273,11 +273,12 @@ def _largest(pool: MaxOver, spikes: Array) -> Array:
 
 
 def _through(c: Connection, weight: Array, spikes: Array) -> Array:
-    """What a connection makes of its source's spikes: sum pooling, then a convolution."""
+    """What a connection makes of its source's spikes: sum pooling, upsampling, then a convolution."""
     a = c.address
     (channels, height, width), (down, right) = a.pooled_shape, a.pool
     whole = spikes.reshape(1, *a.source_shape)[:, :, : height * down, : width * right]
     pooled = whole.reshape(1, channels, height, down, width, right).sum(axis=(3, 5))
+    seen = pooled.repeat(a.spread[0], axis=2).repeat(a.spread[1], axis=3)
     conv = Conv2d(
         name="synapses",
         inputs=("spikes",),
@@ -287,7 +288,7 @@ def _through(c: Connection, weight: Array, spikes: Array) -> Array:
         dilation=a.dilation,
         groups=a.groups,
     )
-    return evaluate(conv, [pooled])[:, :, : a.target_shape[1], : a.target_shape[2]]
+    return evaluate(conv, [seen])[:, :, : a.target_shape[1], : a.target_shape[2]]
 
 
 # ---- certificate.json -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
 from snncc.ir.node import Decode, Node, Reset, describe
-from snncc.ir.nodes import HostRegion, Input
+from snncc.ir.nodes import HostRegion, Input, Upsample
 from snncc.ir.schedule import Engine, Schedule
 from snncc.ir.sites import SiteGate
 from snncc.ir.trains import largest_train, trains
@@ -64,6 +64,7 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "gates_sites": (_SYNAPSE, "the chip's layers work at every site of their maps"),
     "multiplies_counts": (_EVENT, "the chip's cores multiply no spikes with spikes"),
     "pools_counts": (_NEURON, "the chip's neurons add up what they get and take no maximum of it"),
+    "upsamples": (_SYNAPSE, "the chip's addresses raise no map to a larger one"),
     "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
 }
 
@@ -91,7 +92,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
             own += [*_of_current(node), *_of_events(node), *_of_sites(graph, node)]
-            own += [*_of_products(graph, node), *_of_pools(graph, node)]
+            own += [*_of_products(graph, node), *_of_pools(graph, node), *_of_maps(graph, node)]
             found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
 
@@ -188,6 +189,27 @@ def _of_membrane(node: IntegerNeuron, steps: int) -> Iterator[Demand]:
 def _of_products(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:
     for product in graph.layers[node.name].products:
         yield Demand("multiplies_counts", describe(product), "a product of spikes", "--target sim")
+
+
+def _of_maps(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:
+    """What the chip's addresses must do to the maps on the way to the weights."""
+    for before in _between(graph, node):
+        if isinstance(before, Upsample):
+            got = f"a map of {before.factor[0]}×{before.factor[1]} times the size"
+            hint = "a detector or segmenter whose maps the host upsamples, or --target sim"
+            yield Demand("upsamples", describe(before), got, hint)
+
+
+def _between(graph: Graph, node: IntegerNeuron) -> Iterator[Node]:
+    """Nodes between neurons and the weights of one of them, each once."""
+    waiting, seen = list(graph.layers[node.name].sources), set[str]()
+    while waiting:
+        before = graph.by_name[waiting.pop()]
+        if before.name in seen or isinstance(before, IntegerNeuron | Input | HostRegion):
+            continue
+        seen.add(before.name)
+        waiting += before.inputs
+        yield before
 
 
 def _of_current(node: IntegerNeuron) -> Iterator[Demand]:

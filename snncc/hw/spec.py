@@ -100,6 +100,7 @@ class Abilities(_Model):
         multiplies_counts: a core holds one spike operand of a product over a window and adds it for every
             event of the other (attention).
         pools_counts: a neuron gets the largest of what several addresses send in a micro-step.
+        upsamples: an event can stand at several places of the map that a kernel sees (nearest upsampling).
     """
 
     source: str
@@ -120,6 +121,7 @@ class Abilities(_Model):
     gates_sites: bool = False
     multiplies_counts: bool = False
     pools_counts: bool = False
+    upsamples: bool = False
 
 
 class Exchange(_Model):

@@ -22,15 +22,16 @@ Shape3 = tuple[int, int, int]
 class VSC(BaseModel):
     """Vanilla spike convolution: an affine map of constant size (SFA paper §6.2, Fig. 12).
 
-    A spike of the source at (c, y, x) stands, after sum pooling, at (c, y // pool_y, x // pool_x)
-    and updates the outputs (o, oy, ox) with ``oy·stride + ky·dilation = y + padding`` for some
+    A spike of the source at (c, y, x) stands, after sum pooling, at (c, y // pool_y, x // pool_x),
+    after nearest upsampling at every place (y', x') with y' // spread_y and x' // spread_x that, and
+    updates the outputs (o, oy, ox) with ``oy·stride + ky·dilation = y' + padding`` for some
     kernel row ky (columns alike) and every o of c's group. A linear layer is the convolution
     whose kernel is its whole input. Spikes behind the last whole pooling window reach nothing.
 
     Attributes:
-        source_shape: (C, H, W) of the source's own map, before pooling.
+        source_shape: (C, H, W) of the source's own map, before pooling and upsampling.
         target_shape: (O, OH, OW).
-        kernel, stride, padding, dilation, pool: (vertical, horizontal).
+        kernel, stride, padding, dilation, pool, spread: (vertical, horizontal).
         groups: as in a grouped convolution.
     """
 
@@ -44,6 +45,7 @@ class VSC(BaseModel):
     dilation: Pair = (1, 1)
     groups: int = 1
     pool: Pair = (1, 1)
+    spread: Pair = (1, 1)
 
     @model_validator(mode="after")
     def _positive(self) -> VSC:
@@ -54,6 +56,7 @@ class VSC(BaseModel):
             *self.stride,
             *self.dilation,
             *self.pool,
+            *self.spread,
         )
         if min(*sizes, self.groups) < 1 or min(self.padding) < 0:
             raise ValueError("sizes must be positive and padding not negative")
@@ -63,9 +66,15 @@ class VSC(BaseModel):
 
     @property
     def pooled_shape(self) -> Shape3:
-        """(C, H, W) of the map that the kernel sees."""
+        """(C, H, W) of the map behind the pooling."""
         c, h, w = self.source_shape
         return c, h // self.pool[0], w // self.pool[1]
+
+    @property
+    def seen_shape(self) -> Shape3:
+        """(C, H, W) of the map that the kernel sees: pooled, then upsampled."""
+        c, h, w = self.pooled_shape
+        return c, h * self.spread[0], w * self.spread[1]
 
     @property
     def outputs_per_tap(self) -> int:
@@ -75,13 +84,18 @@ class VSC(BaseModel):
     def axis_hits(self, axis: int, position: int) -> Iterator[tuple[int, int]]:
         """(output position, kernel tap) pairs that an unpooled position reaches along an axis (0 = y).
 
-        In ascending order of the output position.
+        In ascending order of the output position, which upsampling may reach by several taps.
         """
-        pooled = position // self.pool[axis]
+        pooled, spread = position // self.pool[axis], self.spread[axis]
         if pooled >= self.pooled_shape[1 + axis]:
             return
+        places = range(pooled * spread, (pooled + 1) * spread)
+        yield from sorted(hit for place in places for hit in self._hits_of(axis, place))
+
+    def _hits_of(self, axis: int, place: int) -> Iterator[tuple[int, int]]:
+        """(output position, kernel tap) pairs of one place of the map that the kernel sees."""
         for tap in reversed(range(self.kernel[axis])):
-            reach = pooled + self.padding[axis] - tap * self.dilation[axis]
+            reach = place + self.padding[axis] - tap * self.dilation[axis]
             out, rest = divmod(reach, self.stride[axis])
             if rest == 0 and 0 <= out < self.target_shape[1 + axis]:
                 yield out, tap
@@ -140,9 +154,9 @@ class SSC:
         Raises:
             ModelError: SNNC-M025 if the mask has another size.
         """
-        if mask.shape != affine.pooled_shape[1:]:
+        if mask.shape != affine.seen_shape[1:]:
             what = "has another size than the map that the convolution reads"
-            raise fail("SNNC-M025", "mask", what, got=list(mask.shape), limit=list(affine.pooled_shape[1:]))
+            raise fail("SNNC-M025", "mask", what, got=list(mask.shape), limit=list(affine.seen_shape[1:]))
         sites = open_sites(mask, affine.kernel, affine.stride, affine.padding, affine.dilation)
         return cls(affine, packed(sites), by_centre)
 

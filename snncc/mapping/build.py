@@ -23,6 +23,7 @@ from snncc.ir import (
     Release,
     Spikes,
     SumPool2d,
+    Upsample,
     WindowNeuron,
 )
 from snncc.ir.interp import evaluate
@@ -31,7 +32,7 @@ from snncc.ir.node import Trait
 from snncc.ir.schedule import Schedule
 from snncc.ir.sites import CentreGate, SiteGate, offset_of, through
 from snncc.ir.synapses import Weighted
-from snncc.mapping.address import VSC, Shape3, packed
+from snncc.mapping.address import VSC, Pair, Shape3, packed
 from snncc.mapping.build_products import products_of
 from snncc.mapping.mapped import INPUT, Connection, InputPort, Mapped, OutputPort, Piece, Sites
 from snncc.mapping.pool import MaxOver
@@ -231,6 +232,9 @@ def _connections(
             # Sums that meet again, x + (x + y), bring what they share twice.
             for way in times * ways:
                 address, weight = _address(graph, node, way, poolings)
+                if sites is not None and sites.centre and address.spread != (1, 1):
+                    what = "a gate that spikes open reads maps as neurons stand in, not upsampled ones"
+                    raise fail("SNNC-M022", _where(node), what, got=address.spread)
                 digest = _stored(weight, tensors)
                 source = ports.get(way.source.name, way.source.name)
                 delay = sum(step.node.steps for step in way.between if isinstance(step.node, Delay))
@@ -352,13 +356,13 @@ def _flat_order(graph: Graph, views: tuple[_Step, ...], shape: tuple[int, ...]) 
 
 def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...]) -> tuple[VSC, Array]:
     """Address function of one way, and the weights [O, C/groups, kh, kw] it points into."""
-    pool, views = _split(way)
+    pool, spread, views = _split(way)
     c, h, w = as_map(graph.types[way.source.name].shape, way.source)
-    pooled = (c, h // pool[0], w // pool[1])
-    views_from = pooled if len(graph.types[way.source.name].shape) == 3 else (c,)
+    seen = (c, h // pool[0] * spread[0], w // pool[1] * spread[1])
+    views_from = seen if len(graph.types[way.source.name].shape) == 3 else (c,)
     order = _flat_order(graph, views, views_from)
     if isinstance(node, Conv2d):
-        groups, weight = _of_channels(node, _first_channel(graph, node, order, pooled), c)
+        groups, weight = _of_channels(node, _first_channel(graph, node, order, seen), c)
         address = VSC(
             source_shape=(c, h, w),
             target_shape=as_map(graph.types[node.name].shape, node),
@@ -368,6 +372,7 @@ def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...])
             dilation=node.dilation,
             groups=groups,
             pool=pool,
+            spread=spread,
         )
         return address, weight
     if len(graph.types[node.inputs[0]].shape) != 1:
@@ -377,17 +382,19 @@ def _address(graph: Graph, node: Weighted, way: _Way, poolings: tuple[int, ...])
             "a linear layer over several rows has no address function yet",
             got=list(graph.types[node.inputs[0]].shape),
         )
-    weight = np.zeros((len(node.weight.array), math.prod(pooled)), node.weight.array.dtype)
+    weight = np.zeros((len(node.weight.array), math.prod(seen)), node.weight.array.dtype)
     weight[:, order[order >= 0]] = node.weight.array[:, order >= 0]
-    weight = weight.reshape(-1, *pooled)
+    weight = weight.reshape(-1, *seen)
     routed = pool[0] == pool[1] and pool[0] in poolings and h % pool[0] == w % pool[1] == 0
-    if poolings and not routed and not isinstance(way.source, Encode):
+    if poolings and not routed and spread == (1, 1) and not isinstance(way.source, Encode):
         # The chip cannot pool so; a weight for every unpooled position does the same.
         weight = weight.repeat(pool[0], axis=2).repeat(pool[1], axis=3)
         weight = np.pad(weight, ((0, 0), (0, 0), (0, h - weight.shape[2]), (0, w - weight.shape[3])))
         pool = (1, 1)
     kernel = (weight.shape[2], weight.shape[3])
-    return VSC(source_shape=(c, h, w), target_shape=(weight.shape[0], 1, 1), kernel=kernel, pool=pool), weight
+    target = (weight.shape[0], 1, 1)
+    address = VSC(source_shape=(c, h, w), target_shape=target, kernel=kernel, pool=pool, spread=spread)
+    return address, weight
 
 
 def _first_channel(graph: Graph, node: Conv2d, order: Array, pooled: Shape3) -> int:
@@ -419,17 +426,25 @@ def _of_channels(node: Conv2d, first: int, count: int) -> tuple[int, Array]:
     return 1, full[:, first : first + count]
 
 
-def _split(way: _Way) -> tuple[tuple[int, int], tuple[_Step, ...]]:
-    """Pooling factor and views of a way; pools come first, or behind what only adds channels."""
-    pool, views = (1, 1), list[_Step]()
+def _split(way: _Way) -> tuple[Pair, Pair, tuple[_Step, ...]]:
+    """Pooling factor, upsampling factor and views of a way.
+
+    Pools come first, then upsamplings; both may stand behind what only adds channels.
+    """
+    pool, spread, views = (1, 1), (1, 1), list[_Step]()
     for step in way.between:
         node = step.node
         if isinstance(node, Delay):
             continue
         moved = not all(isinstance(view.node, Concat) for view in views)
-        if not isinstance(node, SumPool2d):
+        if isinstance(node, Upsample) and not moved:
+            spread = (spread[0] * node.factor[0], spread[1] * node.factor[1])
+        elif isinstance(node, Upsample):
+            what = "only upsampling of a neuron's own map, or of joined channels, has an address function"
+            raise fail("SNNC-M022", _where(node), what, hint="upsampling right behind neurons")
+        elif not isinstance(node, SumPool2d):
             views.append(step)
-        elif moved or node.kernel != node.stride or node.padding != (0, 0):
+        elif moved or spread != (1, 1) or node.kernel != node.stride or node.padding != (0, 0):
             raise fail(
                 "SNNC-M022",
                 _where(node),
@@ -438,4 +453,4 @@ def _split(way: _Way) -> tuple[tuple[int, int], tuple[_Step, ...]]:
             )
         else:
             pool = (pool[0] * node.kernel[0], pool[1] * node.kernel[1])
-    return pool, tuple(views)
+    return pool, spread, tuple(views)

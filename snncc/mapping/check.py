@@ -123,7 +123,7 @@ def _connection_problems(piece: Piece, shapes: Mapping[str, Any], tensors: Tenso
                 limit=want,
             )
         for axis in (0, 1):
-            padded = a.source_shape[1 + axis] // a.pool[axis] + 2 * a.padding[axis]
+            padded = a.seen_shape[1 + axis] + 2 * a.padding[axis]
             reach = (a.target_shape[1 + axis] - 1) * a.stride[axis] + (a.kernel[axis] - 1) * a.dilation[axis]
             if reach >= padded:
                 yield _bad(piece.name, "kernel reaches beyond the padded input", got=reach, limit=padded - 1)

@@ -37,6 +37,7 @@ from snncc.ir import (
     Spikes,
     Sum,
     SumPool2d,
+    Upsample,
     ValueType,
     WindowNeuron,
 )
@@ -77,7 +78,7 @@ class ExpandSFA:
     after: ClassVar[tuple[str, ...]] = ()
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Reshape,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Upsample, Reshape,
             Permute, SiteGate, CentreGate, IntegerNeuron, HostRegion, Output,
         }
     )  # fmt: skip

@@ -34,6 +34,7 @@ from snncc.ir import (
     SiteGate,
     Sum,
     SumPool2d,
+    Upsample,
 )
 from snncc.ir.interp import run
 from snncc.ir.node import FLOAT_ONLY
@@ -82,8 +83,8 @@ class Quantize:
     after: ClassVar[tuple[str, ...]] = ("lower-readout", "fold-scale", "split-host")
     lowers: ClassVar[frozenset[type[Node]]] = frozenset(
         {
-            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Reshape, Permute,
-            SiteGate, CentreGate, Neuron, HostRegion, Output,
+            Input, Linear, Conv2d, MatMul, Mul, Add, Concat, Sum, SumPool2d, MaxPool2d, Upsample, Reshape,
+            Permute, SiteGate, CentreGate, Neuron, HostRegion, Output,
         }
     )  # fmt: skip
 

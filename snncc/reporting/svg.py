@@ -122,7 +122,9 @@ def _synapses(connection: Connection) -> str:
     words = []
     if a.pool != (1, 1):
         words.append(f"sum pool {shape(a.pool)}")
-    if a.target_shape[1:] == (1, 1) and a.kernel == a.pooled_shape[1:]:
+    if a.spread != (1, 1):
+        words.append(f"upsampled {shape(a.spread)}")
+    if a.target_shape[1:] == (1, 1) and a.kernel == a.seen_shape[1:]:
         words.append("fully connected")
     else:
         words.append(f"{shape(a.kernel)} kernel")

@@ -33,6 +33,7 @@ from snncc.ir import (
     OverTime,
     Reset,
     SiteGate,
+    Upsample,
 )
 from snncc.ir.node import describe
 from snncc.ir.schedule import EXACT, Schedule
@@ -90,6 +91,19 @@ def pooled(levels: int) -> Graph:
         MaxPool2d(name="max", inputs=("x",), kernel=(1, 2), stride=(1, 2)),
         Conv2d(name="c", inputs=("max",), weight=Const(np.ones((1, 1, 1, 1), np.float32))),
         Neuron(name="n", inputs=("c",)),
+        Output(name="o", inputs=("n",), decode=Decode.COUNT),
+    )
+    return Graph("net", Family.FLOAT, nodes)
+
+
+def raised(factor: int) -> Graph:
+    """A map raised by a factor in front of its weights."""
+    size = 3 * factor
+    nodes = (
+        Input(name="x", shape=(1, 3, 3), levels=1),
+        Upsample(name="u", inputs=("x",), source="net.u", factor=(factor, factor)),
+        Conv2d(name="c", inputs=("u",), weight=Const(np.ones((1, 1, size, size), np.float32))),
+        Neuron(name="n", inputs=("c",), source="net.n"),
         Output(name="o", inputs=("n",), decode=Decode.COUNT),
     )
     return Graph("net", Family.FLOAT, nodes)
@@ -184,6 +198,12 @@ CASES = {
         "[SNNC-C010] %max.max on sim: the chip's neurons add up what they get and take no maximum of it, "
         "got a maximum of counts. Try max pooling of single spikes, behind a neuron of one spike a timestep.",
         pooled(1),
+    ),
+    "upsamples": Case(
+        raised(2),
+        "[SNNC-C012] %u (net.u) on sim: the chip's addresses raise no map to a larger one, got a map of 2×2 times "
+        "the size. Try a detector or segmenter whose maps the host upsamples, or --target sim.",
+        masked(0),
     ),
     "reads_membranes": Case(
         network(2, readout=True, max_spikes=0),
@@ -401,7 +421,7 @@ def test_shipped_chips_say_what_they_can() -> None:
     able_to = {
         t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
     }
-    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts", "pools_counts"}
+    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts", "pools_counts", "upsamples"}
     assert able_to["sim"] == set(ALL) - {"synaptic_current"}
     assert able_to["loihi1"] == {
         "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",

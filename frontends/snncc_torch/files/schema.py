@@ -212,7 +212,7 @@ _ZOO = {
          "mean_first": _bool},
         children=("fc",), optional=("neuron", "fc_distill"),
     ),
-    "dense.Detector": ClassSchema(children=("stages", "laterals", "merge", "predict")),
+    "dense.Detector": ClassSchema(children=("stages", "laterals", "merge", "mixed", "predict")),
     "dense.Segmenter": ClassSchema(children=("stages", "laterals", "fuse", "classify")),
     "efficient.ESpikeFormer": ClassSchema(children=("stem", "blocks", "head")),
     "metaformers.BNAndPad": ClassSchema({"pixels": _size}, children=("bn",)),

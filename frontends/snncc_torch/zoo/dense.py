@@ -5,13 +5,15 @@ whole models but not the heads (a fine-tuned two-stage detector and a semantic p
 are ours and small. All weights but the image's read spikes, also where maps join: spikes are
 upsampled (each shown to several places) and concatenated, membranes never.
 
-A captured graph has one result, so the predictions leave the module flattened and joined, coarse
-maps behind fine ones. What follows is arithmetic on a few numbers and belongs to the host:
+A captured graph has one result, read from one layer, so the predictions leave the module on one map
+and flattened: what the coarse map says stands at every place that it was raised to, in channels behind
+those of the fine map. What follows is arithmetic on a few numbers and belongs to the host:
 :func:`boxes` and :func:`classes_of_pixels` read the joined predictions.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +27,7 @@ from snncc_torch.zoo.blocks import conv_bn
 from snncc_torch.zoo.efficient import DIMS, Sizes, check_image, trunk
 from snncc_torch.zoo.pyramid import Style
 
+STRIDES = (8, 16)  # pixels a cell of a detector's two maps
 # Numbers of one cell of a detector before its classes: centre x, y, log width, log height, objectness.
 BOX = 5
 
@@ -69,7 +72,9 @@ class Detector(nn.Module):
         stages: chain of trunk parts that end at 1/8 and 1/16.
         laterals: one a stage, from its map to spikes [B, width, h, w].
         merge: from the finer spikes and the raised coarser ones [B, 2·width, h, w] to spikes.
-        predict: one a stage, from spikes to [B, 5 + num_classes, h, w].
+        mixed: one a stage, from spikes to spikes of the same shape.
+        predict: convolution in two groups, from the spikes of both maps on the finer, [B, 2·width, h, w],
+            to [B, 2·(5 + num_classes), h, w].
     """
 
     def __init__(
@@ -77,23 +82,26 @@ class Detector(nn.Module):
         stages: Sequence[nn.Module],
         laterals: Sequence[nn.Module],
         merge: nn.Module,
-        predict: Sequence[nn.Module],
+        mixed: Sequence[nn.Module],
+        predict: nn.Module,
     ) -> None:
         super().__init__()
         self.stages, self.laterals = nn.ModuleList(stages), nn.ModuleList(laterals)
         self.merge = merge
-        self.predict = nn.ModuleList(predict)
+        self.mixed = nn.ModuleList(mixed)
+        self.predict = predict
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predictions [B, Σ (5 + num_classes)·h·w] of images [B, in_channels, H, W]; see the module."""
+        """Predictions [B, 2·(5 + num_classes)·(H/8)·(W/8)] of images [B, in_channels, H, W]."""
         spikes = []
         for stage, lateral in zip(self.stages, self.laterals, strict=True):
             x = stage(x)
             spikes.append(lateral(x))
         fine, coarse = spikes
         fine = self.merge(torch.cat((fine, _raised(coarse, 2)), 1))
-        found = [part(s).flatten(1) for part, s in zip(self.predict, (fine, coarse), strict=True)]
-        return torch.cat(found, 1)
+        fine, coarse = (part(s) for part, s in zip(self.mixed, (fine, coarse), strict=True))
+        y: Tensor = self.predict(torch.cat((fine, _raised(coarse, 2)), 1))
+        return y.flatten(1)
 
 
 def _lateral(style: Style, dim: int, width: int) -> nn.Sequential:
@@ -197,11 +205,10 @@ def e_spikeformer_detector(
     base = _base(name, D, Sizes(in_channels, dims, depths, heads, mlp_ratio, expansion))
     style, (quarter, eighth, sixteenth) = base.style, base.parts
     laterals = [_lateral(style, dim, width) for dim in base.dims[1:]]
-    predict = [
-        nn.Sequential(*_mixed(style, width, width), nn.Conv2d(width, BOX + num_classes, 1)) for _ in range(2)
-    ]
+    mixed = [_mixed(style, width, width) for _ in STRIDES]
+    predict = nn.Conv2d(2 * width, 2 * (BOX + num_classes), 1, groups=2)
     stages = [nn.Sequential(quarter, eighth), sixteenth]
-    return Detector(stages, laterals, _mixed(style, 2 * width, width), predict)
+    return Detector(stages, laterals, _mixed(style, 2 * width, width), mixed, predict)
 
 
 # ---- on the host --------------------------------------------------------------------------------
@@ -246,7 +253,6 @@ def boxes(
     size: tuple[int, int],
     threshold: float = 0.5,
     overlap: float = 0.5,
-    strides: tuple[int, ...] = (8, 16),
 ) -> list[Boxes]:
     """Objects of every image: cells decoded, unsure ones dropped, overlapping ones of a class suppressed.
 
@@ -255,25 +261,21 @@ def boxes(
     largest class k is σ(o)·σ(k).
 
     Args:
-        predictions: of a :class:`Detector`, [B, Σ (5 + num_classes)·(H/s)·(W/s)].
+        predictions: of a :class:`Detector`, [B, 2·(5 + num_classes)·(H/8)·(W/8)].
         num_classes: of the model.
         size: (H, W) of the images.
         threshold: least score.
         overlap: intersection over union beyond which the less sure box of a class is dropped.
-        strides: s of each map, in the order of the predictions.
 
     Raises:
         ValueError: the predictions are not of such a model and image.
     """
-    grids = [(size[0] // s, size[1] // s) for s in strides]
-    counts = [(BOX + num_classes) * h * w for h, w in grids]
-    if predictions.shape[1:] != (sum(counts),):
-        raise ValueError(f"boxes: predictions must be [B, {sum(counts)}], got {list(predictions.shape)}")
-    maps = [
-        part.view(len(part), BOX + num_classes, *grid)
-        for part, grid in zip(torch.split(predictions, counts, 1), grids, strict=True)
-    ]
-    decoded = [_cells(m, s) for m, s in zip(maps, strides, strict=True)]
+    shape = (len(STRIDES), BOX + num_classes, size[0] // STRIDES[0], size[1] // STRIDES[0])
+    if predictions.shape[1:] != (math.prod(shape),):
+        raise ValueError(f"boxes: predictions must be [B, {math.prod(shape)}], got {list(predictions.shape)}")
+    maps = predictions.view(-1, *shape)
+    steps = [s // STRIDES[0] for s in STRIDES]
+    decoded = [_cells(maps[:, i, :, ::n, ::n], STRIDES[i]) for i, n in enumerate(steps)]
     corners, scores = (torch.cat(parts, 1) for parts in zip(*decoded, strict=True))
     return [_of_image(c, s, threshold, overlap) for c, s in zip(corners, scores, strict=True)]
 
