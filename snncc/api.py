@@ -17,6 +17,7 @@ from snncc.data import Dataset, as_dataset, load_dataset
 from snncc.equivalence.chipfiles import chip_file_problems
 from snncc.equivalence.parts import certificate_problems, part_problems, schedule_problems
 from snncc.equivalence.result import Verification
+from snncc.equivalence.segmented import run_program
 from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
 from snncc.errors import Problem, SnnccError, ToolError, UsageError, fail, problem, raise_all
 from snncc.graphfile import SUFFIX, read_graph_file
@@ -318,8 +319,8 @@ class _Session:
             raise fail(
                 "SNNC-U005", "--executor", f"{opened.mapped.target} has no such", got=executor, limit=limit
             )
-        counts = opened.spike_inputs(self.data.x, self.host)
-        found = known[executor](opened.path / "target", counts, python)
+        inputs = opened.spike_inputs(self.data.x, self.host)
+        found = run_program(opened, lambda folder, x: known[executor](folder, x, python), inputs)
         return observed(opened.mapped, opened.tensors, found)
 
     @cached_property

@@ -230,7 +230,7 @@ class Target:
         schedule = self.schedule(options.schedule)
         legal = legalise(self, model, calibration, schedule, options.verify_each)
         asked = demands(legal.integer, schedule, largest_counts(legal.integer))
-        for_host = wanted(asked, self.chip, options.partition)
+        for_host = wanted(asked, self.chip, schedule, options.partition)
         logical, tensors = map_graph(
             legal.spikes,
             target=self.name,

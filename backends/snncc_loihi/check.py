@@ -25,8 +25,9 @@ from snncc.mapping.mapped import Connection, Mapped, Piece, Tile
 
 def rules(mapped: Mapped, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
     """Every rule (SNNC-X001) of a Loihi chip that the network breaks, beside those of all chips."""
-    for piece in mapped.pieces:
-        yield from _connection_problems(piece, chip)
+    host = {p.name for p in mapped.on_host}
+    for piece in mapped.on_chip:
+        yield from _connection_problems(piece, chip, host)
         yield from _accumulator_problems(mapped, piece, tensors, chip)
 
 
@@ -38,7 +39,7 @@ def cautions(mapped: Mapped, chip: ChipSpec) -> tuple[str, ...]:
     return tuple(
         f"%{p.name}: a convolution over a map {c.address.source_shape[2]} wide; Intel's compiler warns that "
         f"spikes of x = {widest}·n - 1 and its neighbours may be dropped"
-        for p in mapped.pieces
+        for p in mapped.on_chip
         for c in p.connections
         if c.address.source_shape[2] > widest and not _whole(c.address)
     )
@@ -50,26 +51,27 @@ def core_use(mapped: Mapped, chip: ChipSpec) -> dict[Tile, dict[str, int]]:
     tiles: dict[str, list[Tile]] = {}
     for t in mapped.tiles:
         tiles.setdefault(t.piece, []).append(t)
-    readers: dict[str, list[tuple[Piece, Connection]]] = {p.name: [] for p in mapped.pieces}
-    for p in mapped.pieces:
+    pieces = {p.name: p for p in mapped.pieces if not p.on_host}
+    readers: dict[str, list[tuple[Piece, Connection]]] = {name: [] for name in pieces}
+    for p in pieces.values():
         for c in p.connections:
-            if c.source not in mapped.ports:
+            if c.source in pieces:
                 readers[c.source].append((p, c))
-    pieces = {p.name: p for p in mapped.pieces}
-    return {
-        t: count(pieces[t.piece], t, tiles, readers[t.piece], t.piece == mapped.output.piece)
-        for t in mapped.tiles
-    }
+    # The host reads the result, and what its islands read.
+    read = {mapped.output.piece, *(c.source for p in mapped.on_host for c in p.connections)}
+    read |= {s for p in mapped.on_host for product in p.products for s in (product.held, product.stream)}
+    return {t: count(pieces[t.piece], t, tiles, readers[t.piece], t.piece in read) for t in mapped.tiles}
 
 
 def _bad(where: str, what: str, got: object = None, limit: object = None) -> Problem:
     return problem("SNNC-X001", f"mapping of {where}", what, got=got, limit=limit)
 
 
-def _connection_problems(piece: Piece, chip: ChipSpec) -> Iterator[Problem]:
+def _connection_problems(piece: Piece, chip: ChipSpec, host: set[str]) -> Iterator[Problem]:
+    """Pooling, and waits; what the host sends late does not wait on the chip."""
     longest = chip.limits.delay_max
     for c in piece.connections:
-        if longest is not None and c.delay > longest:
+        if longest is not None and c.delay > longest and c.source not in host:
             yield _bad(
                 piece.name, "spikes wait longer than the chip can hold them", got=c.delay, limit=longest
             )

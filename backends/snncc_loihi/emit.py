@@ -100,6 +100,7 @@ def program(
                 "least": port.least,
                 "levels": port.levels,
                 "graded": port.graded,
+                "phase": port.phase,
             }
             for port in mapped.inputs
         ],
@@ -218,7 +219,7 @@ def _numbers(cell: Cell) -> dict[str, Any]:
 
 def _hears_early(piece: Piece, mapped: Mapped) -> bool:
     """Whether a spike can reach the piece before the last micro-step that its first window waits for."""
-    phases = dict.fromkeys(mapped.ports, 0) | {p.name: p.phase for p in mapped.pieces}
+    phases = {name: sender.phase for name, sender in mapped.senders.items()}
     return any(phases[c.source] + c.delay + 1 < piece.phase for c in piece.connections)
 
 

@@ -50,14 +50,14 @@ def partition(mapped: Mapped, chip: ChipSpec) -> dict[str, Grid]:
             SNNC-C014 if all blocks together are more than the system has cores.
     """
     model, limits, readers = MODELS[chip.backend], core_limits(chip), readers_of(mapped)
-    candidates = {p.name: _candidates(p, model, limits["neurons"]) for p in mapped.pieces}
+    candidates = {p.name: _candidates(p, model, limits["neurons"]) for p in mapped.on_chip}
     least = dict.fromkeys(candidates, 1)
     while True:
         grids = _cut(mapped, model, limits, candidates, least)
         overfull = dict(_overfull(mapped, model, limits, grids, readers))
         if not overfull:
             break
-        stuck = [p for p in mapped.pieces if p.name in overfull and grids[p.name].block == (1, 1, 1)]
+        stuck = [p for p in mapped.on_chip if p.name in overfull and grids[p.name].block == (1, 1, 1)]
         raise_all(_too_much(p, chip, *overfull[p.name]) for p in stuck)
         for name, (resource, used) in overfull.items():
             tiles = grids[name].tiles
@@ -75,7 +75,7 @@ def _cut(
 ) -> dict[str, Grid]:
     """The first cut of each piece into ``least`` blocks or more that fits by its own resources."""
     grids: dict[str, Grid] = {}
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         found = candidates[piece.name][-1]
         for grid in candidates[piece.name]:
             if grid.tiles >= least[piece.name] and _fits(piece, model, limits, grid, grids):
@@ -139,7 +139,7 @@ def _overfull(
     mapped: Mapped, model: CoreModel, limits: Mapping[str, int], grids: Grids, readers: Readers
 ) -> Iterator[tuple[str, tuple[str, int]]]:
     """(piece, (worst resource, its use)) of each piece with a block that exceeds a limit."""
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         most = _most(mapped, piece, model, grids, readers)
         worst = max(limits, key=lambda r: most[r] / limits[r])
         if most[worst] > limits[worst]:
@@ -150,7 +150,7 @@ def _most(mapped: Mapped, piece: Piece, model: CoreModel, grids: Grids, readers:
     """The most that any block of a piece takes of each resource."""
     most = dict.fromkeys(model.resources, 0)
     for block in grids[piece.name].blocks():
-        used = model.use(piece, block, grids, readers, mapped.output.piece)
+        used = model.use(piece, block, grids, readers, mapped.leaving)
         most = {r: max(n, used[r]) for r, n in most.items()}
     return most
 
@@ -171,7 +171,7 @@ def _too_many_cores(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Iterator[Pr
     used, most = sum(g.tiles for g in grids.values()), chip.mesh.cores
     if used <= most:
         return
-    largest = sorted(mapped.pieces, key=lambda p: -grids[p.name].tiles)[:3]
+    largest = sorted(mapped.on_chip, key=lambda p: -grids[p.name].tiles)[:3]
     yield problem(
         "SNNC-C014",
         f"network on {chip.name}",
@@ -186,5 +186,5 @@ def _too_many_cores(mapped: Mapped, chip: ChipSpec, grids: Grids) -> Iterator[Pr
 
 def tiles_of(mapped: Mapped, grids: Grids) -> tuple[Tile, ...]:
     """Blocks of all pieces on cores 0, 1, 2, ... in row-major order."""
-    blocks = ((p.name, b) for p in mapped.pieces for b in grids[p.name].blocks())
+    blocks = ((p.name, b) for p in mapped.on_chip for b in grids[p.name].blocks())
     return tuple(Tile(piece=name, core=i, low=b.low, high=b.high) for i, (name, b) in enumerate(blocks))

@@ -102,13 +102,13 @@ def traffic_of(mapped: Mapped, grids: Grids, rates: Mapping[str, float] | None =
     """
     first: dict[str, int] = {}
     tiles = 0
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         first[piece.name] = tiles
         tiles += grids[piece.name].tiles
     parts = []
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         for c in piece.connections:
-            if c.source in mapped.ports:
+            if c.source not in grids:
                 continue
             neurons = _neurons_between(c.address, grids[c.source], grids[piece.name])
             source, target = np.nonzero(neurons)

@@ -26,7 +26,8 @@ def without_pooling(mapped: Mapped, tensors: Mapping[str, Array]) -> tuple[Mappe
     kept = dict(tensors)
     pieces = []
     for piece in mapped.pieces:
-        connections = tuple(_absorbed(c, kept) for c in piece.connections)
+        host = piece.on_host
+        connections = tuple(c if host else _absorbed(c, kept) for c in piece.connections)
         pieces.append(piece.model_copy(update={"connections": connections}))
     new = mapped.model_copy(update={"pieces": tuple(pieces)})
     used = {c.weight for p in new.pieces for c in p.connections}
@@ -35,7 +36,7 @@ def without_pooling(mapped: Mapped, tensors: Mapping[str, Array]) -> tuple[Mappe
 
 
 def _unabsorbable(mapped: Mapped) -> Iterator[Problem]:
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         for a in (c.address for c in piece.connections if c.address.pool != (1, 1)):
             if any(_reads_rest(a, axis) for axis in (0, 1)):
                 what = "pooling leaves a rest of the map where the convolution pads"

@@ -153,11 +153,12 @@ def _events(network: Entry, port: Entry, counts: Array) -> Array:
     period = network["micro_steps"]
     sent = np.zeros((network["sample_steps"], *counts.shape[1:]), np.int64)
     for t, count in enumerate(counts):
+        begin = port["phase"] + t * period
         if port["graded"]:
-            sent[t * period] = count
+            sent[begin] = count
             continue
         for d in range(period):
-            sent[t * period + d] = count > d
+            sent[begin + d] = count > d
     return sent
 
 

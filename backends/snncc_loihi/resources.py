@@ -181,11 +181,11 @@ Readers = Mapping[str, tuple[Reader, ...]]
 
 
 def readers_of(mapped: Mapped) -> Readers:
-    """Who reads each piece."""
-    found: dict[str, list[Reader]] = {p.name: [] for p in mapped.pieces}
-    for piece in mapped.pieces:
+    """Who of the chip reads each piece of the chip."""
+    found: dict[str, list[Reader]] = {p.name: [] for p in mapped.on_chip}
+    for piece in mapped.on_chip:
         for c in piece.connections:
-            if c.source not in mapped.ports:
+            if c.source in found:
                 found[c.source].append(Reader(piece.name, c))
     return {name: tuple(readers) for name, readers in found.items()}
 
@@ -209,10 +209,15 @@ class CoreModel:
     pool: str | None
     halves: bool
 
-    def use(self, piece: Piece, block: Block, grids: Grids, readers: Readers, output: str) -> dict[str, int]:
-        """Everything a block of ``piece`` takes of its core, in the order of ``resources``."""
+    def use(
+        self, piece: Piece, block: Block, grids: Grids, readers: Readers, leaving: frozenset[str]
+    ) -> dict[str, int]:
+        """Everything a block of ``piece`` takes of its core, in the order of ``resources``.
+
+        ``leaving``: names of the pieces that the host reads.
+        """
         found = self.incoming(piece, block, grids)
-        found |= self.outgoing(block, readers[piece.name], grids, piece.name == output)
+        found |= self.outgoing(block, readers[piece.name], grids, piece.name in leaving)
         if self.pool is not None:
             found[self.pool] = sum(found.values())
         return {name: found[name] for name in self.resources}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snncc.analysis.certificate import LayerRange
-from snncc.analysis.claims import LayerSums, layer_range, left_ranges
+from snncc.analysis.claims import LayerSums, layer_range, left_ranges, word_range
 from snncc.analysis.ranges import held, type_extremes
 from snncc.arrays import Array
 from snncc.compilation import Draft, Fitted, Legalised, Lowered, Target
@@ -17,6 +17,8 @@ from snncc.ir import Graph, IntegerNeuron, Neuron
 from snncc.ir.cell import one
 from snncc.ir.schedule import EXACT, Engine, Release, Schedule
 from snncc.mapping.mapped import Mapped
+from snncc.mapping.partition import HOST_BITS
+from snncc.mapping.segments import segment
 from snncc.passes.pipelines import Words
 from snncc.simulation import Inputs
 from snncc_loihi.check import CHECKER, cautions
@@ -55,7 +57,7 @@ def loihi_target(chip: ChipSpec) -> Target:
     """
     needed = ("mesh", "core_kinds", "limits.threshold_max", "limits.accumulator_bits", "limits.delay_max")
     checked = ("limits.graded_bits", "limits.convolution_width")
-    expect(chip, needed, checked, MODELS[chip.backend].resources)
+    expect(chip, needed, checked, MODELS[chip.backend].resources, divides=True)
     abilities, limits = chip.abilities, chip.limits
     assert limits.threshold_max is not None
     neurons = LoihiNeurons(abilities.custom_neurons, limits.threshold_max)
@@ -104,15 +106,23 @@ def fit(draft: Draft) -> Fitted:
 
 def _programs(mapped: Mapped) -> Iterator[Problem]:
     """Neurons that are none of the chip's own, whatever its description says that these can do."""
-    for piece in mapped.pieces:
+    for piece in mapped.on_chip:
         if not is_stock(piece.cell):
             what, hint = "is no neuron of the chip's own, and it runs no programs", "--target loihi2"
             yield problem("SNNC-C010", f"%{piece.name}", what, got=f"gain {piece.cell.gain}", hint=hint)
 
 
 def _emitted(lowered: Lowered) -> Mapping[str, bytes]:
-    """The program as JSON and weights, and the folder that runs in Lava."""
-    return chip_files(lowered.mapped, lowered.tensors, lowered.chip)
+    """The program as JSON and weights, and the folder that runs in Lava; of each segment its own."""
+    mapped = lowered.mapped
+    if not mapped.parts:
+        return chip_files(mapped, lowered.tensors, lowered.chip)
+    return {
+        f"{part.name}/{name}": data
+        for part in mapped.parts
+        if not part.on_host
+        for name, data in chip_files(segment(mapped, part), lowered.tensors, lowered.chip).items()
+    }
 
 
 def _sum_bits(chip: ChipSpec) -> int:
@@ -126,7 +136,11 @@ def _ranges(draft: Draft) -> Iterator[LayerRange]:
     bits, sum_bits = draft.chip.limits.state_bits, _sum_bits(draft.chip)
     word = 2 ** (bits - 1) - 1
     half = 2 ** (sum_bits - 1)
+    host = {p.name for p in draft.mapped.on_host}
     for sums in draft.sums:
+        if sums.neuron.name in host:
+            yield word_range(sums, HOST_BITS)
+            continue
         yield layer_range(sums, bits, (-word - sums.start_low, word - sums.start_high))
         yield _input_range(draft.legal.spikes, sums, sum_bits + 1, (-half, half - 1))
 
@@ -163,8 +177,9 @@ def _input_range(spikes: Graph, sums: LayerSums, bits: int, allowed: tuple[int, 
 
 def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
     """Skips over so many layers that a synapse's delay bits do not count their micro-steps."""
-    for piece in mapped.pieces:
-        longest = max((c.delay for c in piece.connections), default=0)
+    host = {p.name for p in mapped.on_host}  # what it sends late does not wait on the chip
+    for piece in mapped.on_chip:
+        longest = max((c.delay for c in piece.connections if c.source not in host), default=0)
         if longest > limit:
             what, hint = "spikes that skip layers would wait too long", "fewer levels, or shorter skips"
             if mapped.micro_steps > 1:
@@ -173,8 +188,9 @@ def _too_late(mapped: Mapped, limit: int) -> Iterator[Problem]:
 
 
 def _too_wide(mapped: Mapped, limit: int | None) -> Iterator[Problem]:
-    """Counts that leave the word of a graded event."""
-    for piece in mapped.pieces:
+    """Counts that leave the word of a graded event, on the chip or on their way to it."""
+    heard = {source for piece in mapped.on_chip for source in piece.sources}
+    for piece in (p for p in mapped.pieces if p.name in heard or not p.on_host):
         bits = piece.cell.max_spikes.bit_length() + piece.cell.signed
         if piece.graded and limit is not None and bits > limit:
             what, hint = "a graded event leaves its word", "fewer levels"

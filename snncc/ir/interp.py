@@ -74,6 +74,32 @@ def run(
     return Run(values, decode(graph.output, values[graph.output.name]))
 
 
+def values_from(graph: Graph, names: tuple[str, ...], known: Mapping[str, Array]) -> dict[str, Array]:
+    """Values [N, T, *shape] of nodes of an integer or float graph, from others that are known.
+
+    Only what leads from the known values to the wanted ones is evaluated.
+
+    Args:
+        graph: in which both stand.
+        names: the wanted values.
+        known: values [N, T, *shape] by name, at least those that the wanted ones follow from.
+    """
+    samples = len(next(iter(known.values())))
+    unused = np.zeros((samples, graph.steps, 0), np.int64)  # the input is known, or nothing reads it
+    return _run_steps(graph, unused, names, known, _leading(graph, names, known))
+
+
+def _leading(graph: Graph, names: tuple[str, ...], known: Mapping[str, Array]) -> frozenset[str]:
+    """Nodes on the way to the wanted values, the nearest known ones included."""
+    found, pending = set[str](), list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += () if name in known else graph.by_name[name].inputs
+    return frozenset(found)
+
+
 def decode(output: Output, value: Array) -> Array:
     """Decoded result [N, ...] of the output node's values [N, T, *shape]."""
     if output.decode is Decode.MEMBRANE:
@@ -100,9 +126,15 @@ class _State:
     inner: dict[str, _State] = field(default_factory=dict)
 
 
-def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str, Array]) -> dict[str, Array]:
+def _run_steps(
+    graph: Graph,
+    x: Array,
+    names: tuple[str, ...],
+    host: Mapping[str, Array],
+    only: frozenset[str] | None = None,
+) -> dict[str, Array]:
     state = {n.name: _State() for n in graph.nodes}
-    inside = _inside_host(graph, host)
+    inside = _inside_host(graph, host) if only is None else {n.name for n in graph.nodes} - only
     kept: dict[str, list[Array]] = {name: [] for name in names}
     wanted = {*names, *(n.inputs[0] for n in graph.nodes if isinstance(n, Delay))}
     last_reader = {name: n.name for n in graph.nodes for name in n.inputs if name not in wanted}
@@ -118,7 +150,7 @@ def _run_steps(graph: Graph, x: Array, names: tuple[str, ...], host: Mapping[str
             for name in {i for i in node.inputs if last_reader.get(i) == node.name}:
                 env.pop(name, None)  # a large network's values do not all fit at once
         for node in graph.nodes:
-            if isinstance(node, Delay):
+            if isinstance(node, Delay) and node.name not in inside:
                 state[node.name].line.append(env[node.inputs[0]])
         for name in names:
             kept[name].append(env[name])

@@ -160,6 +160,7 @@ class InputPort(_Model):
         graded: a count arrives as one event that carries it, at the window's first micro-step, not
             as single events in its first micro-steps.
         signed: counts from -levels: a current that the host adds to a stream; graded only.
+        phase: micro-step at which its first window begins; 0 but for segments of a network.
     """
 
     name: str = INPUT
@@ -167,6 +168,7 @@ class InputPort(_Model):
     levels: int
     graded: bool = False
     signed: bool = False
+    phase: int = 0
 
     @property
     def least(self) -> int:
@@ -240,6 +242,12 @@ class Mapped(_Model):
     def on_host(self) -> tuple[Piece, ...]:
         """Pieces that the host computes while the chip runs."""
         return tuple(p for p in self.pieces if p.on_host)
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Pieces of the chip whose events leave it: an island of the host reads them, or the result does."""
+        read = {source for piece in self.on_host for source in piece.sources}
+        return frozenset(p.name for p in self.on_chip if p.name in read or p.name == self.output.piece)
 
     @property
     def ports(self) -> dict[str, InputPort]:

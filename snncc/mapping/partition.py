@@ -14,6 +14,7 @@ from enum import StrEnum
 from snncc.errors import Problem, raise_all
 from snncc.hw.demands import Demand, denied, unmet
 from snncc.hw.spec import ChipSpec
+from snncc.ir.schedule import Engine, Schedule
 from snncc.mapping.mapped import Mapped, Part, Piece
 
 HOST_BITS = 32  # of a membrane that the host holds
@@ -26,23 +27,27 @@ class Partition(StrEnum):
     NONE = "none"
 
 
-def wanted(asked: Iterable[Demand], chip: ChipSpec, partition: Partition) -> tuple[Demand, ...]:
-    """The demands that a host has to meet, of those that a network makes on a chip.
+def wanted(
+    asked: Iterable[Demand], chip: ChipSpec, schedule: Schedule, partition: Partition
+) -> tuple[Demand, ...]:
+    """The demands that a host has to meet, of those that a network makes on a chip under a schedule.
+
+    A host keeps to windows; it does not fire as soon as it can.
 
     Raises:
         CapacityError: with every other demand that the chip does not meet.
     """
     lacking = denied(asked, chip)
-    able = chip.exchange is not None and partition is Partition.AUTO
-    raise_all(_refused((d for d in lacking if not (able and d.neuron)), chip, partition))
+    able = chip.exchange is not None and schedule.engine is Engine.CLOCKED and schedule.has_windows
+    auto = able and partition is Partition.AUTO
+    raise_all(_refused((d for d in lacking if not (auto and d.neuron)), chip, offered=able and not auto))
     return lacking
 
 
-def _refused(lacking: Iterable[Demand], chip: ChipSpec, partition: Partition) -> Iterator[Problem]:
+def _refused(lacking: Iterable[Demand], chip: ChipSpec, offered: bool) -> Iterator[Problem]:
     for d in lacking:
-        offered = chip.exchange is not None and partition is Partition.NONE and d.neuron
-        hint = f"{d.hint}, or --partition auto: the host computes it" if offered else d.hint
-        yield from unmet([replace(d, hint=hint)], chip)
+        more = ", or --partition auto: the host computes it" if offered and d.neuron else ""
+        yield from unmet([replace(d, hint=d.hint + more)], chip)
 
 
 def divide(mapped: Mapped, wanted: Iterable[Demand], chip: ChipSpec) -> Mapped:

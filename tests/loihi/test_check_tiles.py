@@ -50,7 +50,7 @@ def test_every_placed_network_passes_and_is_counted_alike(
     pieces = {p.name: p for p in mapped.pieces}
     for tile, used in core_use(placed, small).items():
         block = Block(tile.low, tile.high)
-        assert used == MODELS[name].use(pieces[tile.piece], block, grids, readers, mapped.output.piece)
+        assert used == MODELS[name].use(pieces[tile.piece], block, grids, readers, mapped.leaving)
 
 
 @pytest.mark.parametrize("name", ["loihi1", "loihi2"])
@@ -62,7 +62,7 @@ def test_large_networks_are_counted_alike(name: str, make: Callable[[], Mapped])
     pieces = {p.name: p for p in mapped.pieces}
     for tile, used in core_use(placed, spec).items():
         block = Block(tile.low, tile.high)
-        assert used == MODELS[name].use(pieces[tile.piece], block, grids, readers, mapped.output.piece)
+        assert used == MODELS[name].use(pieces[tile.piece], block, grids, readers, mapped.leaving)
 
 
 def violations(mapped: Mapped, made: Tensors, spec: ChipSpec) -> Iterator[Problem]:

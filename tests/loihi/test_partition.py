@@ -136,7 +136,7 @@ def test_blocks_cover_and_keep_every_limit(mapped: Mapped, name: str, neurons: i
             }
             assert not seen & neurons_here
             seen |= neurons_here
-            used = model.use(piece, block, grids, readers, mapped.output.piece)
+            used = model.use(piece, block, grids, readers, mapped.leaving)
             assert all(used[r] <= allowed[r] for r in used)
             if name == "loihi2":
                 assert block.shape[2] & (block.shape[2] - 1) == 0 or block.high[2] == piece.shape[2]

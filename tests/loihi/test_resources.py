@@ -155,8 +155,8 @@ def test_axons_and_synapses_against_unrolled_layers(mapped: Mapped, parts: tuple
     readers = readers_of(mapped)
     for piece in mapped.pieces:
         for block in grids[piece.name].blocks():
-            one = MODELS["loihi1"].use(piece, block, grids, readers, mapped.output.piece)
-            two = MODELS["loihi2"].use(piece, block, grids, readers, mapped.output.piece)
+            one = MODELS["loihi1"].use(piece, block, grids, readers, mapped.leaving)
+            two = MODELS["loihi2"].use(piece, block, grids, readers, mapped.leaving)
             axons1 = axons2 = 0
             for c in piece.connections:
                 a = c.address

@@ -62,7 +62,7 @@ def test_the_table_counted_from_tiles_is_the_one_that_cut_them() -> None:
     table = utilisation_of(mapped, CHIP, LOIHI2.checker.use(mapped, CHIP))
     model, grids, readers = MODELS["loihi2"], partition(mapped, CHIP), readers_of(mapped)
     for row in table.rows:
-        blocks = [model.use(row.piece, b, grids, readers, mapped.output.piece) for b in grids[row.piece.name].blocks()]
+        blocks = [model.use(row.piece, b, grids, readers, mapped.leaving) for b in grids[row.piece.name].blocks()]
         assert {r: use.used for r, use in row.most.items()} == {r: max(b[r] for b in blocks) for r in blocks[0]}
         assert {r: use.limit for r, use in row.most.items()} == core_limits(CHIP)
         assert len(row.cores) == len(blocks)

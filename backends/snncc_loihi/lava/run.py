@@ -115,7 +115,8 @@ def source(port, x, run, path):
 
     np.save(path, np.ascontiguousarray(x.transpose(0, 1, 4, 3, 2), dtype=np.int32))
     shape = layout(port["shape"])
-    return Source(shape=shape, inputs=str(path), graded=port["graded"], run=run, name=port["name"])
+    how = {"graded": port["graded"], "phase": port["phase"]}
+    return Source(shape=shape, inputs=str(path), run=run, name=port["name"], **how)
 
 
 def population(p, run, record, weights):

@@ -17,11 +17,11 @@ class Source(AbstractProcess):
     """Plays the counts of ``inputs`` (.npy [N, T, W, H, C]).
 
     A count n is a spike in each of the micro-steps 0..n-1 of its timestep; if ``graded``, one event
-    of value n in micro-step 0.
+    of value n in micro-step 0. The first timestep begins at micro-step ``phase`` of a sample.
     """
 
-    def __init__(self, *, shape, inputs, graded, run, name):
-        super().__init__(shape=shape, inputs=inputs, graded=graded, run=run, name=name)
+    def __init__(self, *, shape, inputs, graded, phase, run, name):
+        super().__init__(shape=shape, inputs=inputs, graded=graded, phase=phase, run=run, name=name)
         self.s_out = OutPort(shape=shape)
 
 
@@ -37,7 +37,7 @@ class PySource(PyLoihiProcessModel):
         super().__init__(proc_params)
         self.counts = np.load(proc_params["inputs"], mmap_mode="r")
         self.graded = proc_params["graded"]
-        self.clock = Clock(proc_params["run"], 0)
+        self.clock = Clock(proc_params["run"], proc_params["phase"])
         self.silence = np.zeros(proc_params["shape"], np.int32)
 
     def run_spk(self):
