@@ -23,6 +23,9 @@ from snncc.ir.types import Spikes
 
 TOLERANCE = 1e-5
 
+# What is not computed anew in a layer: it makes its spikes, or the host does.
+_KNOWN = (Neuron, Input, HostRegion)
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -90,7 +93,9 @@ def _compare(
     """``values`` as ``other`` has them, ``drive`` of the neurons as the reference has it."""
     theirs = reference.by_name[node.name]
     assert isinstance(theirs, Neuron)
-    sources = {name: _in_units_of(other, reference, name, values) for name in other.layers[node.name].sources}
+    layer = other.layers[node.name]
+    fired = tuple(n.name for n in layer.path if isinstance(n, _KNOWN))
+    sources = {name: _in_units_of(other, reference, name, values) for name in (*layer.sources, *fired)}
     steps = values[node.name].shape[1]
     mine = [_drive(other, node, {k: v[:, t] for k, v in sources.items()}) for t in range(steps)]
     drives = np.stack([d for d, _ in mine], axis=1)
@@ -135,7 +140,9 @@ def _drive(graph: Graph, neuron: Node, values: dict[str, Array]) -> tuple[Array,
     layer = graph.layers[neuron.name]
     ends = {node.name for node in layer.ends}
     for node in layer.path:
-        if node.name in ends:
+        if isinstance(node, _KNOWN):  # spikes that no weights stand behind, as of a logic gate or a sum
+            env[node.name] = values[node.name], np.abs(values[node.name])
+        elif node.name in ends:
             args = [values[i] for i in node.inputs]
             env[node.name] = evaluate(node, args), evaluate(absolute(node), [np.abs(x) for x in args])
         else:
