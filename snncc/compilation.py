@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from snncc.analysis.certificate import Certificate, LayerRange
-from snncc.analysis.claims import LayerSums, layer_sums
+from snncc.analysis.claims import LayerSums, layer_sums, silent_notes
+from snncc.analysis.host_currents import host_ranges
 from snncc.analysis.ranges import largest_counts
 from snncc.arrays import Array
 from snncc.errors import ModelError, Problem, fail, raise_all
@@ -248,14 +249,26 @@ class Target:
             integer_graph=legal.integer,
             spike_graph=legal.spikes,
             mapped=fitted.mapped,
-            certificate=_certificate(self, schedule, legal, fitted, tuple(host_notes(mapped, for_host))),
+            certificate=_certificate(
+                self,
+                schedule,
+                legal,
+                fitted,
+                (*host_ranges(legal.integer, calibration), *fitted.ranges),
+                (*silent_notes(sums), *host_notes(mapped, for_host)),
+            ),
             chip=self.chip,
             tensors=fitted.tensors,
         )
 
 
 def _certificate(
-    target: Target, schedule: Schedule, legal: Legalised, fitted: Fitted, host: tuple[str, ...]
+    target: Target,
+    schedule: Schedule,
+    legal: Legalised,
+    fitted: Fitted,
+    ranges: tuple[LayerRange, ...],
+    notes: tuple[str, ...],
 ) -> Certificate:
     return Certificate(
         target=target.name,
@@ -263,8 +276,8 @@ def _certificate(
         claim=schedule.claim,
         passes=tuple(legal.recorder.records),
         approximations=tuple(legal.recorder.approximations),
-        ranges=fitted.ranges,
-        notes=(*pool_notes(legal.integer), *fitted.notes, *map(str, product_orders(legal.integer)), *host),
+        ranges=ranges,
+        notes=(*pool_notes(legal.integer), *fitted.notes, *map(str, product_orders(legal.integer)), *notes),
     )
 
 

@@ -14,6 +14,7 @@ from snncc.ir.batches import in_chunks
 from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
+from snncc.ir.node import describe
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,12 @@ def left_ranges(ranges: Iterable[LayerRange]) -> Iterator[Problem]:
             potentials = "initial, reset and lowest potentials nearer to the threshold"
             hint = potentials if r.quantity == "membrane" else "fewer inputs a neuron"
             yield problem("SNNC-C009", f"%{r.layer}", what, got=r.observed, limit=r.allowed, hint=hint)
+
+
+def silent_notes(sums: Iterable[LayerSums]) -> Iterator[str]:
+    """Layers of which the calibration inputs say nothing, for people."""
+    for s in sums:
+        if s.observed == (0, 0):
+            why = "its weights are all zero" if s.all_inputs == (0, 0) else "no spike reaches it"
+            where = describe(s.neuron)
+            yield f"{where}: {why} on the calibration inputs, so that its scale and range are not measured"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from snncc.analysis.free_bounds import free_bounds
+from snncc.analysis.host_currents import cut_samples
 from snncc.arrays import Array
 from snncc.equivalence.result import (
     Accuracy,
@@ -62,7 +63,7 @@ def verify_artifact(
     integer = in_chunks(graph, data.x, host=host)
     real = in_chunks(artifact.float_graph, data.x, keep=())
     layers = tuple(_match(mapped, integer, spikes))
-    excursions = tuple(_excursions(spikes))
+    excursions = (*_cut_currents(artifact, host), *_excursions(spikes))
     if not disagreements:
         _keep_the_proof(artifact, excursions)
     promises = mapped.schedule.promises
@@ -167,6 +168,14 @@ def _excursions(spikes: Activity) -> list[Excursion]:
         for a in spikes.layers
         if a.out_of_range
     ]
+
+
+def _cut_currents(artifact: Artifact, host: Mapping[str, Array]) -> Iterator[Excursion]:
+    """Currents of the host that may have been cut at their largest count."""
+    for name, samples, times in cut_samples(artifact.integer_graph, host):
+        yield Excursion(
+            layer=name, samples=len(samples), first_sample=samples[0], saturations=times, early=0
+        )
 
 
 def _shuffled(artifact: Artifact, data: Dataset, integer: Run, other: Activity) -> OtherOrder:

@@ -7,17 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import snncc
 from snncc.analysis.operations import host_macs
+from snncc.artifact import Artifact
 from snncc.compilation import Lowered
+from snncc.data import Dataset
 from snncc.errors import SnnccError
-from snncc.ir import Const, Conv2d, HostRegion, Neuron, Spikes
+from snncc.ir import Const, Conv2d, Family, Graph, HostRegion, Input, Linear, Neuron, Output, Spikes
 from snncc.ir.interp import host_values, run
 from snncc.ir.text import parse, to_text
 from snncc.mapping.words import words
+from snncc.model import Model
 from snncc.passes.split_host import SplitHost
 from snncc_loihi.target import LOIHI2
 from snncc_sim.target import SIM, TIANJIC
-from stream_nets import agrees, given, inputs, lowered, stream
+from stream_nets import agrees, f32, given, inputs, lowered, stream
 
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 1), (1, 3), (4, 1), (4, 2)])
@@ -138,3 +142,55 @@ def test_a_chip_without_signed_events_refuses_the_current() -> None:
     kind = SplitHost().run(graph).types["n0"]
     assert isinstance(kind, Spikes)
     assert "a current of the host up to ±" in str(error.value)
+
+
+# ---- ranges -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    graph = stream(np.random.default_rng(4), 4)
+    out = tmp_path_factory.mktemp("stream") / "out"
+    return snncc.compile(Model(graph, calibration=inputs(graph, 10)), target="loihi2", out=out, verify_each=True)
+
+
+def test_the_range_of_a_current_is_conditional(folder: Artifact) -> None:
+    (found,) = (r for r in folder.certificate.ranges if r.quantity == "current of the host")
+    levels = folder.mapped.ports["s.counts"].levels
+    assert (found.layer, found.allowed, found.proven) == ("s.counts", (1 - levels, levels - 1), False)
+    assert found.allowed[0] < found.observed[0] < found.observed[1] < found.allowed[1]
+    assert not folder.certificate.proven
+
+
+def test_a_sample_beyond_that_range_is_an_excursion(folder: Artifact) -> None:
+    good = inputs(folder.float_graph, 5, 8)
+    assert snncc.verify(folder, Dataset(good)).equivalent
+    wild = np.concatenate([good, 100 * good[:1]])
+    found = snncc.verify(folder, Dataset(wild))
+    assert not found.equivalent
+    assert all(layer.mismatches == 0 for layer in found.layers)
+    assert [(e.layer, e.samples, e.first_sample) for e in found.excursions if e.layer == "s.counts"] == [
+        ("s.counts", 1, 5)
+    ]
+    elsewhere = snncc.verify(folder, Dataset(good), executor="reference")
+    assert elsewhere.equivalent
+
+
+def test_layers_that_calibration_never_reaches_are_told() -> None:
+    eye = f32(np.eye(3))
+    nodes = (
+        Input(name="x", shape=(3,), levels=2),
+        Linear(name="a", inputs=("x",), weight=eye),
+        Neuron(name="n", inputs=("a",), threshold=50.0),
+        Linear(name="b", inputs=("n",), weight=eye),
+        Neuron(name="m", inputs=("b",), source="net.m"),
+        Linear(name="c", inputs=("m",), weight=f32(np.zeros((3, 3)))),
+        Neuron(name="o", inputs=("c",)),
+        Output(name="out", inputs=("o",)),
+    )
+    made = lowered(Graph("net", Family.FLOAT, nodes), np.ones((2, 1, 3), np.int64))
+    rest = "on the calibration inputs, so that its scale and range are not measured"
+    assert made.certificate.notes == (
+        f"%m (net.m): no spike reaches it {rest}",
+        f"%o: its weights are all zero {rest}",
+    )
