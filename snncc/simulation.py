@@ -66,6 +66,8 @@ class Activity:
             event counted as often as it says.
         inputs: what was executed, [N, T, C, H, W] by port; models of time by micro-step need it.
         crossings: events between host and chip.
+        product_events: per piece, spikes of the streaming operand of each of its products, a graded
+            event counted as often as it says.
     """
 
     samples: int
@@ -76,6 +78,7 @@ class Activity:
     connection_events: dict[str, tuple[int, ...]] = field(default_factory=dict)
     inputs: Mapping[str, Array] | None = None
     crossings: tuple[Crossing, ...] = ()
+    product_events: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

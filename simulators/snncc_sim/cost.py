@@ -136,7 +136,8 @@ def _layer(
     stored = None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections})
     papers = _acs_paper(piece, activity, tensors or {})
     neurons = neurons_of(piece, tensors or {})
-    work = _work(neurons, operations, papers, stored or 0, activity.samples)
+    held = sum(math.prod(p.address.held_shape) for p in piece.products)  # read as weights are
+    work = _work(neurons, operations, papers, (stored or 0) + held, activity.samples)
     own = (
         _synapses(operations, activity.samples, chip)
         if totals is None
@@ -200,11 +201,14 @@ def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
 
 
 def _acs_paper(piece: Piece, activity: Activity, tensors: Mapping[str, Array]) -> float:
-    """Mean count of an input x dense operations at open sites, summed over the connections."""
+    """Mean count of an input x dense operations at open sites, summed over connections and products."""
     total = 0.0
     for c, events in zip(piece.connections, activity.connection_events[piece.name], strict=True):
         inputs = math.prod(c.address.pooled_shape) * max(activity.samples, 1)
         total += events * dense_operations(c, tensors) / inputs
+    # A product's dense operations are its neurons' pairs: an input's share is what its event adds.
+    for p, events in zip(piece.products, activity.product_events.get(piece.name, ()), strict=True):
+        total += events * p.address.fan_out
     return total
 
 
@@ -337,7 +341,7 @@ def _readers(mapped: Mapped) -> dict[str, list[str]]:
     order = {name: i for i, name in enumerate(mapped.senders)}
     found: dict[str, list[str]] = {name: [] for name in order}
     for piece in mapped.pieces:
-        sources = [c.source for c in piece.connections]
+        sources = piece.sources
         if sources:
             found[max(sources, key=order.__getitem__)].append(piece.name)
     return found
@@ -364,7 +368,7 @@ def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: flo
     """Time of each sample [N]: the slowest core's work, then the way through all layers."""
     depth = dict.fromkeys(mapped.ports, 0)
     for piece in mapped.pieces:
-        depth[piece.name] = 1 + max((depth[c.source] for c in piece.connections), default=0)
+        depth[piece.name] = 1 + max((depth[name] for name in piece.sources), default=0)
     work = [activity.per_sample[name].sum(axis=1) * t for name, t in per.items()]
     return np.asarray(np.max(work, axis=0) + max(depth.values()) * hop)
 

@@ -256,8 +256,12 @@ def _activity(
     columns = [kernels.SYNOPS, kernels.CONTROL_OPS]
     per_sample = {p.name: stats[:, i][:, columns] for i, p in enumerate(mapped.pieces)}
     arrived = np.asarray(stats[:, :, program.STATS :].sum(axis=0))
-    by_connection = {
-        p.name: tuple(int(n) for n in arrived[i, : len(p.connections)]) for i, p in enumerate(mapped.pieces)
-    }
+    by_connection, by_product = {}, {}
+    for i, p in enumerate(mapped.pieces):
+        last = len(p.connections)
+        by_connection[p.name] = tuple(int(n) for n in arrived[i, :last])
+        by_product[p.name] = tuple(int(n) for n in arrived[i, last : last + len(p.products)])
     result = decoded(mapped.output, counts[mapped.output.piece], tensors)
-    return Activity(samples, counts, tuple(layers), result, per_sample, by_connection)
+    return Activity(
+        samples, counts, tuple(layers), result, per_sample, by_connection, product_events=by_product
+    )

@@ -532,6 +532,7 @@ def _multiplied(products, m, p, now, events, into, stats):
     stats[EVENTS] += met
     stats[SYNOPS] += met * c.fan
     stats[UNITS] += units * c.fan
+    stats[STATS + c.index] += units
 
 
 @njit(nogil=True, cache=True)

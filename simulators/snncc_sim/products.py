@@ -23,6 +23,7 @@ PRODUCT = np.dtype(
         (name, np.int64)
         for name in (
             "piece",  # whose accumulators it adds to
+            "index",  # position among the piece's connections and products
             "held", "stream", "held_delay", "stream_delay",  # source 0 is the input, i + 1 is piece i
             "signed",  # whether the stream is a relay
             "memory", "size",  # where the held values stand, and how many
@@ -74,8 +75,8 @@ def product_tables(mapped: Mapped, index: Mapping[str, int]) -> Products:
     """Tables of all products; ``index`` counts the sources, the input first."""
     made = _Tables()
     for number, piece in enumerate(mapped.pieces):
-        for product in piece.products:
-            made.add(number, product, index, _is_relay(mapped, product.stream))
+        for position, product in enumerate(piece.products, len(piece.connections)):
+            made.add((number, position), product, index, _is_relay(mapped, product.stream))
     return made.finished()
 
 
@@ -104,10 +105,13 @@ class _Tables:
         self.parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
         self.memory = 0
 
-    def add(self, number: int, product: Product, index: Mapping[str, int], relayed: bool) -> None:
+    def add(
+        self, place: tuple[int, int], product: Product, index: Mapping[str, int], relayed: bool
+    ) -> None:
         row = np.zeros((), PRODUCT)
         a = product.address
-        row["piece"], row["held"], row["stream"] = number, index[product.held], index[product.stream]
+        row["piece"], row["index"] = place
+        row["held"], row["stream"] = index[product.held], index[product.stream]
         row["held_delay"], row["stream_delay"] = product.held_delay, product.stream_delay
         row["memory"], row["size"] = self.memory, int(np.prod(a.held_shape))
         row["fan"], row["signed"] = a.fan_out, relayed

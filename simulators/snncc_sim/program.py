@@ -134,8 +134,8 @@ class Program:
 
     @property
     def stats_shape(self) -> tuple[int, int]:
-        """Shape of a sample's statistics: per piece the kernels' columns, then one a connection."""
-        most = max((len(p.connections) for p in self.mapped.pieces), default=0)
+        """Shape of a sample's statistics: the kernels' columns a piece, then one a connection and product."""
+        most = max((len(p.connections) + len(p.products) for p in self.mapped.pieces), default=0)
         return len(self.mapped.pieces), STATS + most
 
 

@@ -81,12 +81,10 @@ def network_svg(mapped: Mapped, found: Utilisation) -> Markup:
     """The pieces from input to result, each with its cores and what it takes most of on one of them."""
     places = _places(mapped)
     right = max(p.x for p in places.values()) + BOX_WIDTH
-    edges = [(c, p) for p in mapped.pieces for c in p.connections]
-    beside = [e for e in edges if places[e[1].name].depth - places[e[0].source].depth > 1]
-    parts = [_edge(c, places[c.source], places[p.name]) for c, p in edges if (c, p) not in beside]
-    parts += [
-        _bow(places[c.source], places[p.name], right + SIDE * (i + 1)) for i, (c, p) in enumerate(beside)
-    ]
+    edges = [(*e, p.name) for p in mapped.pieces for e in _edges(p)]
+    beside = [e for e in edges if places[e[2]].depth - places[e[0]].depth > 1]
+    parts = [_edge(e[1], places[e[0]], places[e[2]]) for e in edges if e not in beside]
+    parts += [_bow(places[e[0]], places[e[2]], right + SIDE * (i + 1)) for i, e in enumerate(beside)]
     parts += [_input_box(mapped, port, places[name]) for name, port in mapped.ports.items()]
     parts += [_piece_box(row, places[row.piece.name]) for row in found.rows]
     parts += [_host_box(piece, places[piece.name]) for piece in mapped.on_host]
@@ -102,12 +100,25 @@ def _curve(x0: float, y0: float, x1: float, y1: float, x2: float, y2: float, x3:
     return Markup('<path d="{}" class="edge"/>').format(points)
 
 
-def _edge(connection: Connection, source: _Place, target: _Place) -> Markup:
+def _edges(piece: Piece) -> Iterator[tuple[str, str]]:
+    """What a piece hears of each source, in words."""
+    for c in piece.connections:
+        yield c.source, _synapses(c)
+    for p in piece.products:
+        yield p.held, _late("held", p.held_delay)
+        yield p.stream, _late("times what is held", p.stream_delay)
+
+
+def _late(words: str, delay: int) -> str:
+    return f"{words}, delay {delay}" if delay else words
+
+
+def _edge(words: str, source: _Place, target: _Place) -> Markup:
     start, end = source.y + BOX_HEIGHT, target.y
     bend = (start + end) / 2
     line = _curve(source.middle, start, source.middle, bend, target.middle, bend, target.middle, end)
     x = (source.middle + target.middle) / 2 + 10
-    return line + _text(x, bend + 4, _synapses(connection), "dim s", 38)
+    return line + _text(x, bend + 4, words, "dim s", 38)
 
 
 def _bow(source: _Place, target: _Place, x: float) -> Markup:
