@@ -12,6 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snncc_torch.masked import (
+    Mask2d,
+    MaskedBatchNorm2d,
+    MaskedConv2d,
+    patch_mask,
+    remask,
+    sparse,
+    vanilla,
+)
+
+__all__ = [
+    "IF", "ILIF", "LIF", "SFA", "Mask2d", "MaskedBatchNorm2d", "MaskedConv2d", "OverTime", "PerStep",
+    "Residual", "patch_mask", "remask", "sparse", "vanilla",
+]  # fmt: skip
+
 
 class _RoundClip(torch.autograd.Function):
     """clip(round(x), 0, D); the gradient passes unchanged where 0 ≤ x ≤ D and is zero elsewhere."""

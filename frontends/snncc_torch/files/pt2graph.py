@@ -30,7 +30,7 @@ MAX_NODES = 50_000
 ROUNDING = frozenset({"round", "floor"})
 CLAMPS = frozenset({"clamp", "clamp_min", "clamp_max", "relu", "hardtanh"})
 _CONSTANTS = frozenset({"zeros", "ones", "full", "scalar_tensor", "_assert_tensor_metadata"})
-ALLOWED = frozenset(HANDLERS) - {"neuron", "getitem"} | ROUNDING | CLAMPS | _CONSTANTS
+ALLOWED = frozenset(HANDLERS) - {"neuron", "centre_gate", "getitem"} | ROUNDING | CLAMPS | _CONSTANTS
 # These return their input itself, which their schemas do not say.
 _SILENT_ALIASES = frozenset({"dropout", "feature_dropout"})
 

@@ -198,6 +198,15 @@ _OWN = {
     "Residual": ClassSchema(children=("body", "shortcut")),
 }
 
+_MASKED = {
+    "Mask2d": ClassSchema(buffers={"kept": 2}),
+    "MaskedBatchNorm2d": _BATCHNORM,
+    "MaskedConv2d": ClassSchema(
+        {**_CONV2D.attributes, "mode": _among("mask", "centre")}, _CONV2D.parameters,
+        {"mask": 2, "kept": 2}, optional=("norm",),
+    ),
+}  # fmt: skip
+
 _STEPS: dict[str, Check] = {"T": _positive}
 _HEADS: dict[str, Check] = {"heads": _count, "scale": _real}
 _ATTENTION = ClassSchema(
@@ -215,6 +224,7 @@ _ZOO = {
     "dense.Detector": ClassSchema(children=("stages", "laterals", "merge", "mixed", "predict")),
     "dense.Segmenter": ClassSchema(children=("stages", "laterals", "fuse", "classify")),
     "efficient.ESpikeFormer": ClassSchema(children=("stem", "blocks", "head")),
+    "masked.MaskedEncoder": ClassSchema(children=("cover", "encoder", "neuron")),
     "metaformers.BNAndPad": ClassSchema({"pixels": _size}, children=("bn",)),
     "ms.MSResNet": ClassSchema(_STEPS, children=("stem", "blocks", "spike", "average", "dropout", "fc")),
     "pyramid.LayerScale": ClassSchema(parameters={"factor": 1}, children=("body",)),
@@ -314,6 +324,7 @@ def _spikingjelly() -> dict[str, ClassSchema]:
 CLASSES: dict[str, ClassSchema] = {
     **{f"torch.nn.modules.{name}": schema for name, schema in _TORCH.items()},
     **{f"snncc_torch.nn.{name}": schema for name, schema in _OWN.items()},
+    **{f"snncc_torch.masked.{name}": schema for name, schema in _MASKED.items()},
     **{f"snncc_torch.zoo.{name}": schema for name, schema in _ZOO.items()},
     **_spikingjelly(),
 }

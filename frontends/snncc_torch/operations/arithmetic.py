@@ -21,9 +21,11 @@ from snncc.ir import (
     OverTime,
     Permute,
     Scale,
+    SiteGate,
     Spikes,
     Sum,
 )
+from snncc.ir.sites import sites_const
 from snncc_torch.operations.aten import Call, Handler, float_const, settled
 from snncc_torch.operations.layers import affine, linear_in_time, reshaped
 from snncc_torch.operations.layout import Unsupported, Value, labels, relabelled
@@ -59,10 +61,13 @@ def plain(call: Call, key: str) -> Any:
 
 
 def scaled(call: Call, x: Value, constant: object) -> Value:
-    """``x`` times a constant: one number, or one per element of one feature axis."""
+    """``x`` times a constant: one number, one per element of one feature axis, or a mask of its sites."""
     factor = feature_constant(call, torch.as_tensor(constant), x)
     if factor.numel() == 1:
         return x if float(factor) == 1.0 else call.put(Scale, x, factor=float(factor))
+    of_sites = len(x.shape) == 3 and factor.shape == (1, *x.shape[1:])
+    if of_sites and bool(((factor == 0) | (factor == 1)).all()):
+        return call.put(SiteGate, x, sites=sites_const(factor[0].numpy() != 0))
     axes = [a for a, n in enumerate(factor.shape) if n != 1]
     if len(axes) != 1 or factor.numel() != x.shape[axes[0]]:
         raise Unsupported("constant must be one number or one per channel", got=list(factor.shape))

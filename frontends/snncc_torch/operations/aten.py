@@ -188,9 +188,7 @@ def op_name(node: fx.Node) -> str:
     if not hasattr(node.target, "_schema"):
         return str(getattr(node.target, "__name__", node.target))
     name = str(node.target)
-    if name == "snncc.neuron.default":
-        return "neuron"
-    return name.split(".")[1] if name.startswith("aten.") else name
+    return name.split(".")[1] if name.startswith(("aten.", "snncc.")) else name
 
 
 def bound_arguments(node: fx.Node, env: Mapping[fx.Node, Any]) -> dict[str, Any]:

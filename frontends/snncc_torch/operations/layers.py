@@ -10,6 +10,7 @@ import torch
 from snncc.ir import (
     AvgPool2d,
     BatchNorm,
+    CentreGate,
     Conv2d,
     ConvTranspose2d,
     Function,
@@ -21,6 +22,7 @@ from snncc.ir import (
     Reshape,
     Upsample,
 )
+from snncc.ir.sites import sites_const
 from snncc_torch.operations.aten import Call, Handler, float_const
 from snncc_torch.operations.layout import Unsupported, Value, relabelled
 
@@ -124,6 +126,15 @@ def _conv_transpose2d(call: Call) -> Value:
         stride=_pair(call.args["stride"]), padding=_pair(call.args["padding"]),
         output_padding=_pair(call.args["output_padding"]), dilation=_pair(call.args["dilation"]),
     )  # fmt: skip
+
+
+def _centre_gate(call: Call) -> Value:
+    """The gate of a spike sparse convolution, which the spikes open that the convolution reads."""
+    x, spikes = (arranged(call, call.value(key), 3) for key in ("x", "spikes"))
+    linear_in_time(x)
+    sites = sites_const(call.args["sites"].cpu().numpy() != 0)
+    stride, offset = _pair(call.args["stride"]), _pair(call.args["offset"])
+    return call.put(CentreGate, x, spikes, sites=sites, stride=stride, offset=offset)
 
 
 # ---- normalisation and real functions ------------------------------------------------------------
@@ -300,6 +311,7 @@ LAYERS: dict[str, Handler] = {
     "conv1d": _conv1d,
     "conv2d": _conv2d,
     "conv_transpose2d": _conv_transpose2d,
+    "centre_gate": _centre_gate,
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "layer_norm": _layer_norm,

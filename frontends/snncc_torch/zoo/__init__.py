@@ -12,6 +12,7 @@ from __future__ import annotations
 from snncc_torch.zoo.calibrate import calibrate_batchnorm
 from snncc_torch.zoo.dense import boxes, classes_of_pixels, e_spikeformer_detector, e_spikeformer_segmenter
 from snncc_torch.zoo.efficient import e_spikeformer
+from snncc_torch.zoo.masked import e_spikeformer_masked
 from snncc_torch.zoo.metaformers import meta_spikeformer
 from snncc_torch.zoo.ms import ms_resnet
 from snncc_torch.zoo.sdt import spike_driven_transformer
@@ -27,6 +28,7 @@ __all__ = [
     "classes_of_pixels",
     "e_spikeformer",
     "e_spikeformer_detector",
+    "e_spikeformer_masked",
     "e_spikeformer_segmenter",
     "meta_spikeformer",
     "ms_resnet",

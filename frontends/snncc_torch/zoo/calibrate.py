@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from snncc_torch.masked import MaskedBatchNorm2d
 from snncc_torch.nn import IF, ILIF, LIF, SFA
 
 
@@ -16,6 +17,8 @@ def _set_statistics(norm: nn.Module, inputs: tuple[Any, ...], mean: float, std: 
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("calibrate_batchnorm: a BatchNorm does not track running statistics")
     x: Tensor = inputs[0]
+    if isinstance(norm, MaskedBatchNorm2d):
+        x = norm.kept_values(x, inputs[1])
     axes = [axis for axis in range(x.dim()) if axis != 1]
     var = x.var(axes, correction=0)
     # A channel that hardly varies would be blown up: give it a share of the layer's variance.

@@ -29,6 +29,7 @@ from snncc_torch.zoo.pyramid import (
     conv_mixer,
     conv_stem,
     downsample,
+    map_mlp,
     separable,
     token_mlp,
 )
@@ -71,7 +72,9 @@ class ESpikeFormer(nn.Module):
         return y
 
 
-def _block(style: Style, dim: int, heads: int, ratio: int, expansion: int) -> nn.Sequential:
+def _block(
+    style: Style, dim: int, heads: int, ratio: int, expansion: int, on_maps: bool
+) -> nn.Sequential:
     """SpikeSepConv 3×3, E-SDSA with values of expansion·dim channels, MLP; each with a shortcut."""
     check_heads(dim, heads)
     values = expansion * dim
@@ -90,7 +93,7 @@ def _block(style: Style, dim: int, heads: int, ratio: int, expansion: int) -> nn
     )
     return nn.Sequential(
         Residual(separable(style, dim, 3, spiking=True)),
-        Block(attention, token_mlp(style, dim, ratio)),
+        Block(attention, (map_mlp if on_maps else token_mlp)(style, dim, ratio)),
     )
 
 
@@ -133,7 +136,10 @@ def _pretrained_block(
 
 @dataclass(frozen=True)
 class Sizes:
-    """Free dimensions of a model; used while it is built. Fields are arguments of :func:`e_spikeformer`."""
+    """Free dimensions of a model; used while it is built. Fields are arguments of :func:`e_spikeformer`.
+
+    ``on_maps`` (up to ``"l"``): the channel mixers of the transformer stages take maps, not tokens.
+    """
 
     in_channels: int
     dims: Sequence[int] | None
@@ -143,6 +149,7 @@ class Sizes:
     expansion: int
     scale: float = 0.125
     layer_scale: float = 1e-6
+    on_maps: bool = False
 
 
 def trunk(name: str, style: Style, sizes: Sizes) -> tuple[nn.Sequential, nn.Sequential]:
@@ -160,11 +167,10 @@ def trunk(name: str, style: Style, sizes: Sizes) -> tuple[nn.Sequential, nn.Sequ
         return stem, nn.Sequential(*_pretrained_blocks(name, style, dims[2], sizes))
     stem = conv_stem(style, sizes.in_channels, dims, lambda dim: conv_block(style, dim, ratio, spiking=True))
     first, second = (6, 2) if sizes.depths is None else sizes.depths
-    blocks: list[nn.Module] = [
-        _block(style, dims[2], sizes.heads, ratio, sizes.expansion) for _ in range(first)
-    ]
+    rest = (sizes.heads, ratio, sizes.expansion, sizes.on_maps)
+    blocks: list[nn.Module] = [_block(style, dims[2], *rest) for _ in range(first)]
     blocks.append(downsample(style, dims[2], dims[3], stride=1))
-    blocks += [_block(style, dims[3], sizes.heads, ratio, sizes.expansion) for _ in range(second)]
+    blocks += [_block(style, dims[3], *rest) for _ in range(second)]
     return stem, nn.Sequential(*blocks)
 
 

@@ -111,6 +111,17 @@ def token_mlp(style: Style, dim: int, ratio: int) -> OnTokens:
     )
 
 
+def map_mlp(style: Style, dim: int, ratio: int) -> nn.Sequential:
+    """The same on maps [..., C, H, W], where a gate can stand behind each convolution."""
+    wide = ratio * dim
+    return nn.Sequential(
+        style.neuron(),
+        style.layers(*conv_bn(dim, wide, bias=True)),
+        style.neuron(),
+        style.layers(*conv_bn(wide, dim, bias=True)),
+    )
+
+
 def conv_stem(
     style: Style,
     in_channels: int,

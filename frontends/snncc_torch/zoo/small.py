@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from snncc_torch.zoo.calibrate import calibrate_batchnorm
 from snncc_torch.zoo.dense import e_spikeformer_detector, e_spikeformer_segmenter
 from snncc_torch.zoo.efficient import e_spikeformer
+from snncc_torch.zoo.masked import e_spikeformer_masked
 from snncc_torch.zoo.metaformers import meta_spikeformer
 from snncc_torch.zoo.ms import ms_resnet
 from snncc_torch.zoo.sdt import spike_driven_transformer
@@ -87,6 +88,10 @@ def _dense(builder: Callable[..., nn.Module], num_classes: int) -> Small:
 
 
 _E_SMALL = _efficient("s", (8, 12, 16, 24), depths=(1, 1), expansion=2)
+_MASKED: dict[str, Any] = {
+    "img_size": 32, "D": 4, "dims": (8, 12, 16, 24), "depths": (1, 1), "heads": 2, "mlp_ratio": 2,
+    "expansion": 2, "seed": 1,
+}  # fmt: skip
 
 REDUCED: dict[str, Small] = {
     "spikformer": _former(spikformer, linear=False),
@@ -118,6 +123,10 @@ REDUCED: dict[str, Small] = {
     "e-spikeformer-events": _frames(replace(_E_SMALL, shape=(1, 3, 32, 48)), 0.25),
     "e-spikeformer-segmenter": _dense(e_spikeformer_segmenter, 5),
     "e-spikeformer-detector": _dense(e_spikeformer_detector, 3),
+    "e-spikeformer-masked": Small(e_spikeformer_masked, ("s",), _MASKED, mean=0.5),
+    "e-spikeformer-masked-centre": Small(
+        e_spikeformer_masked, ("s",), {**_MASKED, "mode": "centre"}, mean=0.5
+    ),
     "e-spikeformer-83M": _efficient("83M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
     "e-spikeformer-173M": _efficient("173M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
 }
