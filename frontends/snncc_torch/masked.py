@@ -117,12 +117,12 @@ class MaskedConv2d(nn.Conv2d):
             raise ValueError(f"MaskedConv2d: mode must be one of {', '.join(MODES)}, got {mode!r}")
         self.mode = mode
         self.norm = MaskedBatchNorm2d(out_channels) if norm else None
-        self.register_buffer("mask", _checked(mask))
+        self.register_buffer("mask", _checked(mask).float())
         self.register_buffer("kept", self._open(mask).float())
 
     def remask(self, mask: Tensor) -> None:
         """Another mask of the same size."""
-        self.mask = _sized(mask, self.mask)
+        self.mask = _sized(mask, self.mask).float()
         self.kept = self._open(self.mask).float()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class MaskedConv2d(nn.Conv2d):
 
     def _open(self, mask: Tensor) -> Tensor:
         pairs = (_pair(value) for value in (self.kernel_size, self.stride, self.padding, self.dilation))
-        return torch.from_numpy(open_sites(mask.detach().cpu().numpy(), *pairs)).to(mask.device)
+        return torch.from_numpy(open_sites(mask.cpu().numpy() != 0, *pairs)).to(mask.device)
 
     def _kept_by(self, x: Tensor) -> Tensor:
         """Open sites of this input, [H, W] or [B, H, W]."""

@@ -20,8 +20,12 @@ NAMES = list(zoo.REDUCED)
 NEURONS = SFA | ILIF | IF | LIF
 
 
-# Numbers of a result that is not ten classes: 5 of 8 × 8 pixels; 5 + 3 of 4 × 4 cells, for two maps.
-RESULTS = {"e-spikeformer-segmenter": 5 * 64, "e-spikeformer-detector": 2 * 8 * 16}
+# Numbers of a result that is not ten classes: 5 of 8 × 8 pixels; 5 + 3 of 4 × 4 cells, for two maps; 24 of
+# 2 × 2 sites.
+RESULTS = {
+    "e-spikeformer-segmenter": 5 * 64, "e-spikeformer-detector": 2 * 8 * 16,
+    "e-spikeformer-masked": 24 * 4, "e-spikeformer-masked-centre": 24 * 4,
+}  # fmt: skip
 
 
 def record(module, x, kinds, inputs=False):

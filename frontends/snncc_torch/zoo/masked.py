@@ -32,8 +32,8 @@ class MaskedEncoder(nn.Module):
         self.neuron = neuron
 
     def forward(self, x: Tensor) -> Tensor:
-        """Latent spikes [B, C, H/16, W/16], none where the image is covered."""
-        y: Tensor = self.neuron(self.encoder(self.cover(x)))
+        """Latent spikes [B, C·H/16·W/16], channel by channel, none where the image is covered."""
+        y: Tensor = self.neuron(self.encoder(self.cover(x))).flatten(1)
         return y
 
 
@@ -56,7 +56,7 @@ def e_spikeformer_masked(
 ) -> MaskedEncoder:
     """The encoder of E-SpikeFormer ``"t"`` to ``"l"`` with spike sparse convolutions, under a random mask.
 
-    Images [B, in_channels, H, W] → latent spikes [B, C, H/16, W/16]. :func:`snncc_torch.nn.remask` gives it
+    Images [B, in_channels, H, W] → latent spikes [B, C·H/16·W/16]. :func:`snncc_torch.nn.remask` gives it
     another mask, :func:`snncc_torch.nn.vanilla` the plain convolutions of the same weights.
 
     Args:
