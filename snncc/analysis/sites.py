@@ -6,7 +6,7 @@ import numpy as np
 
 from snncc.errors import fail
 from snncc.ir.graph import Graph
-from snncc.ir.neurons import IntegerNeuron
+from snncc.ir.neurons import IntegerNeuron, Neuron
 from snncc.ir.node import Node, describe
 from snncc.ir.nodes import Add, BatchNorm, Scale
 from snncc.ir.sites import Bitmap, SiteGate, through
@@ -28,12 +28,25 @@ def open_map(graph: Graph, neuron: IntegerNeuron) -> Bitmap | None:
     return sites
 
 
+def open_maps(graph: Graph) -> dict[str, Bitmap | None]:
+    """Sites [H, W] at which alone each value can be other than 0, if gates leave some out; None: everywhere.
+
+    Neurons are taken to do nothing without input, which :func:`open_map` sees to in the end.
+    """
+    found: dict[str, Bitmap | None] = {}
+    for node in graph.nodes:
+        found[node.name] = _reached(node, found)
+    return found
+
+
 def _reached(node: Node, found: dict[str, Bitmap | None]) -> Bitmap | None:
     maps = [found.get(name) for name in through(node)]
-    if isinstance(node, SiteGate):
-        return node.bitmap if maps[0] is None else node.bitmap & maps[0]
     known = [m for m in maps if m is not None]
-    return np.logical_or.reduce(known) if isinstance(node, Add) and len(known) == len(maps) else None
+    if isinstance(node, SiteGate):
+        return np.asarray(np.logical_and.reduce([node.bitmap, *known]))
+    if isinstance(node, Add | Neuron | IntegerNeuron) and len(known) == len(maps):
+        return np.asarray(np.logical_or.reduce(known))
+    return None
 
 
 def _silent(graph: Graph, neuron: IntegerNeuron) -> None:

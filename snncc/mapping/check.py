@@ -246,7 +246,8 @@ def _site_problems(piece: Piece, tensors: Tensors, engine: Engine, chip: ChipSpe
         yield _bad(piece.name, "a bitmap of sites does not fit the map", got=sorted(digests), limit=want)
         return
     populated = found[piece.sites] if piece.sites else np.full(want, 0xFF, np.uint8)
-    ungated = piece.sites is not None and len(gates) < len(piece.connections)
+    heard = len(piece.connections) + len(piece.products)
+    ungated = piece.sites is not None and len(gates) < heard
     if ungated or any((found[g.bitmap] & ~populated).any() for g in gates):
         yield _bad(piece.name, "synapses end at sites without neurons")
     for gate in gates:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from snncc.ir import Const, Conv2d, Linear
+from snncc.ir import Const, Conv2d, Linear, Node, SiteGate
+from snncc.ir.sites import Bitmap, sites_const
 from snncc.ir.synapses import Weighted
 
 
@@ -18,3 +19,17 @@ def identity(
         return Conv2d(name=name, inputs=(reads,), source=source, weight=ones, groups=shape[0])
     ones = Const(factor * np.eye(shape[-1], dtype=dtype))
     return Linear(name=name, inputs=(reads,), source=source, weight=ones)
+
+
+def kept_closed(weights: Weighted, sites: Bitmap | None) -> tuple[Node, ...]:
+    """Weights of one, and behind them a gate of the sites at which alone their source has anything.
+
+    So that all that meets in a sum is closed at the same sites. ``sites`` None: it has everywhere.
+    """
+    if sites is None or sites.all():
+        return (weights,)
+    gate = f"{weights.name}.gate"
+    return (
+        weights,
+        SiteGate(name=gate, inputs=(weights.name,), source=weights.source, sites=sites_const(sites)),
+    )

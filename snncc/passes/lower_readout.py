@@ -7,15 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from snncc.analysis.sites import open_maps
 from snncc.errors import fail
 from snncc.ir import (
     Add,
-    Const,
-    Conv2d,
     Decode,
     Family,
     Graph,
-    Linear,
     MaxPool2d,
     Neuron,
     Node,
@@ -24,6 +22,7 @@ from snncc.ir import (
 )
 from snncc.ir.node import FLOAT_ONLY, Trait
 from snncc.passes.base import Semantics, describe
+from snncc.passes.identity import identity, kept_closed
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def _read_through(graph: Graph, last: Node, readout: Neuron, views: set[str], en
 def _with_identities(graph: Graph) -> Graph:
     """Identity weights wherever a current is asked for and spikes are given."""
     nodes: list[Node] = []
+    maps = open_maps(graph)
     for node in graph.nodes:
         if not isinstance(node, Neuron | Add) or (
             isinstance(node, Add) and isinstance(graph.types[node.name], Spikes)
@@ -108,20 +108,11 @@ def _with_identities(graph: Graph) -> Graph:
         for i, name in enumerate(node.inputs):
             pooled = isinstance(node, Neuron) and isinstance(graph.by_name[name], MaxPool2d)
             if isinstance(graph.types[name], Spikes) and not pooled:
-                weights = _identity(
-                    f"{node.name}.identity{i or ''}", name, node.source, graph.types[name].shape
-                )
-                nodes.append(weights)
-                name = weights.name
+                shape = graph.types[name].shape
+                weights = identity(f"{node.name}.identity{i or ''}", name, shape, node.source, np.float32)
+                passed = kept_closed(weights, maps[name])
+                nodes += passed
+                name = passed[-1].name
             inputs.append(name)
         nodes.append(replace(node, inputs=tuple(inputs)))
     return replace(graph, nodes=tuple(nodes))
-
-
-def _identity(name: str, reads: str, source: str, shape: tuple[int, ...]) -> Node:
-    if len(shape) == 3:
-        ones = Const(np.ones((shape[0], 1, 1, 1), np.float32))
-        return Conv2d(name=name, inputs=(reads,), source=source, weight=ones, groups=shape[0])
-    return Linear(
-        name=name, inputs=(reads,), source=source, weight=Const(np.eye(shape[-1], dtype=np.float32))
-    )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from snncc.analysis.sites import open_maps
 from snncc.arrays import Array
 from snncc.ir import (
     Current,
@@ -29,7 +30,7 @@ from snncc.passes.base import Semantics
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
 from snncc.passes.expand_sfa import ExpandSFA
-from snncc.passes.identity import identity
+from snncc.passes.identity import identity, kept_closed
 from snncc.passes.relay_pools import RelayPools
 from snncc.passes.relays import relay
 from snncc.passes.single_step import SingleStep
@@ -56,13 +57,15 @@ class Relay:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        shared = shared_sums(graph)
+        shared, maps = shared_sums(graph), open_maps(graph)
         nodes: list[Node] = []
         for node in graph.nodes:
             names = {i: f"{node.name}.from.{i}" for i in node.inputs if i in shared}
-            nodes += [
-                identity(name, _relay_name(i), graph.types[i].shape, node.source) for i, name in names.items()
-            ]
+            for i, name in names.items():
+                weights = identity(name, _relay_name(i), graph.types[i].shape, node.source)
+                passed = kept_closed(weights, maps[i])
+                nodes += passed
+                names[i] = passed[-1].name
             nodes.append(replace(node, inputs=tuple(names.get(i, i) for i in node.inputs)))
             if node.name in shared:
                 nodes.append(relay(_relay_name(node.name), node.name, node.source))

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from snncc.analysis.sites import open_maps
 from snncc.errors import Problem, fail, problem, raise_all
 from snncc.ir import Add, Current, Family, Graph, HostRegion, Input, Neuron, Node, Output
 from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics, describe
-from snncc.passes.identity import identity
+from snncc.passes.identity import identity, kept_closed
 
 _SPIKES_HINT = "a neuron in front of the first weights, or input_levels where the inputs are spikes already"
 _ANALOG = "the whole network is analog: no neuron stands between input and output"
@@ -145,7 +146,7 @@ def _ancestors(end: Node, stem: _Stem, stops: set[str]) -> tuple[set[str], set[s
 def _behind(graph: Graph, stem: _Stem) -> Iterator[Node]:
     """The rest of the network; sums read currents of the host through weights of one."""
     gone = {*stem.analog, *(n.name for n in stem.encoders)}
-    mixers = {n.name for n in stem.mixers}
+    mixers, maps = {n.name for n in stem.mixers}, open_maps(graph)
     for node in graph.nodes:
         if node.name in gone:
             continue
@@ -154,5 +155,8 @@ def _behind(graph: Graph, stem: _Stem) -> Iterator[Node]:
             continue
         names = {i: f"{node.name}.from.{i}" for i in node.inputs if i in stem.analog}
         for i, name in names.items():
-            yield identity(name, i, graph.types[i].shape, node.source, np.float32)
+            weights = identity(name, i, graph.types[i].shape, node.source, np.float32)
+            passed = kept_closed(weights, maps[i])
+            yield from passed
+            names[i] = passed[-1].name
         yield replace(node, inputs=tuple(names.get(i, i) for i in node.inputs))

@@ -125,7 +125,7 @@ REDUCED: dict[str, Small] = {
     "e-spikeformer-detector": _dense(e_spikeformer_detector, 3),
     "e-spikeformer-masked": Small(e_spikeformer_masked, ("s",), _MASKED, mean=0.5),
     "e-spikeformer-masked-centre": Small(
-        e_spikeformer_masked, ("s",), {**_MASKED, "mode": "centre"}, mean=0.5
+        e_spikeformer_masked, ("s",), {**_MASKED, "mode": "centre"}, mean=0.75
     ),
     "e-spikeformer-83M": _efficient("83M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
     "e-spikeformer-173M": _efficient("173M", (8, 12, 16), depths=(2, 0), scale=2.0, layer_scale=0.5),
