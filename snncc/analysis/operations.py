@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from snncc.analysis.sites import gate_behind
 from snncc.ir.const import Const
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import numbers
@@ -58,7 +59,7 @@ def node_costs(graph: Graph) -> tuple[NodeCost, ...]:
     PyTorch runs a layer once a sample: on a static image before it is repeated over time (the stem
     of SEW-ResNet), or behind the mean over time (the head of Spikformer). There the graph counts T
     times as much. It knows of neither: the image comes anew at each step, and the mean, which such
-    a head commutes with, stands at the output.
+    a head commutes with, stands at the output. Sites that a gate closes are not computed, but by a host.
     """
     return tuple(_costs(graph, graph.steps, on_host=False))
 
@@ -75,6 +76,9 @@ def _costs(graph: Graph, steps: int, on_host: bool) -> Iterator[NodeCost]:
             continue
         args = [graph.types[name] for name in node.inputs]
         operations = steps * _operations(node, args, graph.types[node.name])
+        gate = gate_behind(graph, node) if operations and not on_host else None
+        if gate is not None:
+            operations = operations // gate.size * int(gate.sum())
         operand = _operand(args) if operations else None
         yield NodeCost(node.name, node.source, _parameters(node), operations, operand, on_host)
 

@@ -63,8 +63,8 @@ def _silent(graph: Graph, neuron: IntegerNeuron) -> None:
             raise fail("SNNC-M025", describe(neuron), what, got=got, hint=hint)
 
 
-def open_share(graph: Graph, node: Node) -> float:
-    """Share of a node's sites that the gate right behind it leaves open; 1 without one.
+def gate_behind(graph: Graph, node: Node) -> Bitmap | None:
+    """Sites [H, W] of a node that the gate right behind it leaves open; None without one.
 
     A norm or a scale may stand in between, which a pass folds into the weights.
     """
@@ -72,7 +72,7 @@ def open_share(graph: Graph, node: Node) -> float:
     while len(behind) == 1 and isinstance(behind[0], BatchNorm | Scale):
         behind = graph.readers[behind[0].name]
     gate = behind[0] if len(behind) == 1 else None
-    return float(gate.bitmap.mean()) if isinstance(gate, SiteGate) else 1.0
+    return gate.bitmap if isinstance(gate, SiteGate) else None
 
 
 def is_gated(graph: Graph, name: str) -> bool:

@@ -28,7 +28,8 @@ class Sites(_Model):
     Attributes:
         bitmap: digest of uint8 [⌈H·W/8⌉], a bit a site of the piece, 1 where it may be open.
         centre: empty, or the name of the gate whose sites are open only where a spike stood at their
-            centre; connections of a piece that share it open them together (docs/semantics.md#ssc).
+            centre (docs/semantics.md#spike-sparse-convolution); connections of a piece that share it open
+            them together.
         bias: digest of int32 [O], what the neurons of a site get once a window, as its centre opens it.
     """
 
