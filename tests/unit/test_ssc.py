@@ -263,7 +263,8 @@ def test_a_centre_that_is_asked_in_each_micro_step_changes_counts(monkeypatch: p
 
     assert wrong() == 0
 
-    def unlatched(self: Windows, node: CentreGate, sums: Any, spikes: Any) -> Any:
+    def unlatched(self: Windows, node: CentreGate, env: Any) -> Any:
+        sums, spikes = (env[name] for name in node.inputs)
         return latched(node, sums, fired_centres(node, spikes), self.k % self.graph.micro_steps == 0)
 
     monkeypatch.setattr(Windows, "_gate", unlatched)
