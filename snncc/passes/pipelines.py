@@ -15,6 +15,7 @@ from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_logic import LowerLogic
+from snncc.passes.lower_moves import LowerMoves
 from snncc.passes.lower_products import LowerProducts
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.pool_behind import PoolBehind
@@ -82,6 +83,7 @@ def quantized(
     return (
         CanonicalLayout(),
         FoldConvBN(),
+        LowerMoves(),
         *_chains(calibration, chip, words, sums),
         PoolBehind(),
         LowerLogic(),

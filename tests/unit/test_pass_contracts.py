@@ -38,6 +38,7 @@ from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
 from snncc.passes.lower_logic import LowerLogic
+from snncc.passes.lower_moves import LowerMoves
 from snncc.passes.lower_readout import LowerReadout
 from snncc.passes.pipelines import to_integers
 from snncc.passes.pool_behind import PoolBehind
@@ -112,6 +113,7 @@ class Step:
 ALL = (
     *(
         FoldConvBN(),
+        LowerMoves(),
         PoolBehind(),
         LowerLogic(),
         LowerReadout(),
@@ -248,6 +250,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
         *(
             "canonical-layout",
             "fold-conv-bn",
+            "lower-moves",
             "merge-chains",
             "pool-behind",
             "lower-logic",
