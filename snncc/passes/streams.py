@@ -101,10 +101,12 @@ class _Activity:
 def _activity(graph: Graph, readers: tuple[Reader, ...], calibration: Array) -> _Activity:
     read = {n.inputs[0] for n in readers}
     read |= {graph.by_name[i].inputs[0] for i in read if isinstance(graph.by_name[i], Reshape)}
-    spikes = {name for name, kind in graph.types.items() if isinstance(kind, Spikes)}
+    spikes = {name: kind for name, kind in graph.types.items() if isinstance(kind, Spikes)}
     few = in_chunks(graph, calibration[:_PROBED], tuple(spikes)).values
     all_ = in_chunks(graph, calibration, tuple(read)).values
-    events = {name: float(v.sum()) / len(v) for name, v in few.items()}
+    # What a relay sends is one event, whatever its sign and size.
+    sent = {name: v != 0 if spikes[name].signed else v for name, v in few.items() if name in spikes}
+    events = {name: float(v.sum()) / len(v) for name, v in sent.items()}
     events |= {name: float(np.count_nonzero(v)) / len(v) for name, v in all_.items()}
     return _Activity(events, {name: float(np.abs(v).max(initial=0)) for name, v in all_.items()})
 

@@ -29,7 +29,7 @@ from snncc.ir import (
 from snncc.ir.interp import run
 from snncc.passes.streams import StreamReaders, stream_readers
 from snncc_sim.target import SIM
-from stream_nets import agrees, f32, inputs, lowered
+from stream_nets import agrees, f32, inputs, lowered, stream
 
 SFA: dict[str, Any] = {"max_spikes": 4, "rounding": Rounding.HALF_EVEN}
 LIF: dict[str, Any] = {"decay": 0.5, "threshold": 0.5}
@@ -201,3 +201,30 @@ def test_constants_of_pushed_readers_are_float32() -> None:
     for node in pushed.nodes:
         weight = getattr(node, "weight", None)
         assert weight is None or (isinstance(weight, Const) and weight.array.dtype == np.float32)
+
+
+def test_what_a_relay_sends_is_one_event_whatever_its_sign() -> None:
+    """The stream's branch reads a relay whose counts are negative: its events cost what others do."""
+    graph = downsampled(7, SFA)
+    relay = Neuron(name="r", inputs=("c1",), threshold=0.01, max_spikes=1000, signed=True)
+    ones = Conv2d(name="from.r", inputs=("r",), weight=f32(np.full((4, 1, 1, 1), 0.01)), groups=4)
+    nodes = list(graph.nodes)
+    at = [n.name for n in nodes].index("c1") + 1
+    graph = replace(graph, nodes=(*nodes[:at], relay, ones, *nodes[at:]))
+    graph = graph.rewrite(lambda n: replace(n, inputs=("from.r", "d")) if n.name == "a1" else None)
+    options = StreamReaders(inputs(graph, 10), relays=True)
+    options.run(graph)
+    assert options.told
+    assert not any("-" in line.replace("stream-", "") for line in options.told)
+
+
+def test_four_bits_hold_a_stream_where_branches_have_exponents() -> None:
+    """Blocks a tenth of one another in size: one scale for all rounds most of the smaller ones away."""
+    graph = stream(np.random.default_rng(11), 4, sizes=(2.0, 0.2, 0.2))
+    x = inputs(graph, 40)
+    want = run(graph, x).values["last"]
+    share = {
+        name: (run(lowered(graph, x, target.of_weights(4)).integer_graph, x).values["last"] == want).mean()
+        for name, target in (("exponents", SIM), ("one scale", without_exponents()))
+    }
+    assert share["exponents"] > share["one scale"] + 0.05
