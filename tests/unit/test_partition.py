@@ -76,6 +76,8 @@ def test_a_layer_that_the_chip_lacks_goes_to_the_host() -> None:
     )
     assert [p.state_bits for p in made.mapped.on_host] == [HOST_BITS, HOST_BITS]
     assert made.certificate.notes == (
+        "%last (net.last): no spike reaches it on the calibration inputs, so that its scale and range are not"
+        " measured",
         "%n1 is computed by the host: a leak to 2048/4096",
         "%n3 is computed by the host: hard reset",
     )
