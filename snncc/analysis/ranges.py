@@ -188,14 +188,20 @@ def _opened_bias(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array], s
     return _received(graph, neuron, biases, values)
 
 
-def type_extremes(graph: Graph, neuron: AnyNeuron) -> Extremes:
-    """:class:`Extremes` over every input that the types allow: all sources at their largest level."""
-    most = {}
+def type_extremes(
+    graph: Graph, neuron: AnyNeuron, types: Mapping[str, ValueType] | None = None
+) -> Extremes:
+    """:class:`Extremes` over every input that the types allow: all sources at their largest level.
+
+    ``types``: of the sources, where they are tighter than the graph's.
+    """
+    types = graph.types if types is None else types
+    most: dict[str, Array] = {}
     for name in graph.layers[neuron.name].sources:
-        kind = graph.types[name]
+        kind = types[name]
         assert isinstance(kind, Spikes)
         most[name] = np.full((1, *kind.shape), kind.levels, np.int64)
-    least = {n: -v for n, v in most.items() if _signed(graph.types[n])}
+    least = {n: -v for n, v in most.items() if _signed(types[n])}
     return _extremes(graph, neuron, least, most, _Response(_response_to_equals))
 
 
@@ -237,9 +243,14 @@ def _largest(value: Number) -> float:
     return float(values_of(value).max())
 
 
-def largest_count(graph: Graph, neuron: IntegerNeuron) -> int:
-    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed."""
-    found, cell = type_extremes(graph, neuron), neuron.cell
+def largest_count(
+    graph: Graph, neuron: IntegerNeuron, types: Mapping[str, ValueType] | None = None
+) -> int:
+    """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed.
+
+    ``types`` as in :func:`type_extremes`.
+    """
+    found, cell = type_extremes(graph, neuron, types), neuron.cell
     steps = held(neuron, graph.steps)
     least, most = start_range(cell, found.rest, steps)
     threshold = number_array(cell.threshold, most.ndim)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from snncc.analysis.ranges import largest_count
-from snncc.ir import Family, Graph, IntegerNeuron, Node
+from snncc.ir import Delay, Family, Graph, IntegerNeuron, Node, ValueType
 from snncc.ir.node import INTEGER_ONLY
 from snncc.passes.base import Semantics
 
@@ -28,8 +28,13 @@ class BoundCounts:
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
-        for neuron in [n for n in graph.nodes if isinstance(n, IntegerNeuron) and not n.is_readout]:
-            bound = min(neuron.cell.max_spikes, max(1, largest_count(graph, neuron)))
-            tighter = replace(neuron, cell=replace(neuron.cell, max_spikes=bound))
-            graph = graph.rewrite(lambda n, new=tighter: new if n.name == new.name else None)  # type: ignore[misc]
-        return graph
+        nodes: list[Node] = []
+        types: dict[str, ValueType] = {}
+        for node in graph.nodes:
+            if isinstance(node, IntegerNeuron) and not node.is_readout:
+                bound = min(node.cell.max_spikes, max(1, largest_count(graph, node, types)))
+                node = replace(node, cell=replace(node.cell, max_spikes=bound))
+            nodes.append(node)
+            known = () if isinstance(node, Delay) else node.inputs
+            types[node.name] = node.infer(tuple(types[name] for name in known))
+        return replace(graph, nodes=tuple(nodes))

@@ -51,9 +51,7 @@ class FoldConvBN:
         """See the class."""
         graph = graph.without(open_gates(graph))
         graph = graph.without({gate: graph.by_name[gate].inputs[0] for gate in _needless_gates(graph)})
-        while (node := next(filter(_is_affine, graph.nodes), None)) is not None:
-            graph = _fold(graph, node)
-        return graph
+        return _folded(graph)
 
 
 def _is_affine(node: Node) -> bool:
@@ -94,17 +92,21 @@ def _affine_of(node: Node, channels: int) -> tuple[Array, Array]:
     return scale, beta - mean * scale
 
 
-def _fold(graph: Graph, node: Node) -> Graph:
-    before = graph.by_name[node.inputs[0]]
-    scale, shift = _affine_of(node, graph.types[node.name].shape[0])
-    alone = len(graph.readers[before.name]) == 1
-    # A linear layer's last axis is the channel axis only where it is the only one.
-    channels_last = isinstance(before, Linear) and len(graph.types[before.name].shape) > 1
-    if isinstance(before, Weighted) and alone and not channels_last:
-        folded = _scaled(before, scale, shift)
-        kept = graph.rewrite(lambda n: folded if n.name == before.name else None)
-        return kept.without({node.name: before.name})
-    return _as_depthwise(graph, node, scale, shift)
+def _folded(graph: Graph) -> Graph:
+    """The graph without its norms and scales, folded in order of flow."""
+    now: dict[str, tuple[Node, ...]] = {n.name: (n,) for n in graph.nodes}  # what stands in each one's place
+    gone: dict[str, str] = {}  # and where what is folded has gone
+    for node in filter(_is_affine, graph.nodes):
+        source = gone.get(node.inputs[0], node.inputs[0])
+        before, alone = now[source][-1], len(graph.readers[node.inputs[0]]) == 1
+        scale, shift = _affine_of(node, graph.types[node.name].shape[0])
+        # A linear layer's last axis is the channel axis only where it is the only one.
+        channels_last = isinstance(before, Linear) and len(graph.types[source].shape) > 1
+        if isinstance(before, Weighted) and alone and not channels_last:
+            now[source], gone[node.name] = (_scaled(before, scale, shift),), source
+        else:
+            now[node.name] = _as_depthwise(graph, node, scale, shift)
+    return replace(graph, nodes=tuple(m for n in graph.nodes for m in now[n.name])).without(gone)
 
 
 def _scaled(node: Weighted, scale: Array, shift: Array) -> Weighted:
@@ -116,14 +118,14 @@ def _scaled(node: Weighted, scale: Array, shift: Array) -> Weighted:
     )
 
 
-def _as_depthwise(graph: Graph, node: Node, scale: Array, shift: Array) -> Graph:
+def _as_depthwise(graph: Graph, node: Node, scale: Array, shift: Array) -> tuple[Node, ...]:
     shape = graph.types[node.name].shape
     weight, bias = Const(scale.astype(np.float32).reshape(-1, 1, 1, 1)), Const(shift.astype(np.float32))
     conv = Conv2d(
         name=node.name, inputs=node.inputs, source=node.source, weight=weight, bias=bias, groups=len(scale)
     )
     if len(shape) == 3:
-        return graph.rewrite(lambda n: conv if n.name == node.name else None)
+        return (conv,)
     # Maps of another rank pass through [C, L, 1].
     tall = Reshape(
         name=f"{node.name}.as_map",
@@ -132,6 +134,4 @@ def _as_depthwise(graph: Graph, node: Node, scale: Array, shift: Array) -> Graph
         shape=(shape[0], int(np.prod(shape[1:])), 1),
     )
     conv = replace(conv, name=f"{node.name}.affine", inputs=(tall.name,))
-    back = Reshape(name=node.name, inputs=(conv.name,), source=node.source, shape=shape)
-    nodes = [m for n in graph.nodes for m in ((tall, conv, back) if n.name == node.name else (n,))]
-    return replace(graph, nodes=tuple(nodes))
+    return tall, conv, Reshape(name=node.name, inputs=(conv.name,), source=node.source, shape=shape)
