@@ -26,7 +26,7 @@ def network() -> nn.Module:
     )
 
 
-RECIPE = Recipe(network, timesteps=4, epochs=24)
+RECIPE = Recipe(network, timesteps=4, epochs=24, calibration=12)
 
 
 if __name__ == "__main__":
