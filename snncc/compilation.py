@@ -6,7 +6,7 @@ network is fitted on cores, the chip's files) it holds as plain functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -157,6 +157,10 @@ def _no_files(lowered: Lowered) -> Mapping[str, bytes]:
     return {}
 
 
+def _any_number(graph: Graph, chip: ChipSpec) -> Iterable[Problem]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Target:
     """A chip that networks are compiled for.
@@ -167,6 +171,7 @@ class Target:
         fit: puts a network on its cores.
         passes: the backend's own, by schedule; each runs as soon as its contract allows.
         words: widths in units of a weight, where the membrane's word does not give them.
+        outgrown: what stands against a captured graph whatever becomes of it, said before it is lowered.
         copies: whether the neurons that read a shared sum may each get a copy of the weights behind it.
         emit: chip files of the artifact's ``target/`` folder, by name: of equal networks equal bytes.
         checker: what only the backend can check and count of a network, apart from its own ``fit``.
@@ -178,6 +183,7 @@ class Target:
     fit: Callable[[Draft], Fitted]
     passes: Callable[[Schedule], tuple[Pass, ...]] = _no_passes
     words: Words | None = None
+    outgrown: Callable[[Graph, ChipSpec], Iterable[Problem]] = _any_number
     copies: bool = True
     emit: Callable[[Lowered], Mapping[str, bytes]] = _no_files
     checker: Checker = NOTHING_MORE
@@ -229,6 +235,7 @@ class Target:
             UsageError: SNNC-U005 for a schedule that the target does not offer.
         """
         schedule = self.schedule(options.schedule)
+        raise_all(self.outgrown(model.graph, self.chip))
         legal = legalise(self, model, calibration, schedule, options.verify_each)
         asked = demands(legal.integer, schedule, largest_counts(legal.integer))
         for_host = wanted(asked, self.chip, schedule, options.partition)

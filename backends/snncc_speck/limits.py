@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
+from snncc.ir.graph import Graph
+from snncc.ir.neurons import Neuron
+from snncc.ir.types import Current
 from snncc.mapping.mapped import Mapped, Piece
 from snncc_speck.shapes import connection_key
 
@@ -55,6 +58,32 @@ def needs(mapped: Mapped, gated: bool) -> dict[str, dict[str, int]]:
 
 def _needs(piece: Piece, gated: bool) -> dict[str, int]:
     return {"kernel_words": kernel_words(piece, gated), "neuron_words": neuron_words(piece)}
+
+
+def outgrown(graph: Graph, chip: ChipSpec) -> Iterator[Problem]:
+    """A captured network with more neuron layers than the chip has cores: no lowering makes fewer."""
+    layers, cores = chip_layers(graph), len(chip.cores)
+    if layers > cores:
+        yield problem(
+            "SNNC-C003",
+            f"network {graph.name} on {chip.name}",
+            "every neuron layer takes a core of its own, and there are more layers than cores",
+            got=f"{layers} neuron layers",
+            limit=f"{cores} cores",
+            hint="--target loihi2 --partition auto (a host computes what the chip lacks), or --target sim",
+        )
+
+
+def chip_layers(graph: Graph) -> int:
+    """Neuron layers of a float graph but those that make spikes of real values alone, as the host does."""
+    real = {graph.input.name} if isinstance(graph.types[graph.input.name], Current) else set[str]()
+    layers = 0
+    for node in (n for n in graph.nodes if n.inputs):
+        if not real.issuperset(node.inputs):
+            layers += isinstance(node, Neuron)
+        elif not isinstance(node, Neuron):
+            real.add(node.name)
+    return layers
 
 
 def limit_problems(mapped: Mapped, chip: ChipSpec, gated: bool) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from snncc.mapping.place import place
 from snncc_speck.check import CHECKER
 from snncc_speck.emit import chip_files
 from snncc_speck.gate import gate_network, ungated
-from snncc_speck.limits import CHECKED, COUNTED, limit_problems, needs
+from snncc_speck.limits import CHECKED, COUNTED, limit_problems, needs, outgrown
 from snncc_speck.shapes import speck_shapes
 
 GATED = Schedule(
@@ -51,6 +51,7 @@ def speck_target(chip: ChipSpec) -> Target:
         chip,
         schedules={s.name: s for s in (GATED, FREE)},
         fit=fit,
+        outgrown=outgrown,
         copies=False,
         emit=_emitted,
         checker=CHECKER,

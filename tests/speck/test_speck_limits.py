@@ -13,6 +13,7 @@ from snncc.ir import Add, Const, Family, Graph, Input, Linear, Neuron, Node, Out
 from snncc.mapping.place import place
 from snncc.model import Model
 from snncc_speck import SPECK2F
+from snncc_speck.limits import chip_layers
 from speck_nets import conv, lower, spiking
 
 
@@ -68,10 +69,14 @@ def test_more_layers_than_cores() -> None:
     nodes: list[Node] = [Input(name="x", shape=(2, 4, 5), levels=4)]
     for i in range(10):
         nodes += [conv(f"c{i}", nodes[-1].name, 2, 2, padding=(1, 1), seed=i), spiking(f"n{i}", f"c{i}")]
-    assert (
-        refusals(*nodes)[0]
-        == "[SNNC-C003] network on speck2f: has more spiking layers than cores, got 10, limit 9. Try fewer layers."
-    )
+    assert refusals(*nodes) == [
+        "[SNNC-C003] network net on speck2f: every neuron layer takes a core of its own, and there are more layers "
+        "than cores, got 10 neuron layers, limit 9 cores. Try --target loihi2 --partition auto (a host computes what "
+        "the chip lacks), or --target sim."
+    ]
+    # A layer that makes spikes of real values is the host's.
+    analog = Graph("net", Family.FLOAT, (Input(name="x", shape=(2, 4, 5)), *nodes[1:], Output(name="o", inputs=("n9",))))
+    assert chip_layers(analog) == 9
 
 
 def test_fan_out_and_currents_of_several_kernels() -> None:
