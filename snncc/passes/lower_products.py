@@ -6,20 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-
 from snncc.ir import (
     Add,
     Cell,
-    Const,
-    Conv2d,
     Current,
     Family,
     Graph,
     HostRegion,
     Input,
     IntegerNeuron,
-    Linear,
     Mul,
     Node,
     Reshape,
@@ -33,6 +28,7 @@ from snncc.ir.synapses import Weighted
 from snncc.passes.associate import associated
 from snncc.passes.base import Semantics
 from snncc.passes.drop_clip import UNBOUNDED
+from snncc.passes.identity import identity
 
 
 @dataclass(frozen=True)
@@ -185,15 +181,8 @@ def _with_latch(graph: Graph, name: str, position: int) -> Graph:
 
 def _latch(graph: Graph, base: Node, name: str) -> tuple[Node, ...]:
     """A relay that adds a window's spikes up, through weights of one."""
-    shape, ones = graph.types[base.name].shape, f"{name}.ones"
-    weights: Node
-    if len(shape) == 3:
-        kernel = Const(np.ones((shape[0], 1, 1, 1), np.int8))
-        weights = Conv2d(name=ones, inputs=(base.name,), source=base.source, weight=kernel, groups=shape[0])
-    else:
-        eye = Const(np.eye(shape[-1], dtype=np.int8))
-        weights = Linear(name=ones, inputs=(base.name,), source=base.source, weight=eye)
-    return weights, _relay(name, ones, base.source)
+    ones = identity(f"{name}.ones", base.name, graph.types[base.name].shape, base.source)
+    return ones, _relay(name, ones.name, base.source)
 
 
 def _inserted(
