@@ -20,7 +20,7 @@ from snncc_torch import describe
 from snncc_torch.nn import SFA
 
 D = 4
-CALIBRATION = 128
+CALIBRATION = 512
 
 
 def network() -> nn.Sequential:

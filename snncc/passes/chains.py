@@ -409,7 +409,7 @@ class RelayChains:
             theta *= max(1, math.ceil(high / theta / most))
             most = min(most, math.ceil(high / theta) + 1)
         return Neuron(
-            name=f"{name}.relay",
+            name=f"{name}.passed",
             inputs=(name,),
             source=weights.source,
             threshold=theta,

@@ -128,7 +128,14 @@ def test_numbers_that_a_backend_needs_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         api.check(tmp_path / "no.pt", chip=edited(tmp_path / "mine.toml", "sim", backend='"speck"'))
     assert [p.where for p in caught.value.problems] == [
-        f"chip mine: {key}" for key in ("core_kinds", "limits.strides", "limits.poolings")
+        f"chip mine: {key}"
+        for key in (
+            "core_kinds",
+            "limits.strides",
+            "limits.poolings",
+            "limits.weight_bits_max",
+            "limits.exponent_max",
+        )
     ]
 
 

@@ -37,7 +37,9 @@ def test_check_that_fits(model: Path, run: Run, run_json: RunJson) -> None:
     assert result.stdout.endswith(f"{model} fits speck2f.\n")
     code, found = run_json("check", model, "--target", "speck")
     assert code == 0
-    assert list(found) == ["fits", "model", "target", "schedule", "layers", "nodes", "notes", "error"]
+    assert list(found) == [
+        "fits", "model", "target", "schedule", "layers", "parts", "nodes", "notes", "error",
+    ]  # fmt: skip
     conv1 = next(n for n in found["nodes"] if n["source"] == "conv1" and n["operations"])
     assert (conv1["operations"], conv1["operand"]) == (4 * 8 * 6 * 9, "spike counts")
     assert (found["fits"], found["error"]) == (True, None)

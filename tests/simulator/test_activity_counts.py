@@ -122,9 +122,9 @@ def test_contradictions_are_named() -> None:
     mapped, x = net.mapped(), net.data(1)
     with pytest.raises(InternalError, match="names an array that is not there"):
         SIMULATOR.execute(mapped, {}, x)
-    wide = {k: v.astype(np.int16) for k, v in net.tensors.items()}
-    with pytest.raises(InternalError, match="int16"):
-        SIMULATOR.execute(mapped, wide, x)
+    real = {k: v.astype(np.float32) for k, v in net.tensors.items()}
+    with pytest.raises(InternalError, match="float32"):
+        SIMULATOR.execute(mapped, real, x)
     backwards = mapped.model_copy(update={"pieces": mapped.pieces[::-1]})
     with pytest.raises(InternalError, match="does not stand before it"):
         SIMULATOR.execute(backwards, net.tensors, x)

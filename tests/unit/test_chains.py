@@ -236,13 +236,13 @@ def test_nothing_is_merged_across_a_mask() -> None:
     )
     assert MergeChains(inputs(g), relays=True).run(g) is g
     relayed = RelayChains(bits=16).run(g)
-    assert [n.name for n in relayed.nodes] == ["x", "stem", "s", "a", "gate", "gate.relay", "b", "n", "o"]
+    assert [n.name for n in relayed.nodes] == ["x", "stem", "s", "a", "gate", "gate.passed", "b", "n", "o"]
     x = inputs(g, 50)
     bare = MergeChains(x).run(g.without({"gate": "a"}))
     assert not np.array_equal(run(bare, x).values["n"], run(g, x).values["n"])
-    sent = run(relayed, x, ("gate.relay", "gate")).values
-    assert (np.abs(sent["gate.relay"] - sent["gate"]) <= relayed.by_name["gate.relay"].output_scale).all()  # type: ignore[attr-defined]
-    assert not sent["gate.relay"][..., 1].any()
+    sent = run(relayed, x, ("gate.passed", "gate")).values
+    assert (np.abs(sent["gate.passed"] - sent["gate"]) <= relayed.by_name["gate.passed"].output_scale).all()  # type: ignore[attr-defined]
+    assert not sent["gate.passed"][..., 1].any()
 
 
 def test_sums_that_others_read_too_are_no_chain() -> None:
@@ -292,11 +292,11 @@ def test_relays_carry_the_integer_sum() -> None:
     x = inputs(g, 8)
     integer = Pipeline(to_integers(x, SIM.chip, sums=True)).run(g)
     relays = [n for n in integer.nodes if isinstance(n, IntegerNeuron) and n.cell.signed]
-    assert [n.name for n in relays] == ["a.relay", "b.relay"]
+    assert [n.name for n in relays] == ["a.passed", "b.passed"]
     assert [n.cell.threshold for n in relays] == [1, 1]
-    values = run(integer, x, ("a", "a.relay", "b", "b.relay", "n")).values
+    values = run(integer, x, ("a", "a.passed", "b", "b.passed", "n")).values
     for name in ("a", "b"):
-        assert np.array_equal(values[name], values[f"{name}.relay"])
+        assert np.array_equal(values[name], values[f"{name}.passed"])
     spikes = Pipeline((ExpandSFA(),)).run(integer)
     assert np.array_equal(run(spikes, x).values["n"].sum(axis=1), values["n"].sum(axis=1))
     assert values["n"].any()

@@ -13,7 +13,7 @@ from random_graphs import Builder, random_inputs
 from snncc import api
 from snncc.compilation import Options
 from snncc.equivalence import parts
-from snncc.ir import AvgPool2d, Concat, Graph, Linear, Neuron, Output, OverTime, Reshape, SumPool2d, Upsample
+from snncc.ir import Concat, Graph, Linear, Neuron, Output, OverTime, Reshape, SumPool2d, Upsample
 from snncc.ir.interp import run
 from snncc.mapping.address import VSC
 from snncc.model import Model
@@ -130,15 +130,6 @@ def test_chips_that_cannot_say_so_with_a_way_out() -> None:
 
 
 def test_what_has_no_address_function() -> None:
-    b = Builder(np.random.default_rng(0), (2, 4, 4), 1)
-    b.add(Upsample(name="up", inputs=("x",), factor=(2, 2)))
-    b.add(AvgPool2d(name="pool", inputs=("up",), kernel=(4, 4), stride=(4, 4)))
-    b.conv("c", "pool", 3, (1, 1))
-    b.add(spiking("n", "c", 1))
-    assert told(b.graph(), target="sim") == [
-        "[SNNC-M022] %pool: only pooling with stride = kernel, unpadded, right behind neurons has an address "
-        "function, got kernel (4, 4), stride (4, 4), padding (0, 0)."
-    ]
     b = Builder(np.random.default_rng(0), (2, 4, 4), 1)
     b.conv("c", "x", 3, (1, 1))
     b.add(Upsample(name="up", inputs=("c",), factor=(2, 2)))
