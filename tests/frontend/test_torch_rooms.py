@@ -18,7 +18,7 @@ import snncc_torch
 ROOT = Path(snncc_torch.__path__[0])
 # Later ones may import earlier ones.
 ORDER = (
-    "nn", "ops", "registry", "sfa_neurons", "neurons", "operations", "tracing", "comparing", "capturing", "files",
+    "ops", "masked", "nn", "registry", "sfa_neurons", "neurons", "operations", "tracing", "comparing", "capturing", "files",
     "plugin",
 )  # fmt: skip
 ROOMS = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
