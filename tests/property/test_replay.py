@@ -101,16 +101,16 @@ def test_energies_are_compared_to_twelve_digits(end: int, factor: float, differs
 
 def test_what_was_refused_stays_refused_whatever_the_code() -> None:
     was = recorded()[NAME]["loihi1 exact"]
-    assert was == {"refused": ["SNNC-C010"]}
+    assert was == {"refused": ["SNNC-C015"]}
     other = recorded()[NAME] | {"loihi1 exact": {"refused": ["SNNC-C013", "SNNC-C014"]}}
     assert list(differences(recorded()[NAME], other)) == []
     assert list(notes(recorded()[NAME], other)) == [
-        "loihi1 exact: refused as SNNC-C010, now SNNC-C013, SNNC-C014"
+        "loihi1 exact: refused as SNNC-C015, now SNNC-C013, SNNC-C014"
     ]
     computed = differing(lambda runs: runs.update({"loihi1 exact": runs["loihi2 exact"]}))
-    assert computed == [f"{NAME}: loihi1 exact: refused: recorded ['SNNC-C010'], now computed"]
+    assert computed == [f"{NAME}: loihi1 exact: refused: recorded ['SNNC-C015'], now computed"]
     refused = differing(lambda runs: runs.update({"sim exact": was}))
-    assert refused == [f"{NAME}: sim exact: refused: recorded computed, now ['SNNC-C010']"]
+    assert refused == [f"{NAME}: sim exact: refused: recorded computed, now ['SNNC-C015']"]
 
 
 @pytest.mark.parametrize("code", ["SNNC-X001", "SNNC-M012"])
