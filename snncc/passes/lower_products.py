@@ -27,8 +27,8 @@ from snncc.ir.products import held_operand
 from snncc.ir.synapses import Weighted
 from snncc.passes.associate import associated
 from snncc.passes.base import Semantics
-from snncc.passes.drop_clip import UNBOUNDED
 from snncc.passes.identity import identity
+from snncc.passes.relays import relay
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,6 @@ def _counter(graph: Graph, node: Mul) -> IntegerNeuron:
 # ---- relays and latches -----------------------------------------------------------------------------
 
 
-def _relay(name: str, reads: str, source: str) -> IntegerNeuron:
-    return IntegerNeuron(
-        name=name, inputs=(reads,), source=source, cell=Cell(max_spikes=UNBOUNDED, signed=True)
-    )
-
-
 def _as_map(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape in which neurons can hold a value: a map [C, H, W] or a vector."""
     if len(shape) in (1, 3):
@@ -139,10 +133,10 @@ def _relayed(graph: Graph, name: str, position: int) -> Graph:
         return _reading(graph, name, position, relayed)
     source, shape = graph.by_name[operand].source, _as_map(kind.shape)
     if shape == kind.shape:
-        return _inserted(graph, name, position, (_relay(relayed, operand, source),))
+        return _inserted(graph, name, position, (relay(relayed, operand, source),))
     steps = (
         Reshape(name=f"{operand}.as_map", inputs=(operand,), source=source, shape=shape),
-        _relay(f"{operand}.relayed", f"{operand}.as_map", source),
+        relay(f"{operand}.relayed", f"{operand}.as_map", source),
         Reshape(name=relayed, inputs=(f"{operand}.relayed",), source=source, shape=kind.shape),
     )
     return _inserted(graph, name, position, steps)
@@ -182,7 +176,7 @@ def _with_latch(graph: Graph, name: str, position: int) -> Graph:
 def _latch(graph: Graph, base: Node, name: str) -> tuple[Node, ...]:
     """A relay that adds a window's spikes up, through weights of one."""
     ones = identity(f"{name}.ones", base.name, graph.types[base.name].shape, base.source)
-    return ones, _relay(name, ones.name, base.source)
+    return ones, relay(name, ones.name, base.source)
 
 
 def _inserted(
