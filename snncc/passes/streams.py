@@ -17,6 +17,7 @@ from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.ir.types import ValueType
 from snncc.passes.base import Semantics, describe
+from snncc.passes.chains import computed_by_host
 from snncc.passes.compose import Kernel, Refused, as_node, compose, kernel_of
 from snncc.passes.drop_clip import UNBOUNDED
 
@@ -71,23 +72,12 @@ Reader = Weighted | SumPool2d
 
 def stream_readers(graph: Graph) -> Iterator[Reader]:
     """Weights and pools that read currents of spikes, in order."""
-    analog = _analog(graph)
+    analog = computed_by_host(graph)
     for node in graph.nodes:
         reads = isinstance(node, Reader) and isinstance(graph.types[node.inputs[0]], Current)
         if reads and node.name not in analog:
             assert isinstance(node, Reader)
             yield node
-
-
-def _analog(graph: Graph) -> set[str]:
-    """Real values: the input, if it is one, and what is computed of it before any neuron."""
-    found: set[str] = set()
-    if isinstance(graph.types[graph.input.name], Current):
-        found.add(graph.input.name)
-    for node in graph.nodes:
-        if node.inputs and all(i in found for i in node.inputs) and not isinstance(node, Neuron):
-            found.add(node.name)
-    return found
 
 
 @dataclass(frozen=True)
@@ -144,7 +134,7 @@ class _Rewriting:
         self.graph = graph
         self.options = options
         self.activity = activity
-        self.analog = _analog(graph)
+        self.analog = computed_by_host(graph)
         self.nodes: dict[str, Node] = {}
         self.types: dict[str, ValueType] = {}
         self.choices: list[_Choice] = []
