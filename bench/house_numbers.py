@@ -111,9 +111,7 @@ def _methods(folders: tuple[str, ...]) -> dict[str, tuple[list[str], dict[str, s
     return found
 
 
-def _functions_of(
-    path: Path, documented: dict[str, tuple[list[str], dict[str, str]]]
-) -> Iterator[Function]:
+def _functions_of(path: Path, documented: dict[str, tuple[list[str], dict[str, str]]]) -> Iterator[Function]:
     where, lines = path.relative_to(ROOT).as_posix(), code_lines(path)
 
     def walk(body: list[ast.stmt], names: tuple[str, ...], inside: str | None) -> Iterator[Function]:

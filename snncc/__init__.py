@@ -1,7 +1,7 @@
 """snncc: from a trained PyTorch spiking network to a neuromorphic chip, verified on the way.
 
 The verbs of the command line are functions here: :func:`compile`, :func:`check`, :func:`verify`,
-:func:`simulate`, :func:`report`, :func:`export`, :func:`load_model`, :func:`open_artifact`;
+:func:`simulate`, :func:`energy`, :func:`report`, :func:`export`, :func:`load_model`, :func:`open_artifact`;
 :func:`register_neuron` tells snncc what a neuron class of your own computes. They load on first
 use, so that ``import snncc`` costs nothing.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from snncc.api import (
         check,
         compile,
+        energy,
         export,
         load_model,
         open_artifact,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check",
     "compile",
+    "energy",
     "export",
     "load_model",
     "open_artifact",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,9 @@ from snncc.mapping.crossing import Crossing, crossings
 from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
+from snncc.metrics.conventions import Conventions
+from snncc.metrics.energy import Baseline, TrainedEnergy, energy_of
+from snncc.metrics.measure import measure, refuse_silence
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
 from snncc.reporting import notebook
@@ -103,6 +107,52 @@ def export(
         calibration=calibration,
         labels=labels,
     )
+
+
+def energy(
+    model: str | Path | Model,
+    data: str | Path | Dataset,
+    *,
+    samples: int | None = None,
+    of: int | None = None,
+    stem: str = "steps",
+    head: str = "steps",
+    integers: str = "acs",
+    attention: str = "executed",
+    bias: bool = False,
+    baselines: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> TrainedEnergy:
+    """Rates, operations and energy of the trained network: no chip and no quantization are involved.
+
+    Args:
+        model: captured model or file.
+        data: `.npz` file or inputs.
+        samples: the first so many inputs only.
+        of: images of the whole set that the data are a part of.
+        stem: ``once`` or ``steps``; with the next four :class:`snncc.metrics.conventions.Conventions`.
+        head: ``once`` or ``steps``.
+        integers: ``acs`` or ``macs``.
+        attention: ``executed`` or ``papers``.
+        bias: whether additions of biases are counted.
+        baselines: ``ann``, ``qnn``: twin networks to add.
+        progress: called with the number of inputs just counted.
+
+    Raises:
+        DataError: for unusable data.
+        ModelError: SNNC-M026 if nothing fires.
+        UsageError: SNNC-U005 for an unknown convention, or ``of`` below the number of inputs.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model)
+    inputs = data if isinstance(data, Dataset) else load_dataset(Path(data), loaded.graph)
+    if of is not None and of < len(inputs):
+        raise fail("SNNC-U005", "--of", "fewer images than the data hold", got=of, limit=len(inputs))
+    chosen = Conventions.of(stem, head, integers, attention, bias)
+    whole = max(of or 0, len(inputs))
+    used = inputs if samples is None else inputs.first(samples)
+    figures = measure(loaded.graph, used, progress)
+    refuse_silence(figures, used)
+    return energy_of(figures, chosen, map(Baseline, baselines), whole if whole > len(used) else None)
 
 
 def register_neuron(name: str | type, recogniser: Any = None, *, library: str = "torch") -> Any:

@@ -40,7 +40,9 @@ def process(fields):
             own[name] = kind(own[name])
     own = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
     if fields["kind"] in ("population", "streaming"):
-        cell, own = split_cell({k: v.astype(np.int32) if isinstance(v, np.ndarray) else v for k, v in own.items()})
+        cell, own = split_cell(
+            {k: v.astype(np.int32) if isinstance(v, np.ndarray) else v for k, v in own.items()}
+        )
         own["cell"] = cell
     return KINDS[fields["kind"]](**own)
 

@@ -22,9 +22,7 @@ def chip(name: str, **limits: int) -> ChipSpec:
     """A chip as its file describes it, with other limits: of cores, where it has the resource, or its own."""
     spec = load_chip(FOLDER / f"{name}.toml")
     (kind,) = spec.core_kinds
-    resources = {
-        r: b.model_copy(update={"limit": limits.get(r, b.limit)}) for r, b in kind.resources.items()
-    }
+    resources = {r: b.model_copy(update={"limit": limits.get(r, b.limit)}) for r, b in kind.resources.items()}
     others = {name: value for name, value in limits.items() if name in type(spec.limits).model_fields}
     kinds = (kind.model_copy(update={"resources": resources}),)
     return spec.model_copy(update={"core_kinds": kinds, "limits": spec.limits.model_copy(update=others)})

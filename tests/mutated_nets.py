@@ -90,4 +90,6 @@ def write(folder: Path, way: str) -> tuple[Artifact, Dataset]:
     x = random_inputs(graph, 6, 1)
     model = Model(graph, calibration=x)
     lowered = target.lower(model, x, Options(schedule or "exact"))
-    return write_artifact(folder, model, lowered, target.emit(lowered), target.checker, force=False), Dataset(x)
+    return write_artifact(folder, model, lowered, target.emit(lowered), target.checker, force=False), Dataset(
+        x
+    )

@@ -112,8 +112,9 @@ def _of_text(text: str) -> Iterator[tuple[str, Change]]:
             at = line.start() + found.start(2)
             old = found.group(2)
             for other in _other_words(old):
-                yield f"{name} = {other}", lambda data, at=at, old=old, new=other: _spliced(
-                    data, at, old, new
+                yield (
+                    f"{name} = {other}",
+                    lambda data, at=at, old=old, new=other: _spliced(data, at, old, new),
                 )
 
 

@@ -103,9 +103,7 @@ class Net:
     ) -> str:
         inner = self.types[source].shape[0] // geometry.get("groups", 1)
         weight, own = self.weights(out, inner, *kernel), self.bias(out, bias)
-        return self.put(
-            Conv2d(name=name, inputs=(source,), source=name, weight=weight, bias=own, **geometry)
-        )
+        return self.put(Conv2d(name=name, inputs=(source,), source=name, weight=weight, bias=own, **geometry))
 
     def linear(self, name: str, out: int, source: str, bias: bool = True) -> str:
         weight, own = self.weights(out, self.types[source].shape[0]), self.bias(out, bias)

@@ -35,7 +35,9 @@ def f32(values: Any) -> Const:
     return Const(np.asarray(values, np.float32))
 
 
-def stream(rng: np.random.Generator, count: int = 1, steps: int = 1, sizes: tuple[float, ...] = (1, 1)) -> Graph:
+def stream(
+    rng: np.random.Generator, count: int = 1, steps: int = 1, sizes: tuple[float, ...] = (1, 1)
+) -> Graph:
     """MS-ResNet's form: an analog stem whose current is the first value of a stream of blocks."""
     number: dict[str, Any] = {"decay": 0.5, "threshold": 0.5}
     if count > 1:

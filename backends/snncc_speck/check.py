@@ -104,10 +104,7 @@ def _fan_out_problems(mapped: Mapped, chip: ChipSpec) -> Iterator[Problem]:
     most = chip.limits.fan_out
     for source in mapped.pieces:
         routes = {
-            (p.name, c.address.pool)
-            for p in mapped.pieces
-            for c in p.connections
-            if c.source == source.name
+            (p.name, c.address.pool) for p in mapped.pieces for c in p.connections if c.source == source.name
         }
         if most is not None and len(routes) > most:
             yield _bad(source.name, "feeds too many destinations", got=len(routes), limit=most)

@@ -18,6 +18,8 @@ from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
 from snncc.mapping.mapped import Mapped, Piece, dense_operations, neurons_of
+from snncc.metrics.models import MODELS
+from snncc.metrics.models.model import Work
 from snncc.simulation import (
     NOTHING,
     Activity,
@@ -42,8 +44,6 @@ from snncc_sim.mesh_energy import (
     mesh_missing,
     piece_energy,
 )
-from snncc_sim.models import MODELS
-from snncc_sim.models.model import Work
 
 if TYPE_CHECKING:
     from snncc_sim.timing import Totals

@@ -105,9 +105,7 @@ class _Tables:
         self.parts: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
         self.memory = 0
 
-    def add(
-        self, place: tuple[int, int], product: Product, index: Mapping[str, int], relayed: bool
-    ) -> None:
+    def add(self, place: tuple[int, int], product: Product, index: Mapping[str, int], relayed: bool) -> None:
         row = np.zeros((), PRODUCT)
         a = product.address
         row["piece"], row["index"] = place

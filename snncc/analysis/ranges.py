@@ -188,9 +188,7 @@ def _opened_bias(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array], s
     return _received(graph, neuron, biases, values)
 
 
-def type_extremes(
-    graph: Graph, neuron: AnyNeuron, types: Mapping[str, ValueType] | None = None
-) -> Extremes:
+def type_extremes(graph: Graph, neuron: AnyNeuron, types: Mapping[str, ValueType] | None = None) -> Extremes:
     """:class:`Extremes` over every input that the types allow: all sources at their largest level.
 
     ``types``: of the sources, where they are tighter than the graph's.
@@ -243,9 +241,7 @@ def _largest(value: Number) -> float:
     return float(values_of(value).max())
 
 
-def largest_count(
-    graph: Graph, neuron: IntegerNeuron, types: Mapping[str, ValueType] | None = None
-) -> int:
+def largest_count(graph: Graph, neuron: IntegerNeuron, types: Mapping[str, ValueType] | None = None) -> int:
     """⌊u/θ⌋ of the largest charged membrane that the types of the inputs allow; its size if signed.
 
     ``types`` as in :func:`type_extremes`.

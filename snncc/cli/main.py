@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": ("snncc.cli.run:verify", "Compare an artifact's spikes with the trained integers."),
     "simulate": ("snncc.cli.run:simulate", "Events, energy and latency, per layer and in total."),
     "report": ("snncc.cli.run:report", "Write all of it as one self-contained HTML page."),
+    "energy": ("snncc.cli.energy:energy", "Rates, operations and energy of the trained network; no chip."),
     "export": ("snncc.cli.export:export", "Capture a PyTorch module into a safe graph file."),
     "inspect": ("snncc.cli.inspect:inspect", "Show the graph of a model file or an artifact."),
     "targets": ("snncc.cli.targets:targets", "List chips; their limits and the source of every number."),

@@ -223,9 +223,7 @@ def _gate_of(c: Connection) -> str:
     return "" if c.sites is None else c.sites.centre or c.sites.bitmap
 
 
-def _opened(
-    heard: list[tuple[Connection, Array]], tensors: Mapping[str, Array]
-) -> dict[str, Bitmap]:
+def _opened(heard: list[tuple[Connection, Array]], tensors: Mapping[str, Array]) -> dict[str, Bitmap]:
     """Open sites [H, W] by gate; connections that share one open its sites together."""
     found: dict[str, Bitmap] = {}
     for c, spikes in heard:

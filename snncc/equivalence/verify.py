@@ -173,9 +173,7 @@ def _excursions(spikes: Activity) -> list[Excursion]:
 def _cut_currents(artifact: Artifact, host: Mapping[str, Array]) -> Iterator[Excursion]:
     """Currents of the host that may have been cut at their largest count."""
     for name, samples, times in cut_samples(artifact.integer_graph, host):
-        yield Excursion(
-            layer=name, samples=len(samples), first_sample=samples[0], saturations=times, early=0
-        )
+        yield Excursion(layer=name, samples=len(samples), first_sample=samples[0], saturations=times, early=0)
 
 
 def _shuffled(artifact: Artifact, data: Dataset, integer: Run, other: Activity) -> OtherOrder:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-Grade = Literal["measured", "vendor", "fitted", "simulated", "assumed"]
+Grade = Literal["measured", "vendor", "estimate", "fitted", "simulated", "assumed"]
 
 MOST = 1e9  # a second in ns, a mJ in pJ, a MW in mW: what a chip may cost at most, so that sums stay finite
 

@@ -213,9 +213,7 @@ class WindowNeuron(Node):
         _check_cell(self, self.cell, x)
         want(self.phase >= 0, self, "phase must not be negative", self.phase)
         if self.sites is not None:
-            want(
-                self.sites.shape == x.shape[1:], self, "sites must be [H, W]", self.sites.shape, x.shape[1:]
-            )
+            want(self.sites.shape == x.shape[1:], self, "sites must be [H, W]", self.sites.shape, x.shape[1:])
         at_once = self.graded and not self.is_readout and self.release is Release.WINDOW
         want(at_once or not self.cell.signed, self, "signed goes with graded windows")
         if self.is_readout:

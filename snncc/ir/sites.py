@@ -145,9 +145,7 @@ def open_sites(
     An odd kernel padded by its half gives ``mask[::stride]``. Every other may close sites whose centre
     lies outside the map, also under a mask that covers nothing.
     """
-    sizes = [
-        window_count(*axis) for axis in zip(mask.shape, kernel, stride, padding, dilation, strict=True)
-    ]
+    sizes = [window_count(*axis) for axis in zip(mask.shape, kernel, stride, padding, dilation, strict=True)]
     offset = offset_of(kernel, padding, dilation)
     return looked_up(mask, centres(sizes[0], stride[0], offset[0]), centres(sizes[1], stride[1], offset[1]))
 

@@ -45,7 +45,17 @@ from snncc.passes.base import Semantics, describe
 
 # A positive factor of what they read is one of their result.
 _HOMOGENEOUS = (
-    Add | Concat | MatMul | MaxPool2d | Mul | Permute | Reshape | SiteGate | Slice | Sum | SumPool2d
+    Add
+    | Concat
+    | MatMul
+    | MaxPool2d
+    | Mul
+    | Permute
+    | Reshape
+    | SiteGate
+    | Slice
+    | Sum
+    | SumPool2d
     | Upsample
 )
 

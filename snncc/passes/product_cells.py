@@ -63,9 +63,7 @@ def product_neuron(
     return replace(made, cell=cell), float(gain)
 
 
-def _room(
-    graph: Graph, neuron: Neuron, values: Mapping[str, Array], state_bits: int, margin: float
-) -> int:
+def _room(graph: Graph, neuron: Neuron, values: Mapping[str, Array], state_bits: int, margin: float) -> int:
     """The largest gain with which a membrane's word holds what the calibration inputs bring."""
     low, high = extremes(graph, neuron, values).merged()
     theta = 1.0 if neuron.is_readout else theta_of(neuron)
@@ -133,4 +131,3 @@ def _is_whole(neuron: Neuron, gain: int) -> bool:
         return False
     numbers = [x for name in POTENTIALS for x in different_values(getattr(neuron, name))]
     return all((gain * _fraction(x)).denominator == 1 for x in numbers)
-

@@ -121,9 +121,7 @@ class Quantize:
                 units |= _units(group, scale, values)
         raise_all(problems)
         nodes = (_finish(graph, made, scale_of_neuron) for n in graph.nodes for made in new.get(n.name, (n,)))
-        return settle_ties(
-            graph, replace(graph, family=Family.INTEGER, nodes=tuple(nodes)), self.calibration
-        )
+        return settle_ties(graph, replace(graph, family=Family.INTEGER, nodes=tuple(nodes)), self.calibration)
 
     def _behind_products(self, group: Group, values: dict[str, Array]) -> tuple[IntegerNeuron, float]:
         """The one neuron of a group that products drive, and its scale."""

@@ -197,8 +197,19 @@ def _constant_rows(used_by: str, constants: Iterable[Constant]) -> Iterator[tupl
 
 def constant_table(cost: Cost) -> Table:
     """Every constant that entered a figure, with its source."""
-    rows = [row for e in cost.energy for row in _constant_rows(f"energy, {e.model}", e.constants)]
-    rows += _constant_rows("latency", cost.latency.constants)
+    return _constants([*_energy_constants(cost.energy), *_constant_rows("latency", cost.latency.constants)])
+
+
+def energy_constant_table(energies: Iterable[Energy]) -> Table:
+    """Every constant of some energies, with its source."""
+    return _constants(_energy_constants(energies))
+
+
+def _energy_constants(energies: Iterable[Energy]) -> list[tuple[str, ...]]:
+    return [row for e in energies for row in _constant_rows(f"energy, {e.model}", e.constants)]
+
+
+def _constants(rows: list[tuple[str, ...]]) -> Table:
     heads = columns("used for", "constant", "#value (band)", "grade", "source")
     return Table("Where every number comes from", heads, tuple(rows))
 

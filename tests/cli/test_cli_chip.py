@@ -46,7 +46,9 @@ def edited(path: Path, base: str, **changes: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("base", "table"), [("sim", "no limit"), ("speck2f", "16,384"), ("loihi2", "axons in")])
+@pytest.mark.parametrize(
+    ("base", "table"), [("sim", "no limit"), ("speck2f", "16,384"), ("loihi2", "axons in")]
+)
 def test_a_file_goes_all_the_way(
     base: str, table: str, model: Path, folder: Path, tmp_path: Path, run: Run, run_json: RunJson
 ) -> None:
@@ -192,7 +194,11 @@ def test_a_verb_with_a_chip_of_a_missing_backend_says_so(
     out = tmp_path / "out"
     api.compile(model, chip=edited(tmp_path / "mine.toml", "sim"), out=out)
     kept = plugins.entry_points
-    monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in kept(group=group) if p.name != "sim" or group != "snncc.backends"])
+    monkeypatch.setattr(
+        plugins,
+        "entry_points",
+        lambda group: [p for p in kept(group=group) if p.name != "sim" or group != "snncc.backends"],
+    )
     result = run("verify", out, "--data", folder / "x.npz", "--executor", "lava")
     assert result.exit_code == 2
     assert "chip mine: backend: no such backend is installed, got sim" in result.stderr

@@ -79,7 +79,11 @@ def test_compile_writes_an_artifact(model: Path, tmp_path: Path, run: Run, run_j
     result = run("compile", model, "--target", "speck2f", "-o", out)
     assert result.exit_code == 0
     assert result.stdout.endswith(f"wrote {out}; next: snncc verify {out} --data x.npz\n")
-    for title in ("Layers on speck2f, schedule exact: 2 of 9 cores, 1 chip", "Compilation steps", "Certificate"):
+    for title in (
+        "Layers on speck2f, schedule exact: 2 of 9 cores, 1 chip",
+        "Compilation steps",
+        "Certificate",
+    ):
         assert f"\n{title}\n" in f"\n{result.stdout}"
     assert open_artifact(out).mapped.target == "speck2f"
     code, found = run_json(

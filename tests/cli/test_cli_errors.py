@@ -224,7 +224,10 @@ FORGERIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "rounds": ("target/schedule.json", lambda s: s["steps"][-2].update(rounds=1)),
     "a scale": ("mapped.json", lambda m: m["output"].update(scale=-1.0)),
     "the result": ("mapped.json", lambda m: m["output"].update(piece="s1")),
-    "an order": ("mapped.json", lambda m: m["output"].update(order=m["pieces"][0]["connections"][0]["weight"])),
+    "an order": (
+        "mapped.json",
+        lambda m: m["output"].update(order=m["pieces"][0]["connections"][0]["weight"]),
+    ),
     "a start": ("target/speck2f.json", _started_later),
     "a depth": ("mapped.json", lambda m: m["pieces"][1].update(phase=1)),
 }

@@ -36,9 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def of(name: str) -> Path:
         if not (base / name).exists():
-            api.compile(
-                clinets.model(), target=name.split("-")[0], graded="graded" in name, out=base / name
-            )
+            api.compile(clinets.model(), target=name.split("-")[0], graded="graded" in name, out=base / name)
         return base / name
 
     return of
@@ -152,7 +150,10 @@ def test_a_smaller_chip_of_the_kind_lacks_cores(made: Any) -> None:
 def test_a_chip_file_that_is_none(folder: Path, tmp_path: Path, run: Run) -> None:
     args = ("simulate", folder / "exact", "--data", folder / "x.npz", "--chip")
     missing = run(*args, tmp_path / "no.toml")
-    assert (missing.exit_code, missing.stderr) == (2, f"error[SNNC-U001] {tmp_path / 'no.toml'}: no such file.\n")
+    assert (missing.exit_code, missing.stderr) == (
+        2,
+        f"error[SNNC-U001] {tmp_path / 'no.toml'}: no such file.\n",
+    )
     (tmp_path / "bad.toml").write_bytes(b"\xff")
     bad = run(*args, tmp_path / "bad.toml")
     assert bad.exit_code == 2

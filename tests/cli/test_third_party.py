@@ -103,13 +103,14 @@ def test_what_it_compiles_is_verified_and_costed(snncc: Snncc, nets: Path, compi
 
 def test_a_user_may_edit_its_chip_file(snncc: Snncc, nets: Path) -> None:
     text = (PACKAGE / "snncc_acme" / "acme1.toml").read_text()
-    (nets / "small.toml").write_text(text.replace("ids = [0, 1, 2, 3, 4, 5, 6, 7]", "ids = [5]").replace("acme1", "small"))
+    (nets / "small.toml").write_text(
+        text.replace("ids = [0, 1, 2, 3, 4, 5, 6, 7]", "ids = [5]").replace("acme1", "small")
+    )
     files = (nets / "net.acme", "--calib", nets / "x.npz")
     found = snncc("check", *files, "--chip", nets / "small.toml")
     assert found.returncode == 3
     assert (
-        "error[ACME-C001] acme: has more layers than slices, got 3, limit 1. "
-        "Try fewer layers.\n"
+        "error[ACME-C001] acme: has more layers than slices, got 3, limit 1. Try fewer layers.\n"
     ) in found.stderr
 
 

@@ -74,7 +74,9 @@ def test_statistics_are_those_of_open_sites() -> None:
     x = torch.randn(4, 3, 6, 6)
     y = norm(x, mask)
     plain = nn.BatchNorm1d(3)
-    torch.testing.assert_close(y.movedim(1, -1)[:, mask].flatten(0, 1), plain(x.movedim(1, -1)[:, mask].flatten(0, 1)))
+    torch.testing.assert_close(
+        y.movedim(1, -1)[:, mask].flatten(0, 1), plain(x.movedim(1, -1)[:, mask].flatten(0, 1))
+    )
     assert not y.movedim(1, -1)[:, ~mask].any()
     torch.testing.assert_close(norm.running_mean, plain.running_mean)
     torch.testing.assert_close(norm.running_var, plain.running_var)
@@ -87,7 +89,11 @@ def test_capture_gives_a_gate_behind_the_norm(mode: str) -> None:
     module = nn.Sequential(SFA(2), conv, SFA(2)).eval()
     x = 3 * torch.rand(2, 2, 6, 8) * (torch.rand(2, 1, 6, 8) < 0.5)
     model = snncc_torch.capture(module, x[:1])
-    assert [n.kind for n in model.graph.nodes][2:5] == ["conv2d", "batchnorm", "site_gate" if mode == "mask" else "centre_gate"]
+    assert [n.kind for n in model.graph.nodes][2:5] == [
+        "conv2d",
+        "batchnorm",
+        "site_gate" if mode == "mask" else "centre_gate",
+    ]
     gate = model.graph.nodes[4]
     assert isinstance(gate, SiteGate)
     assert (gate.bitmap == mask[::2, ::2].numpy()).all()
@@ -150,7 +156,9 @@ def test_another_mask_reaches_every_stage() -> None:
     remask(module, mask)
     for part in module.modules():
         if isinstance(part, MaskedConv2d):
-            assert torch.equal(part.mask.bool(), mask[:: 32 // part.mask.shape[0], :: 32 // part.mask.shape[1]])
+            assert torch.equal(
+                part.mask.bool(), mask[:: 32 // part.mask.shape[0], :: 32 // part.mask.shape[1]]
+            )
     assert torch.equal(module.cover.kept.bool(), mask)  # type: ignore[union-attr, operator]
 
 
@@ -199,7 +207,10 @@ def test_what_is_no_plain_convolution() -> None:
     whole = torch.ones(9, 9, dtype=torch.bool)
     what = "[SNNC-M025] MaskedConv2d: without its gate the convolution computes something else"
     even = MaskedConv2d(1, 1, 2, padding=1, mask=whole)
-    assert refused(even.vanilla) == f"{what}, got 19 of 100 sites closed, limit 0. Try odd kernels padded by half."
+    assert (
+        refused(even.vanilla)
+        == f"{what}, got 19 of 100 sites closed, limit 0. Try odd kernels padded by half."
+    )
     centre = MaskedConv2d(1, 1, 3, padding=1, mask=whole, mode="centre")
     assert refused(centre.vanilla) == f"{what}, got sites that spikes open. Try mode='mask'."
     assert refused(vanilla, encoder("centre")) == f"{what}, got sites that spikes open. Try mode='mask'."

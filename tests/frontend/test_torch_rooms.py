@@ -27,7 +27,12 @@ ROOMS = sorted(p.name for p in ROOT.iterdir() if (p / "__init__.py").exists())
 def modules() -> Iterator[tuple[str, Path]]:
     """Every file with its dotted name."""
     for path in sorted(ROOT.rglob("*.py")):
-        yield ".".join(("snncc_torch", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"), path
+        yield (
+            ".".join(("snncc_torch", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+                ".__init__"
+            ),
+            path,
+        )
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -52,7 +52,9 @@ def test_timesteps_that_the_module_makes_are_found(make: str, steps: int, batch:
 
 
 @pytest.mark.parametrize(("said", "batch"), [(None, 1), (None, 2), (None, 3), (3, 1), (3, 2)])
-def test_features_as_many_as_the_timesteps_that_the_module_makes_are_no_time(said: int | None, batch: int) -> None:
+def test_features_as_many_as_the_timesteps_that_the_module_makes_are_no_time(
+    said: int | None, batch: int
+) -> None:
     torch.manual_seed(0)
     graph = snncc_torch.capture(Repeats(3, "repeat"), torch.rand(batch, 3, 4), said).graph
     assert (graph.steps, graph.input.shape) == (3, (3, 4))
@@ -143,7 +145,9 @@ def test_a_module_of_one_timestep_can_be_said_to_be_one() -> None:
 class Stateless(nn.Module):
     """An integer neuron and two layers; ``function`` says what they are given, and what becomes of it."""
 
-    def __init__(self, function: Callable[[Stateless, Tensor], Tensor], neuron: nn.Module | None = None) -> None:
+    def __init__(
+        self, function: Callable[[Stateless, Tensor], Tensor], neuron: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.function = function
         self.a, self.n, self.b = nn.Linear(8, 16), neuron or SFA(4), nn.Linear(16, 3)
@@ -230,7 +234,9 @@ def test_time_behind_the_batch_is_found_by_its_size(function: Callable[..., Tens
 def test_channels_as_many_as_timesteps_are_no_time() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 4, 3), SFA(), nn.Flatten()).eval()
-    with pytest.raises(SnnccError, match=r"^\[SNNC-U005\] timesteps: the module has no time axis, got 3, limit 1"):
+    with pytest.raises(
+        SnnccError, match=r"^\[SNNC-U005\] timesteps: the module has no time axis, got 3, limit 1"
+    ):
         snncc_torch.capture(module, torch.rand(2, 3, 5, 5), timesteps=3)
 
 
@@ -378,7 +384,11 @@ class Above(nn.Module):
 @pytest.mark.parametrize("batch", [1, 2])
 def test_the_graph_is_compared_on_the_numbers_of_the_example(batch: int) -> None:
     found = capturing.trace(Above().eval(), torch.full((batch, 3), 200.0) + torch.arange(3.0))
-    wrong = found.graph.rewrite(lambda node: replace(node, value=-101.0) if isinstance(node, AddConst) else None)
-    with pytest.raises(SnnccError, match=r"^\[SNNC-M006\] result: value differs from the module's on the example"):
+    wrong = found.graph.rewrite(
+        lambda node: replace(node, value=-101.0) if isinstance(node, AddConst) else None
+    )
+    with pytest.raises(
+        SnnccError, match=r"^\[SNNC-M006\] result: value differs from the module's on the example"
+    ):
         lockstep.compare(wrong, found)
     assert lockstep.compare(found.graph, found)[0].worst <= 1

@@ -128,7 +128,9 @@ def own_population(name, p, case, shape):
     times = p if p["kind"] == "population" else {"steps": 1, "micro_steps": 1, "end": p["end"]}
     apart = ("kind", "shape", "v_init", "bias", "steps", "micro_steps", "end")
     neuron = {k: v for k, v in p.items() if k not in apart} | {"streams": p["kind"] == "streaming"}
-    start, bias = (mirrored(spread(p[key], p["shape"]), p["shape"]).astype(np.int64) for key in ("v_init", "bias"))
+    start, bias = (
+        mirrored(spread(p[key], p["shape"]), p["shape"]).astype(np.int64) for key in ("v_init", "bias")
+    )
     run, record_ = our_run(times, case), no_record(case, name)
     return Population(shape=shape, neuron=neuron, start=start, bias=bias, run=run, record=record_, name=name)
 

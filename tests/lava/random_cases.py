@@ -135,7 +135,9 @@ def window(rng, shape):
     """Our population: windows of spikes, graded counts, readouts, and soft reset of each step."""
     d = pick(rng, 0, 1, 1, 3, 4)
     graded = d > 1 and rng.random() < 0.4
-    micro_steps = 1 if d < 2 and rng.random() < 0.7 else pick(rng, 1, 2) if graded else max(1, d + pick(rng, 0, 1))
+    micro_steps = (
+        1 if d < 2 and rng.random() < 0.7 else pick(rng, 1, 2) if graded else max(1, d + pick(rng, 0, 1))
+    )
     threshold = number(rng, 40, 900)
     first = number(rng, 0, 4)
     leaky, synaptic = rng.random() < 0.5, rng.random() < 0.3

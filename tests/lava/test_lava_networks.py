@@ -134,7 +134,9 @@ def test_graded_counts(tmp_path: Path) -> None:
     net = Net((2, 6, 5), levels=7, steps=3, period=1, seed=5)
     net.layer("a", 4, Way(stride=(1, 2)), threshold=31, phase=1, precharge=15, gain=2, max_spikes=5)
     net.layer("b", 3, Way("a", kernel=None), threshold=40, phase=2, precharge=20, decay=1, max_spikes=6)
-    net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=1), threshold=1, max_spikes=0, phase=3)
+    net.layer(
+        "r", 2, Way("b", kernel=None), Way("a", kernel=None, delay=1), threshold=1, max_spikes=0, phase=3
+    )
     mapped = net.mapped()
     port = mapped.inputs[0].model_copy(update={"graded": True})
     pieces = tuple(p.model_copy(update={"graded": not p.is_readout}) for p in mapped.pieces)

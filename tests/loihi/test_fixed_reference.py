@@ -23,7 +23,12 @@ def links(net):
 
 def population(piece, net):
     return Population(
-        piece.shape, piece.cell, graded=piece.graded, micro_steps=net.period, steps=net.steps, first=piece.phase
+        piece.shape,
+        piece.cell,
+        graded=piece.graded,
+        micro_steps=net.period,
+        steps=net.steps,
+        first=piece.phase,
     )
 
 

@@ -71,7 +71,9 @@ def test_a_convolution_that_stops_before_the_rest_is_absorbed() -> None:
     assert_same_synapses(network((2, 7, 9), Way(kernel=(2, 2), pool=(2, 4))))
 
 
-@pytest.mark.parametrize(("shape", "padding"), [((2, 7, 8), (1, 0)), ((2, 8, 7), (0, 1)), ((2, 5, 5), (1, 1))])
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((2, 7, 8), (1, 0)), ((2, 8, 7), (0, 1)), ((2, 5, 5), (1, 1))]
+)
 def test_padding_beside_the_rest_of_a_map_is_refused(
     shape: tuple[int, int, int], padding: tuple[int, int]
 ) -> None:

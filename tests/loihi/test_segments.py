@@ -147,7 +147,9 @@ def test_planted_an_island_that_is_left_out_is_found(tmp_path: Path, monkeypatch
     assert run(made, x)["n1"] > 0
 
 
-def test_planted_a_border_map_that_is_shifted_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_a_border_map_that_is_shifted_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, x = compiled(tmp_path, network(("soft", "leaks", "soft"), skip=0), "leak_between_timesteps")
 
     def shifted(mapped: Mapped, part: Part, counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

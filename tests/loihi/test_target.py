@@ -62,8 +62,12 @@ def test_the_table_counted_from_tiles_is_the_one_that_cut_them() -> None:
     table = utilisation_of(mapped, CHIP, LOIHI2.checker.use(mapped, CHIP))
     model, grids, readers = MODELS["loihi2"], partition(mapped, CHIP), readers_of(mapped)
     for row in table.rows:
-        blocks = [model.use(row.piece, b, grids, readers, mapped.leaving) for b in grids[row.piece.name].blocks()]
-        assert {r: use.used for r, use in row.most.items()} == {r: max(b[r] for b in blocks) for r in blocks[0]}
+        blocks = [
+            model.use(row.piece, b, grids, readers, mapped.leaving) for b in grids[row.piece.name].blocks()
+        ]
+        assert {r: use.used for r, use in row.most.items()} == {
+            r: max(b[r] for b in blocks) for r in blocks[0]
+        }
         assert {r: use.limit for r, use in row.most.items()} == core_limits(CHIP)
         assert len(row.cores) == len(blocks)
 
@@ -108,7 +112,10 @@ def test_an_artifact_verifies_simulates_and_reports(tmp_path: Path) -> None:
     assert [p["name"] for p in program["populations"]] == [p.name for p in artifact.mapped.pieces]
     with pytest.raises(UsageError) as caught:
         api.verify(artifact, Dataset(X), executor="brian")
-    assert str(caught.value) == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava, reference."
+    assert (
+        str(caught.value)
+        == "[SNNC-U005] --executor: loihi2 has no such, got brian, limit sim, lava, reference."
+    )
 
 
 def test_the_page_names_each_layers_cores_and_what_each_range_is_of(tmp_path: Path) -> None:
@@ -154,4 +161,7 @@ def test_an_interpreter_of_lava_without_lava_is_refused(tmp_path: Path) -> None:
     artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
     with pytest.raises(UsageError) as caught:
         api.verify(artifact, Dataset(X), python="python3.10")
-    assert str(caught.value) == "[SNNC-U005] --python: goes with an executor that runs elsewhere, got --executor sim."
+    assert (
+        str(caught.value)
+        == "[SNNC-U005] --python: goes with an executor that runs elsewhere, got --executor sim."
+    )

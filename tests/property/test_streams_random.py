@@ -46,7 +46,11 @@ def of_numbers(**numbers: object) -> Target:
 
 
 # Relays and exponents; relays of streams alone; copies alone, for networks whose input is spikes.
-CHIPS = (SIM, of_numbers(exponent_max=0), of_numbers(exponent_max=0, graded_events=False, signed_events=False))
+CHIPS = (
+    SIM,
+    of_numbers(exponent_max=0),
+    of_numbers(exponent_max=0, graded_events=False, signed_events=False),
+)
 
 
 @st.composite
@@ -89,7 +93,9 @@ def streams(draw: st.DrawFn) -> tuple[Graph, bool]:
         other = add(Linear(name="g", inputs=(spikes,), weight=f32(rng.normal(size=(3, channels)))))
         result = add(Add(name="both", inputs=(result, other)))
     over = OverTime.MEAN if steps > 1 else OverTime.NONE
-    return Graph("net", Family.FLOAT, (*nodes, Output(name="o", inputs=(result,), over_time=over)), steps), analog
+    return Graph(
+        "net", Family.FLOAT, (*nodes, Output(name="o", inputs=(result,), over_time=over)), steps
+    ), analog
 
 
 @settings(deadline=None, max_examples=15)

@@ -92,7 +92,9 @@ def test_skip_from_input_and_late_reader() -> None:
     net = Net((1, 1, 3), levels=2, steps=2, period=3)
     net.layer("a", 3, Way(kernel=None), threshold=5, max_spikes=2, phase=3, decay=1)
     net.layer("b", 2, Way("a", kernel=None), threshold=4, max_spikes=2, phase=6, decay=1)
-    net.layer("c", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=7), threshold=6, max_spikes=2, phase=9)
+    net.layer(
+        "c", 3, Way("b", kernel=None), Way(INPUT, kernel=None, delay=7), threshold=6, max_spikes=2, phase=9
+    )
     assert_equal_to_interp(net, net.data(5, 1.0))
 
 

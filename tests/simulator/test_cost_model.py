@@ -13,9 +13,9 @@ from simulator.simnets import conv_chain, gate_pieces, recolour
 from snncc.hw.spec import Abilities, ChipSpec, CoreKind, Costs, Limits, Quantity
 from snncc.ir.schedule import Engine
 from snncc.mapping.mapped import Mapped, Tile
+from snncc.metrics.models import MODELS
 from snncc.simulation import Activity
 from snncc_sim import SIMULATOR, cost
-from snncc_sim.models import MODELS
 
 
 def quantity(value: float, low: float, high: float) -> Quantity:

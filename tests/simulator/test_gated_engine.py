@@ -38,9 +38,16 @@ def gated_chain(seed: int = 0, bound: int = BOUND) -> tuple[Net, Mapped]:
     net = Net((2, 7, 6), seed=seed, engine=Engine.EVENT)
     bias = np.array([3, -9, 40, 0], np.int32)
     net.layer("a", 4, Way(padding=(1, 0)), threshold=23, max_spikes=3, precharge=11, bias=bias, capped=False)
-    net.layer("b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, max_spikes=3, v_init=7, capped=False)
     net.layer(
-        "c", 6, Way("b", kernel=(3, 3), stride=(1, 2), padding=(1, 1)), threshold=19, max_spikes=3, capped=False
+        "b", 5, Way("a", kernel=(2, 3), pool=(2, 1)), threshold=17, max_spikes=3, v_init=7, capped=False
+    )
+    net.layer(
+        "c",
+        6,
+        Way("b", kernel=(3, 3), stride=(1, 2), padding=(1, 1)),
+        threshold=19,
+        max_spikes=3,
+        capped=False,
     )
     net.layer("r", 3, Way("c", kernel=None), threshold=1, max_spikes=0)
     return net, gate_pieces(net.mapped(), -bound, bound)
@@ -138,7 +145,9 @@ def test_zero_taps_fire_a_neuron_left_at_threshold() -> None:
     """After an excursion the zeros that a control event looks up are updates too."""
     net = Net((1, 1, 2), levels=3, engine=Engine.EVENT)
     weight = np.array([0, 120, 0]).reshape(1, 1, 1, 3)
-    net.layer("a", 1, Way(kernel=(1, 3), padding=(0, 1), weight=weight), threshold=10, max_spikes=1, capped=False)
+    net.layer(
+        "a", 1, Way(kernel=(1, 3), padding=(0, 1), weight=weight), threshold=10, max_spikes=1, capped=False
+    )
     mapped = gate_pieces(net.mapped(), 0, 0)  # lift 10 in one round
     piece = mapped.pieces[0]
     assert piece.gate is not None

@@ -19,10 +19,10 @@ from snncc.hw.quantity import Quantity
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.hw.timing import MeshCosts
 from snncc.mapping.mapped import INPUT, Mapped
+from snncc.metrics.models import MODELS
 from snncc.reporting.cost import headline, latency_table
 from snncc.simulation import Activity, Energy
 from snncc_sim import SIMULATOR, cost, mesh_energy, timing, traffic
-from snncc_sim.models import MODELS
 from snncc_sim.target import SIM
 
 BACKEND = Path(__file__).parents[2] / "backends" / "snncc_loihi"

@@ -103,7 +103,10 @@ def random_run(seed: int, native: bool, t: Times) -> dict[str, Any]:
     net = native_net() if native else mixed_net()
     rng = np.random.default_rng(seed)
     mapped = tiled(net.mapped(), rng, cuts=4)
-    counts = {p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (1, net.steps, *p.shape)) for p in mapped.pieces}
+    counts = {
+        p.name: rng.integers(0, max(p.cell.max_spikes, 1) + 1, (1, net.steps, *p.shape))
+        for p in mapped.pieces
+    }
     return played(mapped, counts, net.data(1), t)
 
 

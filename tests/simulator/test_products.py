@@ -266,7 +266,9 @@ def test_the_chip_must_multiply() -> None:
     _, _, mapped, tensors = lowered(graph)
     chip = SIM.chip
     able = chip.abilities.model_copy(update={"multiplies_counts": False})
-    found = [str(p) for p in violations(mapped, tensors, chip.model_copy(update={"abilities": able}), SIM.checker)]
+    found = [
+        str(p) for p in violations(mapped, tensors, chip.model_copy(update={"abilities": able}), SIM.checker)
+    ]
     assert found == [
         f"mapping of {n}: multiplies spikes, which the chip cannot." for n in ("inner.whole", "a")
     ]

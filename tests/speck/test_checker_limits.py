@@ -36,9 +36,7 @@ def readers(count: int) -> Mapped:
     names = [f"n{i + 2}" for i in range(count)]
     copies = [GOOD.pieces[1].model_copy(update={"name": name}) for name in names]
     tiles = [GOOD.tiles[1].model_copy(update={"piece": name, "core": i + 3}) for i, name in enumerate(names)]
-    return GOOD.model_copy(
-        update={"pieces": (GOOD.pieces[0], *copies), "tiles": (GOOD.tiles[0], *tiles)}
-    )
+    return GOOD.model_copy(update={"pieces": (GOOD.pieces[0], *copies), "tiles": (GOOD.tiles[0], *tiles)})
 
 
 def test_a_core_feeds_as_many_others_as_it_addresses() -> None:
@@ -162,12 +160,8 @@ def events(piece: Piece, **updates: Any) -> list[str]:
 
 def test_events_that_carry_numbers_need_a_chip_and_a_schedule_for_them() -> None:
     first = GOOD.pieces[0]
-    assert events(first, graded=True) == [
-        "mapping of n1: sends graded events, which the chip has not."
-    ]
-    assert events(first, signed=True) == [
-        "mapping of n1: is signed, but no graded window of a clocked chip."
-    ]
+    assert events(first, graded=True) == ["mapping of n1: sends graded events, which the chip has not."]
+    assert events(first, signed=True) == ["mapping of n1: is signed, but no graded window of a clocked chip."]
 
 
 @pytest.mark.parametrize(("threshold", "messages"), [

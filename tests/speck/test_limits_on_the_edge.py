@@ -90,8 +90,12 @@ def test_the_largest_memory_of_any_core() -> None:
     hint = "Try fewer channels, or a smaller map in front of it."
     assert told(mapped, memories(kernel_words=512, neuron_words=80)) == []
     assert told(mapped, memories(kernel_words=511, neuron_words=79)) == [
-        *one("SNNC-C001", f"needs more kernel words than any core has, got 512, limit 511 (cores 3, 4). {hint}"),
-        *one("SNNC-C002", f"needs more neuron words than any core has, got 80, limit 79 (cores 3, 4). {hint}"),
+        *one(
+            "SNNC-C001", f"needs more kernel words than any core has, got 512, limit 511 (cores 3, 4). {hint}"
+        ),
+        *one(
+            "SNNC-C002", f"needs more neuron words than any core has, got 80, limit 79 (cores 3, 4). {hint}"
+        ),
     ]
 
 
@@ -135,9 +139,7 @@ def test_poolings_behind_a_layer() -> None:
 
 def test_destinations_of_a_layer() -> None:
     assert told(chain(POINT, POINT)) == []
-    assert told(chain(POINT, POINT, POINT)) == one(
-        "SNNC-C008", "feeds too many layers, got 3, limit 2."
-    )
+    assert told(chain(POINT, POINT, POINT)) == one("SNNC-C008", "feeds too many layers, got 3, limit 2.")
     unlimited = CHIP.limits.model_copy(update={"fan_out": None})
     assert told(chain(POINT, POINT, POINT), CHIP.model_copy(update={"limits": unlimited})) == []
 
@@ -176,4 +178,6 @@ def test_what_a_core_joins_goes_through_one_kernel_and_comes_once() -> None:
     routes = Net((2, 4, 4))
     routes.layer("b", 2, POINT, threshold=20, max_spikes=3)
     routes.layer("d", 2, Way("b", kernel=(2, 2), stride=(2, 2)), twice, threshold=20, max_spikes=3)
-    assert [t[:11] for t in told(routes.mapped())] == ["[SNNC-C012]"]  # by two poolings it comes twice rightly
+    assert [t[:11] for t in told(routes.mapped())] == [
+        "[SNNC-C012]"
+    ]  # by two poolings it comes twice rightly

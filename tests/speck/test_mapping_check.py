@@ -101,7 +101,9 @@ def test_weights_outside_their_word_are_refused() -> None:
     lowered = example()
     digest = lowered.mapped.pieces[0].connections[0].weight
     tensors = {k: (v.astype(np.int16) * 2 + 200 if k == digest else v) for k, v in lowered.tensors.items()}
-    assert "a weight leaves its word" in {p.what for p in violations(lowered.mapped, tensors, SPECK2F.chip, SPECK2F.checker)}
+    assert "a weight leaves its word" in {
+        p.what for p in violations(lowered.mapped, tensors, SPECK2F.chip, SPECK2F.checker)
+    }
 
 
 def test_rectangular_kernels_are_refused_or_squared_by_the_chip_alone() -> None:

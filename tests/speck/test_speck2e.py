@@ -35,7 +35,8 @@ def test_it_has_the_familys_limits_and_no_constants() -> None:
     assert mine.limits.model_copy(update={"source": other.limits.source}) == other.limits
     assert mine.abilities.model_copy(update={"source": other.abilities.source}) == other.abilities
     held = [
-        {i: {r: b.limit for r, b in c.resources.items()} for i, c in chip.cores.items()} for chip in (mine, other)
+        {i: {r: b.limit for r, b in c.resources.items()} for i, c in chip.cores.items()}
+        for chip in (mine, other)
     ]
     assert held[0] == held[1]
     assert [i for i, c in mine.cores.items() if c.errata] == [0, 1]

@@ -75,7 +75,9 @@ def test_more_layers_than_cores() -> None:
         "the chip lacks), or --target sim."
     ]
     # A layer that makes spikes of real values is the host's.
-    analog = Graph("net", Family.FLOAT, (Input(name="x", shape=(2, 4, 5)), *nodes[1:], Output(name="o", inputs=("n9",))))
+    analog = Graph(
+        "net", Family.FLOAT, (Input(name="x", shape=(2, 4, 5)), *nodes[1:], Output(name="o", inputs=("n9",)))
+    )
     assert chip_layers(analog) == 9
 
 
@@ -162,7 +164,9 @@ def test_placement_names_the_layers_that_compete() -> None:
         "2 cores (2, 3)",
     )
     named = {f"%{n} ({sizes[n]} kernel words, 1 neuron words)" for n in "abc"}
-    assert {f"%{text}" for text in found.where[1:].split(", %")} == named  # %d fits elsewhere and is not blamed
+    assert {
+        f"%{text}" for text in found.where[1:].split(", %")
+    } == named  # %d fits elsewhere and is not blamed
     del needs["a"]
     fitting = place(needs, cores)
     assert isinstance(fitting, dict)

@@ -43,6 +43,7 @@ FLOORS = (
     "data model",
     "graphfile mapping analysis",
     "passes simulation",
+    "metrics",
     "compilation",
     "artifact",
     "store equivalence results",
@@ -77,7 +78,9 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
                     yield whole if whole in modules() else base, node.lineno
             case ast.ImportFrom():
                 raise AssertionError(f"{path}:{node.lineno}: a relative import hides where it leads")
-            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(base)), *_]):
+            case ast.Call(
+                func=ast.Name(id=name) | ast.Attribute(attr=name), args=[ast.Constant(value=str(base)), *_]
+            ):
                 if name in ("import_module", "__import__"):
                     yield base, node.lineno
 

@@ -238,9 +238,7 @@ def test_a_link_in_the_place_of_a_file_is_refused(tmp_path: Path, name: str, whe
     out = tmp_path / "out"
     write(out)
     linked(out / name, (out if where == "inside" else tmp_path) / "moved")
-    assert (
-        refusal(out) == f"[SNNC-S003] {out}: {name!r}: is a link, or lies behind one. Try compiling again."
-    )
+    assert refusal(out) == f"[SNNC-S003] {out}: {name!r}: is a link, or lies behind one. Try compiling again."
 
 
 @pytest.mark.parametrize("where", ["out/elsewhere", "elsewhere"])
@@ -382,7 +380,9 @@ def test_files_must_agree_on_words(tmp_path: Path, word: str, file: str, key: st
 
 def test_the_certificate_claims_what_the_schedule_claims(tmp_path: Path) -> None:
     write(tmp_path / "out")
-    forge_json(tmp_path / "out", "certificate.json", lambda document: document.update({"claim": "all is well"}))
+    forge_json(
+        tmp_path / "out", "certificate.json", lambda document: document.update({"claim": "all is well"})
+    )
     claim = SPECK2F.schedules["exact"].claim
     assert refusal(tmp_path / "out") == (
         f"[SNNC-U006] {tmp_path / 'out'}: its files name different claims, got {claim} in mapped.json, "

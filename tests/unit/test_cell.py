@@ -100,9 +100,7 @@ def numbers(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def cell_of(values: dict[str, Any]) -> Cell:
-    return Cell(
-        **{k: Const(np.array(v, np.int32)) if isinstance(v, list) else v for k, v in values.items()}
-    )
+    return Cell(**{k: Const(np.array(v, np.int32)) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def graph_of(neuron: IntegerNeuron, steps: int, levels: int = 9) -> Graph:

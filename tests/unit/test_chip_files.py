@@ -45,7 +45,7 @@ def test_speck2f_has_the_datasheets_memories() -> None:
         (
             'grade = "fitted"',
             'grade = "guessed"',
-            "costs.synop_energy_pj.grade: Input should be 'measured', 'vendor', 'fitted', 'simulated' or 'assumed', got guessed",
+            "costs.synop_energy_pj.grade: Input should be 'measured', 'vendor', 'estimate', 'fitted', 'simulated' or 'assumed', got guessed",
         ),
         ("fan_out = 2", "fan_out = ", "no valid TOML"),
         (

@@ -127,9 +127,7 @@ def test_a_band_holds_its_value_and_nothing_below_zero(
         assert (energy.value, energy.low, energy.high) == (value, low, high)
         return
     (told,) = refusals(tmp_path, text)
-    assert told.startswith(
-        "chip file small.toml: costs.synop_energy_pj: needs 0 <= low <= value <= high"
-    )
+    assert told.startswith("chip file small.toml: costs.synop_energy_pj: needs 0 <= low <= value <= high")
 
 
 @pytest.mark.parametrize("name", list(Quantity.model_fields))

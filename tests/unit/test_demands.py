@@ -266,7 +266,11 @@ def integer(steps: int, levels: int = 1, **fields: Any) -> Graph:
 def test_every_ability_is_asked_for_by_some_network() -> None:
     assert set(LACKING) == set(ALL)
     found = set().union(*(of(case.needs, EXACT) for case in CASES.values()))
-    found |= {d.ability for g, s in ((relayed(), GRADED), (clipped(), EXACT), (multiplied(), EXACT)) for d in asked(g, s)}
+    found |= {
+        d.ability
+        for g, s in ((relayed(), GRADED), (clipped(), EXACT), (multiplied(), EXACT))
+        for d in asked(g, s)
+    }
     assert found == set(ALL)
     assert {ability for ability, case in CASES.items() if ability not in of(case.needs, EXACT)} == set()
 
@@ -413,7 +417,9 @@ def test_windows_are_asked_for_by_what_counts() -> None:
         "got schedule exact. Try a schedule without windows."
     ]
     assert told(integer(1), LOIHI1.chip, WINDOWS) == []  # it updates once a timestep
-    assert told(integer(1, levels=3, max_spikes=3), able(LOIHI2.chip, windows=False), GRADED) == []  # so does this
+    assert (
+        told(integer(1, levels=3, max_spikes=3), able(LOIHI2.chip, windows=False), GRADED) == []
+    )  # so does this
     assert told(integer(3, decay=1, reset=Reset.VALUE), LOIHI1.chip, WINDOWS) == []
 
 

@@ -107,7 +107,9 @@ def test_every_neuron_has_its_own_copies_of_the_same_weights(blocks: int) -> Non
     ]
     for neuron in graph.neurons:
         was, now = (g.layers[neuron.name] for g in (graph, new))
-        assert [(w.weight.digest, w.inputs) for w in was.weighted] == [(w.weight.digest, w.inputs) for w in now.weighted]
+        assert [(w.weight.digest, w.inputs) for w in was.weighted] == [
+            (w.weight.digest, w.inputs) for w in now.weighted
+        ]
     # Reader i of the sum has i + 1 branches; beside them stand the inner convolutions.
     weights = [n for n in new.nodes if isinstance(n, Conv2d)]
     assert len(weights) == (blocks + 1) * (blocks + 2) // 2 + blocks

@@ -237,7 +237,9 @@ def test_emission_gives_the_same_bytes_in_every_process(good: Good, seed: str) -
     emitted = dict(line.split() for line in said.splitlines())
     for folder in folders:
         files = json.loads((folder / "manifest.json").read_text())["files"]
-        recorded = {f"{folder / name}": digest for name, digest in files.items() if name.startswith("target/")}
+        recorded = {
+            f"{folder / name}": digest for name, digest in files.items() if name.startswith("target/")
+        }
         assert {n: d for n, d in emitted.items() if n.startswith(f"{folder}/")} == recorded
 
 
@@ -263,9 +265,7 @@ def test_an_output_of_the_other_sign_everywhere(good: Good, tmp_path: Path, way:
     artifact = snncc.open_artifact(folder)
     port = artifact.mapped.output.model_copy(update={"scale": -1.0})
     scale = artifact.mapped.output.scale
-    forged = reemitted(
-        artifact, tmp_path / "out", mapped=artifact.mapped.model_copy(update={"output": port})
-    )
+    forged = reemitted(artifact, tmp_path / "out", mapped=artifact.mapped.model_copy(update={"output": port}))
     found = snncc.verify(forged, data, workers=1)
     assert not found.equivalent
     assert found.results.mismatches > 0
@@ -314,7 +314,9 @@ def test_a_synapse_that_waits_too_long_is_another_synapse(good: Good) -> None:
     late = [(p, c) for p in artifact.mapped.pieces for c in p.connections if c.delay]
     assert late
     piece, connection = late[0]
-    wrong = tuple(c.model_copy(update={"delay": c.delay - 1}) if c is connection else c for c in piece.connections)
+    wrong = tuple(
+        c.model_copy(update={"delay": c.delay - 1}) if c is connection else c for c in piece.connections
+    )
     pieces = tuple(
         p.model_copy(update={"connections": wrong}) if p is piece else p for p in artifact.mapped.pieces
     )
@@ -416,7 +418,11 @@ def test_a_core_that_the_chip_has_not(good: Good, tmp_path: Path) -> None:
     ("way", "change", "said"),
     [
         ("sim", {"ties": 99}, "ties of the membrane of n1 is another than integer.snn gives, got 99, limit "),
-        ("sim", {"bits": 16}, "bits of the membrane of n1 is another than integer.snn gives, got 16, limit 32."),
+        (
+            "sim",
+            {"bits": 16},
+            "bits of the membrane of n1 is another than integer.snn gives, got 16, limit 32.",
+        ),
         (
             "sim",
             {"proven": False},

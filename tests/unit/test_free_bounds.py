@@ -160,4 +160,6 @@ def test_readouts_have_no_bounds() -> None:
         integer_neuron("r", "d", max_spikes=0),
         Output(name="y", inputs=("r",)),
     ]
-    assert set(free_bounds(Graph("g", Family.INTEGER, tuple(nodes)), np.zeros((1, 1, 2), int), False)) == {"n"}
+    assert set(free_bounds(Graph("g", Family.INTEGER, tuple(nodes)), np.zeros((1, 1, 2), int), False)) == {
+        "n"
+    }

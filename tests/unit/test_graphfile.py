@@ -173,7 +173,10 @@ def test_nan_weights(tmp_path):
     bad = Const(np.full((2, 1, 3, 3), np.nan, np.float32))
     graph = made.graph.rewrite(lambda n: replace(n, weight=bad) if isinstance(n, Conv2d) else None)
     write_graph_file(tmp_path / "m.snnc", replace(made, graph=graph))
-    assert str(refusal(tmp_path / "m.snnc")) == "[SNNC-M007] %conv: weight is NaN or infinite, got 18 of 18 numbers."
+    assert (
+        str(refusal(tmp_path / "m.snnc"))
+        == "[SNNC-M007] %conv: weight is NaN or infinite, got 18 of 18 numbers."
+    )
 
 
 def test_missing_and_other_files(tmp_path):

@@ -112,7 +112,9 @@ def test_a_lost_exponent_is_found() -> None:
     x = inputs(graph, 10)
     made = lowered(graph, x)
     pieces = tuple(
-        p.model_copy(update={"connections": tuple(c.model_copy(update={"exponent": 0}) for c in p.connections)})
+        p.model_copy(
+            update={"connections": tuple(c.model_copy(update={"exponent": 0}) for c in p.connections)}
+        )
         for p in made.mapped.pieces
     )
     assert pieces != made.mapped.pieces
@@ -124,10 +126,16 @@ def test_a_lost_exponent_is_found() -> None:
 def test_weights_of_more_than_a_byte_are_for_chips_that_allow_them() -> None:
     with pytest.raises(SnnccError) as error:
         LOIHI2.of_weights(9)
-    assert str(error.value) == "[SNNC-U005] --weight-bits: loihi2 has no weights of that width, got 9, limit 2..8."
+    assert (
+        str(error.value)
+        == "[SNNC-U005] --weight-bits: loihi2 has no weights of that width, got 9, limit 2..8."
+    )
     with pytest.raises(SnnccError) as error:
         SIM.of_weights(25)
-    assert str(error.value) == "[SNNC-U005] --weight-bits: sim has no weights of that width, got 25, limit 2..24."
+    assert (
+        str(error.value)
+        == "[SNNC-U005] --weight-bits: sim has no weights of that width, got 25, limit 2..24."
+    )
 
 
 # ---- chips that cannot ------------------------------------------------------------------------------
@@ -151,7 +159,9 @@ def test_a_chip_without_signed_events_refuses_the_current() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     graph = stream(np.random.default_rng(4), 4)
     out = tmp_path_factory.mktemp("stream") / "out"
-    return snncc.compile(Model(graph, calibration=inputs(graph, 10)), target="loihi2", out=out, verify_each=True)
+    return snncc.compile(
+        Model(graph, calibration=inputs(graph, 10)), target="loihi2", out=out, verify_each=True
+    )
 
 
 def test_the_range_of_a_current_is_conditional(folder: Artifact) -> None:

@@ -48,7 +48,9 @@ def references(path: str, text: str) -> Iterator[tuple[str, str]]:
 
 
 def test_every_page_and_anchor_that_is_named_exists() -> None:
-    named = [(path, page, anchor) for path, text in texts().items() for page, anchor in references(path, text)]
+    named = [
+        (path, page, anchor) for path, text in texts().items() for page, anchor in references(path, text)
+    ]
     assert len(named) > 20
     assert [n for n in named if n[1] not in texts() or (n[2] and n[2] not in anchors(n[1]))] == []
 

@@ -87,10 +87,18 @@ def exact(one: Pass, before: Graph) -> str:
 def test_a_normalisation_scales_rows_and_shifts_their_bias() -> None:
     """γ/√(σ²+ε) = 4/2 and -2/4; β - μ·that = -3/2 and 5/4."""
     norm = BatchNorm(
-        name="b", inputs=("a",), gamma=real(4, -2), beta=real(0.5, 0.25), mean=real(1, 2), var=real(3, 15), eps=1.0
+        name="b",
+        inputs=("a",),
+        gamma=real(4, -2),
+        beta=real(0.5, 0.25),
+        mean=real(1, 2),
+        var=real(3, 15),
+        eps=1.0,
     )
     linear = Linear(name="a", inputs=("x",), weight=real([1, 2], [3, -4]), bias=real(1, -1))
-    assert exact(FoldConvBN(), graph(linear, norm, Neuron(name="n", inputs=("b",)), shape=(2,))) == """\
+    assert (
+        exact(FoldConvBN(), graph(linear, norm, Neuron(name="n", inputs=("b",)), shape=(2,)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %a = linear %x {weight=[[2.0,4.0],[-1.5,2.0]], bias=[0.5,1.75]} : current<2, f32>
@@ -98,6 +106,7 @@ snn float @g {steps=1} {
   %y = output %n : spikes<2, 1>
 }
 """
+    )
 
 
 def test_a_normalisation_behind_spikes_and_a_negative_scale_become_one_depthwise_layer() -> None:
@@ -105,13 +114,13 @@ def test_a_normalisation_behind_spikes_and_a_negative_scale_become_one_depthwise
     nodes = (
         Conv2d(name="c", inputs=("x",), weight=real([[[1.0]], [[2.0]]])),
         Neuron(name="n", inputs=("c",), output_scale=0.5, max_spikes=2),
-        BatchNorm(
-            name="b", inputs=("n",), gamma=real(4), beta=real(0.5), mean=real(1), var=real(3), eps=1.0
-        ),
+        BatchNorm(name="b", inputs=("n",), gamma=real(4), beta=real(0.5), mean=real(1), var=real(3), eps=1.0),
         Scale(name="s", inputs=("b",), factor=real(-2)),
         Neuron(name="m", inputs=("s",)),
     )
-    assert exact(FoldConvBN(), graph(*nodes, shape=(2, 1, 2))) == """\
+    assert (
+        exact(FoldConvBN(), graph(*nodes, shape=(2, 1, 2)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2, 1, 2], levels=1} : spikes<2x1x2, 1>
   %c = conv2d %x {weight=[[[[1.0]],[[2.0]]]]} : current<1x1x2, f32>
@@ -121,13 +130,16 @@ snn float @g {steps=1} {
   %y = output %m : spikes<1x1x2, 1>
 }
 """
+    )
 
 
 def test_a_normalisation_of_vectors_behind_spikes_passes_through_a_map() -> None:
     norm = BatchNorm(
         name="b", inputs=("x",), gamma=real(1, 3), beta=real(0, 1), mean=real(2, 0), var=real(1, 1), eps=0.0
     )
-    assert exact(FoldConvBN(), graph(norm, Neuron(name="n", inputs=("b",)), shape=(2,))) == """\
+    assert (
+        exact(FoldConvBN(), graph(norm, Neuron(name="n", inputs=("b",)), shape=(2,)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %b.as_map = reshape %x {shape=[2, 1, 1]} : spikes<2x1x1, 1>
@@ -137,6 +149,7 @@ snn float @g {steps=1} {
   %y = output %n : spikes<2, 1>
 }
 """
+    )
 
 
 def scaled() -> Graph:
@@ -161,7 +174,9 @@ def test_factors_end_in_potentials_in_weights_and_in_the_result() -> None:
     """The drive of m is 2·3/16 = ⅜ of its spikes: its potentials are over that."""
     before = scaled()
     after = FoldScale().run(before)
-    assert spelled(after) == """\
+    assert (
+        spelled(after)
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[1, 2, 4], levels=8} : spikes<1x2x4, 8>
   %n = neuron %x {max_spikes=4} : spikes<1x2x4, 4>
@@ -173,6 +188,7 @@ snn float @g {steps=1} {
   %y = output %l {scale=0.5} : current<1, f32>
 }
 """
+    )
     x = np.random.default_rng(0).integers(0, 9, (20, 1, 1, 2, 4))
     np.testing.assert_array_equal(run(before, x).values["m"], run(after, x).values["m"])
     np.testing.assert_array_equal(run(before, x).result, run(after, x).result)
@@ -185,7 +201,9 @@ def test_a_value_added_to_itself_is_a_factor() -> None:
         Linear(name="l", inputs=("t",), weight=real([1.0, -2.0])),
         Neuron(name="n", inputs=("l",), output_scale=0.5),
     )
-    assert exact(FoldScale(), graph(*nodes, shape=(2,))) == """\
+    assert (
+        exact(FoldScale(), graph(*nodes, shape=(2,)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %l = linear %x {weight=[[8.0,-16.0]]} : current<1, f32>
@@ -193,6 +211,7 @@ snn float @g {steps=1} {
   %y = output %n {scale=0.5} : spikes<1, 1>
 }
 """
+    )
 
 
 def test_sums_of_equal_units_keep_theirs_and_a_mean_that_keeps_its_axes_divides() -> None:
@@ -205,7 +224,9 @@ def test_sums_of_equal_units_keep_theirs_and_a_mean_that_keeps_its_axes_divides(
         Conv2d(name="c", inputs=("m",), weight=real([[[32.0]]])),
         Neuron(name="n", inputs=("c",)),
     )
-    assert exact(FoldScale(), graph(*nodes, shape=(1, 2, 2), levels=3)) == """\
+    assert (
+        exact(FoldScale(), graph(*nodes, shape=(1, 2, 2), levels=3))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[1, 2, 2], levels=3} : spikes<1x2x2, 3>
   %a = neuron %x {max_spikes=2} : spikes<1x2x2, 2>
@@ -217,40 +238,50 @@ snn float @g {steps=1} {
   %y = output %n : spikes<1x1x1, 1>
 }
 """
+    )
 
 
 def test_potentials_of_channels_are_over_the_gain_of_the_layer() -> None:
     neuron = Neuron(name="n", inputs=("x",), gain=0.5, threshold=real(2.0, 1.0), bias=real(0.25, 0.0))
-    assert exact(FoldScale(), graph(neuron, shape=(2,), levels=9)) == """\
+    assert (
+        exact(FoldScale(), graph(neuron, shape=(2,), levels=9))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=9} : spikes<2, 9>
   %n = neuron %x {threshold=[4.0,2.0], bias=[0.5,0.0], reset_to=0.0, v_init=0.0} : spikes<2, 1>
   %y = output %n : spikes<2, 1>
 }
 """
+    )
 
 
 def test_a_readouts_gain_becomes_the_unit_of_the_result() -> None:
     """Membranes of half the drive: twice the start value, and each unit counts half."""
     neuron = Neuron(name="n", inputs=("x",), gain=0.5, v_init=0.75, max_spikes=0, decay=1.0)
-    assert exact(FoldScale(), graph(neuron, shape=(2,), levels=9, decode=Decode.MEMBRANE)) == """\
+    assert (
+        exact(FoldScale(), graph(neuron, shape=(2,), levels=9, decode=Decode.MEMBRANE))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=9} : spikes<2, 9>
   %n = neuron %x {threshold=2.0, max_spikes=0, decay=1.0, bias=0.0, reset_to=0.0, v_init=1.5} : current<2, f32>
   %y = output %n {decode=membrane, scale=0.5} : current<2, f32>
 }
 """
+    )
 
 
 def test_a_gain_per_channel_makes_potentials_per_channel() -> None:
     neuron = Neuron(name="n", inputs=("x",), gain=real(0.5, 4.0), threshold=2.0, v_min=real(-1.0, -8.0))
-    assert exact(FoldScale(), graph(neuron, shape=(2,), levels=9)) == """\
+    assert (
+        exact(FoldScale(), graph(neuron, shape=(2,), levels=9))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=9} : spikes<2, 9>
   %n = neuron %x {threshold=[4.0,0.5], bias=[0.0,0.0], reset_to=[0.0,0.0], v_min=[-2.0,-2.0], v_init=[0.0,0.0]} : spikes<2, 1>
   %y = output %n : spikes<2, 1>
 }
 """
+    )
 
 
 def test_the_last_weights_become_neurons_that_never_fire_and_bare_neurons_get_weights() -> None:
@@ -260,7 +291,9 @@ def test_the_last_weights_become_neurons_that_never_fire_and_bare_neurons_get_we
         Permute(name="v", inputs=("l",), axes=(0,)),
     )
     sums = graph(*nodes, shape=(2,), steps=2, over_time=OverTime.MEAN)
-    assert exact(LowerReadout(), sums) == """\
+    assert (
+        exact(LowerReadout(), sums)
+        == """\
 snn float @g {steps=2} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %n.identity = linear %x {weight=[[1.0,0.0],[0.0,1.0]]} : current<2, f32>
@@ -271,6 +304,7 @@ snn float @g {steps=2} {
   %y = output %v {decode=membrane, scale=0.5} : current<2, f32>
 }
 """
+    )
 
 
 def test_bare_neurons_of_a_map_get_one_weight_a_channel_and_sums_over_time_keep_their_scale() -> None:
@@ -280,7 +314,9 @@ def test_bare_neurons_of_a_map_get_one_weight_a_channel_and_sums_over_time_keep_
         Linear(name="l", inputs=("f",), weight=real([1, 2, 3, 4, 5, 6])),
     )
     before = graph(*nodes, shape=(2, 1, 3), steps=2, over_time=OverTime.SUM, scale=0.25)
-    assert exact(LowerReadout(), before) == """\
+    assert (
+        exact(LowerReadout(), before)
+        == """\
 snn float @g {steps=2} {
   %x = input {shape=[2, 1, 3], levels=1} : spikes<2x1x3, 1>
   %n.identity = conv2d %x {weight=[[[[1.0]]],[[[1.0]]]], groups=2} : current<2x1x3, f32>
@@ -291,6 +327,7 @@ snn float @g {steps=2} {
   %y = output %l.readout {decode=membrane, scale=0.25} : current<1, f32>
 }
 """
+    )
 
 
 def test_spikes_that_join_currents_get_weights_of_one() -> None:
@@ -299,7 +336,9 @@ def test_spikes_that_join_currents_get_weights_of_one() -> None:
         Add(name="s", inputs=("x", "l")),
         Neuron(name="n", inputs=("s",)),
     )
-    assert exact(LowerReadout(), graph(*nodes, shape=(2,))) == """\
+    assert (
+        exact(LowerReadout(), graph(*nodes, shape=(2,)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %l = linear %x {weight=[[1.0,2.0],[3.0,4.0]]} : current<2, f32>
@@ -309,6 +348,7 @@ snn float @g {steps=1} {
   %y = output %n {decode=count} : spikes<2, 1>
 }
 """
+    )
 
 
 def test_the_stem_of_real_values_becomes_one_node_of_the_host() -> None:
@@ -318,7 +358,9 @@ def test_the_stem_of_real_values_becomes_one_node_of_the_host() -> None:
         Linear(name="b", inputs=("e",), weight=real([1, -1])),
         Neuron(name="n", inputs=("b",)),
     )
-    assert spelled(SplitHost().run(graph(*nodes, shape=(2,), levels=0, steps=2))) == """\
+    assert (
+        spelled(SplitHost().run(graph(*nodes, shape=(2,), levels=0, steps=2)))
+        == """\
 snn float @g {steps=2} {
   %x = input {shape=[2]} : current<2, f32>
   %e = host %x {source="net.e"} : spikes<2, 1>
@@ -333,6 +375,7 @@ snn float @g {steps=2} {
   %y = output %n : spikes<1, 1>
 }
 """
+    )
 
 
 def test_a_clip_is_dropped_from_what_fires_alone() -> None:
@@ -341,7 +384,9 @@ def test_a_clip_is_dropped_from_what_fires_alone() -> None:
         Linear(name="l", inputs=("n",), weight=real([1, -1])),
         Neuron(name="r", inputs=("l",), max_spikes=0),
     )
-    assert spelled(DropClip().run(graph(*nodes, shape=(2,), decode=Decode.MEMBRANE))) == """\
+    assert (
+        spelled(DropClip().run(graph(*nodes, shape=(2,), decode=Decode.MEMBRANE)))
+        == """\
 snn float @g {steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %n = neuron %x {max_spikes=1073741824} : spikes<2, 1073741824>
@@ -350,6 +395,7 @@ snn float @g {steps=1} {
   %y = output %r {decode=membrane} : current<1, f32>
 }
 """
+    )
 
 
 def shortcut() -> Graph:
@@ -357,14 +403,18 @@ def shortcut() -> Graph:
     return integers(
         Linear(name="a", inputs=("x",), weight=whole([1, 2], [3, -1])),
         integer_neuron("n", "a", threshold=2, max_spikes=3),
-        Linear(name="b", inputs=("n",), weight=whole([1, 0], [-1, 2]), bias=Const(np.array([4, -4], np.int32))),
+        Linear(
+            name="b", inputs=("n",), weight=whole([1, 0], [-1, 2]), bias=Const(np.array([4, -4], np.int32))
+        ),
         Add(name="s", inputs=("a", "b")),
         integer_neuron("m", "s", threshold=3, max_spikes=2),
     )
 
 
 def test_the_second_reader_of_a_sum_gets_a_copy_of_its_weights() -> None:
-    assert exact(Distribute(), shortcut()) == """\
+    assert (
+        exact(Distribute(), shortcut())
+        == """\
 snn integer @g {steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %a = linear %x {weight=[[1,2],[3,-1]]} : current<2, i32>
@@ -376,12 +426,15 @@ snn integer @g {steps=1} {
   %y = output %m : spikes<2, 2>
 }
 """
+    )
 
 
 def test_a_relay_carries_the_sum_to_both_readers_and_9_is_its_largest() -> None:
     """|x₁ + 2x₂| ≤ 9 and -3 ≤ 3x₁ - x₂ ≤ 9 for counts up to 3."""
     relayed = Relay().run(shortcut())
-    assert exact(BoundCounts(), relayed) == """\
+    assert (
+        exact(BoundCounts(), relayed)
+        == """\
 snn integer @g {steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %a = linear %x {weight=[[1,2],[3,-1]]} : current<2, i32>
@@ -395,13 +448,16 @@ snn integer @g {steps=1} {
   %y = output %m : spikes<2, 2>
 }
 """
+    )
     assert exact(Relay(), shortcut()) == spelled(relayed)
     assert "max_spikes=1073741824, signed=true" in spelled(relayed)
 
 
 def test_graded_windows_take_one_micro_step_a_layer() -> None:
     """The relay acts at 1, n at 2, m at 3; the relay's number waits for n's window. Biases move to neurons."""
-    assert exact(ExpandSFA(LOIHI2.schedules["graded"]), BoundCounts().run(Relay().run(shortcut()))) == """\
+    assert (
+        exact(ExpandSFA(LOIHI2.schedules["graded"]), BoundCounts().run(Relay().run(shortcut())))
+        == """\
 snn spike @g {steps=1, micro_steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x {graded=true} : spikes<2, 3>
@@ -417,6 +473,7 @@ snn spike @g {steps=1, micro_steps=1} {
   %y = output %m : spikes<2, 2>
 }
 """
+    )
 
 
 def test_a_relays_number_makes_no_window_longer() -> None:
@@ -453,7 +510,9 @@ def test_without_windows_sums_may_reach_any_depth() -> None:
 
 def test_windows_are_as_long_as_the_largest_count() -> None:
     """Counts up to 3 in windows of 3; what x sends to m waits for n's window."""
-    assert exact(ExpandSFA(), Distribute().run(shortcut())) == """\
+    assert (
+        exact(ExpandSFA(), Distribute().run(shortcut()))
+        == """\
 snn spike @g {steps=1, micro_steps=3} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x : spikes<2, 1>
@@ -467,11 +526,14 @@ snn spike @g {steps=1, micro_steps=3} {
   %y = output %m : spikes<2, 1>
 }
 """
+    )
 
 
 def binary() -> Graph:
     return integers(
-        Linear(name="a", inputs=("x",), weight=whole([1, 2], [3, -1]), bias=Const(np.array([4, -4], np.int32))),
+        Linear(
+            name="a", inputs=("x",), weight=whole([1, 2], [3, -1]), bias=Const(np.array([4, -4], np.int32))
+        ),
         integer_neuron("n", "a", threshold=3, bias=-2, decay=1, decay_bits=1, reset=Reset.VALUE),
         Linear(name="b", inputs=("n",), weight=whole([1, 1])),
         integer_neuron("r", "b", max_spikes=0, decay=1),
@@ -483,7 +545,9 @@ def binary() -> Graph:
 
 
 def test_single_spikes_take_one_micro_step() -> None:
-    assert exact(ExpandSFA(), binary()) == """\
+    assert (
+        exact(ExpandSFA(), binary())
+        == """\
 snn spike @g {steps=3, micro_steps=1} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %x.spikes = encode %x : spikes<2, 1>
@@ -494,6 +558,7 @@ snn spike @g {steps=3, micro_steps=1} {
   %y = output %r {decode=membrane, scale=0.5} : current<1, i32>
 }
 """
+    )
     spared = ExpandSFA(replace(EXACT, spare=True)).run(binary())
     assert spared.micro_steps == 2
     assert [n.phase for n in spared.neurons] == [2, 4]  # type: ignore[union-attr]
@@ -512,7 +577,9 @@ def shortcut_free() -> Graph:
 def test_the_free_schedule_has_neither_windows_nor_delays() -> None:
     """Largest count 3, so that a timestep lasts three micro-steps; a chip without a clip is told so."""
     free = ExpandSFA(SPECK2F.schedules["free"], capped=False).run(Distribute().run(shortcut()))
-    assert spelled(free) == """\
+    assert (
+        spelled(free)
+        == """\
 snn spike @g {steps=1, micro_steps=3} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %x.spikes = encode %x : spikes<2, 1>
@@ -525,6 +592,7 @@ snn spike @g {steps=1, micro_steps=3} {
   %y = output %m : spikes<2, 1>
 }
 """
+    )
 
 
 def test_one_timestep_keeps_what_the_initial_potential_adds_and_nothing_else() -> None:
@@ -534,7 +602,9 @@ def test_one_timestep_keeps_what_the_initial_potential_adds_and_nothing_else() -
         v_init=Const(np.array([5, -5], np.int32)), reset=Reset.VALUE, reset_to=7, synapse_decay=3, synapse_bits=2,
     )  # fmt: skip
     linear = Linear(name="a", inputs=("x",), weight=whole([1, 2], [3, -1]))
-    assert exact(SingleStep(), integers(linear, neuron)) == """\
+    assert (
+        exact(SingleStep(), integers(linear, neuron))
+        == """\
 snn integer @g {steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %a = linear %x {weight=[[1,2],[3,-1]]} : current<2, i32>
@@ -542,6 +612,7 @@ snn integer @g {steps=1} {
   %y = output %n : spikes<2, 3>
 }
 """
+    )
     several = integers(linear, neuron, steps=2)
     assert SingleStep().run(several) is several
 
@@ -556,7 +627,9 @@ def test_bounds_of_counts_follow_from_layer_to_layer() -> None:
         Linear(name="c", inputs=("m",), weight=whole([-1])),
         integer_neuron("k", "c", threshold=4, max_spikes=7),
     )
-    assert exact(BoundCounts(), integers(*nodes)) == """\
+    assert (
+        exact(BoundCounts(), integers(*nodes))
+        == """\
 snn integer @g {steps=1} {
   %x = input {shape=[2], levels=3} : spikes<2, 3>
   %a = linear %x {weight=[[1,2],[3,-1]]} : current<2, i32>
@@ -568,6 +641,7 @@ snn integer @g {steps=1} {
   %y = output %k : spikes<1, 1>
 }
 """
+    )
 
 
 def test_what_a_membrane_keeps_raises_its_bound() -> None:

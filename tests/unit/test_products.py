@@ -119,7 +119,10 @@ def test_an_address_pairs_what_a_matrix_product_does() -> None:
         ({"sizes": ()}, "loops must have turns"),
         ({"sizes": (2, 0, 4)}, "loops must have turns"),
         ({"held": Strided(strides=(3, 1))}, "held: one stride a loop, none of them negative"),
-        ({"stream": Strided(offset=-1, strides=(0, 4, 1))}, "stream: one stride a loop, none of them negative"),
+        (
+            {"stream": Strided(offset=-1, strides=(0, 4, 1))},
+            "stream: one stride a loop, none of them negative",
+        ),
         ({"held": Strided(offset=1, strides=(3, 1, 0))}, "held: indices leave the map"),
         ({"target": Strided(strides=(4, 1, 1))}, "target: indices leave the map"),
         ({"stream_shape": (3, 3, 1)}, "stream: indices leave the map"),

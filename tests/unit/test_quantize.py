@@ -178,9 +178,7 @@ def test_rounding_becomes_a_precharge(rounding: Rounding, strict: bool, precharg
 ], ids=str)  # fmt: skip
 def test_leaks_have_twelve_places(leak: Any, fixed: tuple[int, int]) -> None:
     linear = Linear(name="c", inputs=("x",), weight=real([1.0], [2.0]))
-    cell = cell_of(
-        quantized(graph(linear, Neuron(name="n", inputs=("c",), decay=leak), shape=(1,), steps=2))
-    )
+    cell = cell_of(quantized(graph(linear, Neuron(name="n", inputs=("c",), decay=leak), shape=(1,), steps=2)))
     assert (cell.decay, cell.decay_bits) == fixed
 
 

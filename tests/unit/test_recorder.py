@@ -82,7 +82,10 @@ def test_an_approximate_pass_is_measured_neuron_by_neuron_and_in_decisions() -> 
     assert effect.decisions_changed == 0
     assert (effect.accuracy_before, effect.accuracy_after) == (0.75, 0.75)
     (record,) = recorder.records
-    assert (record.spec, record.preserves) == ("a-step{preserves=approximate, name=a-step, strength=3}", "approximate")
+    assert (record.spec, record.preserves) == (
+        "a-step{preserves=approximate, name=a-step, strength=3}",
+        "approximate",
+    )
     assert record.note == (
         "7 of 8 spike counts and 0 of 4 decisions change on the calibration inputs; accuracy there 75.00% to 75.00%"
     )

@@ -44,7 +44,8 @@ def test_micro_steps_of_a_timestep(graded: bool, spare: bool, lengths: list[int]
 
 
 @pytest.mark.parametrize(
-    ("release", "phases"), [(Release.WINDOW, [0, 5, 15]), (Release.STREAM, [0, 1, 3]), (Release.FREE, [0, 0, 0])]
+    ("release", "phases"),
+    [(Release.WINDOW, [0, 5, 15]), (Release.STREAM, [0, 1, 3]), (Release.FREE, [0, 0, 0])],
 )
 def test_first_micro_step_of_a_depth(release: Release, phases: list[int]) -> None:
     schedule = replace(EXACT, release=release)

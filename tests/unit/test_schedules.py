@@ -75,7 +75,9 @@ def every_input(graph: Graph) -> np.ndarray:
 
 def test_two_shortcuts_in_a_row_print_their_waiting_spikes() -> None:
     """D = 2 = P: n0 fires from 2, n1 from 4, n2 from 6, z from 8, and a1 waits as one train."""
-    assert to_text(ExpandSFA().run(skips_in_a_row(2, steps=3))) == """\
+    assert (
+        to_text(ExpandSFA().run(skips_in_a_row(2, steps=3)))
+        == """\
 snn spike @skips {steps=3, micro_steps=2} {
   %x = input {shape=[2], levels=1} : spikes<2, 1>
   %x.spikes = encode %x : spikes<2, 1>
@@ -94,6 +96,7 @@ snn spike @skips {steps=3, micro_steps=2} {
   %y = output %z {over_time=sum} : spikes<3, 1>
 }
 """
+    )
 
 
 @pytest.mark.parametrize("graded", [False, True])

@@ -220,9 +220,7 @@ def test_small_patches_do_not_reach_a_sixteenth() -> None:
     )
     with pytest.raises(ModelError) as caught:
         carried(mask, 5)
-    assert str(caught.value) == (
-        "[SNNC-M025] mask: is no whole number of strides, got [32, 32], limit 5."
-    )
+    assert str(caught.value) == ("[SNNC-M025] mask: is no whole number of strides, got [32, 32], limit 5.")
 
 
 def test_a_mask_of_another_size() -> None:

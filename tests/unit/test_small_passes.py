@@ -230,7 +230,9 @@ def test_the_ways_out_of_that_work(target: str) -> None:
     )
     inputs = np.ones((2, 1, 1, 3, 4))
     found = [
-        snncc.check(Model(g, calibration=inputs.astype(np.int64 if g is spikes else np.float32)), target=target)
+        snncc.check(
+            Model(g, calibration=inputs.astype(np.int64 if g is spikes else np.float32)), target=target
+        )
         for g in (refused, coded, spikes)
     ]
     assert [[p.code for p in result.problems] for result in found] == [["SNNC-M018"], [], []]
@@ -254,7 +256,9 @@ def test_quantization_names_everything_it_cannot_hold_and_the_pass_it_happened_i
         "%n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires.",
         "%m: a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current.",
     ]
-    assert error.value.__notes__ == ["in pass quantize after fold-conv-bn, lower-readout, fold-scale, split-host"]
+    assert error.value.__notes__ == [
+        "in pass quantize after fold-conv-bn, lower-readout, fold-scale, split-host"
+    ]
 
 
 @pytest.mark.parametrize(

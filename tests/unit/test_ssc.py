@@ -58,14 +58,18 @@ def weights(rng: np.random.Generator, *shape: int) -> Const:
 class Net:
     """Grows a masked network: convolutions with gates, neurons, shortcuts."""
 
-    def __init__(self, seed: int, size: Pair = (7, 8), levels: int = 3, steps: int = 1, **neuron: Any) -> None:
+    def __init__(
+        self, seed: int, size: Pair = (7, 8), levels: int = 3, steps: int = 1, **neuron: Any
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.mask: Bitmap = self.rng.random(size) < 0.6
         self.steps, self.neuron = steps, neuron
         self.nodes: list[Node] = [Input(name="x", shape=(2, *size), levels=levels)]
         self.masks: dict[str, Bitmap] = {"x": self.mask}
 
-    def conv(self, reads: str, out: int, kernel: int = 3, stride: int = 1, mode: str = "mask", **more: Any) -> str:
+    def conv(
+        self, reads: str, out: int, kernel: int = 3, stride: int = 1, mode: str = "mask", **more: Any
+    ) -> str:
         name = f"c{len(self.nodes)}"
         inner = self.shape(reads)[0] // more.get("groups", 1)
         dilation = more.get("dilation", (1, 1))
@@ -130,7 +134,12 @@ def blocks(seed: int, modes: tuple[str, str, str, str] = ("mask",) * 4, **option
     return net.graph(last), net.inputs()
 
 
-MODES = [("mask",) * 4, ("centre",) * 4, ("mask", "centre", "mask", "none"), ("centre", "none", "centre", "mask")]
+MODES = [
+    ("mask",) * 4,
+    ("centre",) * 4,
+    ("mask", "centre", "mask", "none"),
+    ("centre", "none", "centre", "mask"),
+]
 NEURONS: list[dict[str, Any]] = [
     {},
     {"steps": 3, "decay": 1.0},
@@ -301,7 +310,13 @@ def test_an_artifact_whose_gates_were_changed_is_refused(tmp_path: Path, change:
 def norm(name: str, reads: str, channels: int, rng: np.random.Generator) -> BatchNorm:
     gamma, beta, mean = (Const(rng.normal(size=channels).astype(np.float32)) for _ in range(3))
     return BatchNorm(
-        name=name, inputs=(reads,), gamma=gamma, beta=beta, mean=mean, var=Const(np.ones(channels, np.float32)), eps=0.1
+        name=name,
+        inputs=(reads,),
+        gamma=gamma,
+        beta=beta,
+        mean=mean,
+        var=Const(np.ones(channels, np.float32)),
+        eps=0.1,
     )
 
 
@@ -417,7 +432,9 @@ def test_chips_refuse_a_masked_network(target: Any) -> None:
     graph, x = blocks(5)
     with pytest.raises(CapacityError) as caught:
         target.lower(Model(graph), x, Options())
-    mine = [p for p in caught.value.problems if p.what == "the chip's layers work at every site of their maps"]
+    mine = [
+        p for p in caught.value.problems if p.what == "the chip's layers work at every site of their maps"
+    ]
     assert len(mine) == 4
     assert {p.code for p in mine} == {"SNNC-C012"}
 

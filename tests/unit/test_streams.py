@@ -41,7 +41,9 @@ def without_exponents() -> Target:
     return replace(SIM, chip=SIM.chip.model_copy(update={"limits": limits}))
 
 
-def conv(rng: np.random.Generator, name: str, reads: str, out: int, read: int, size: int, **more: Any) -> Node:
+def conv(
+    rng: np.random.Generator, name: str, reads: str, out: int, read: int, size: int, **more: Any
+) -> Node:
     weight = f32(rng.normal(size=(out, read, size, size)) * (0.8 / size / np.sqrt(read)))
     bias = f32(rng.normal(size=out) * 0.1)
     return Conv2d(name=name, inputs=(reads,), source=f"net.{name}", weight=weight, bias=bias, **more)
@@ -75,7 +77,9 @@ def head(rng: np.random.Generator, steps: int) -> tuple[Node, ...]:
     return (
         SumPool2d(name="m", inputs=("a2",), kernel=(3, 3), stride=(3, 3)),
         Reshape(name="flat", inputs=("m",), shape=(4,)),
-        Linear(name="fc", inputs=("flat",), weight=f32(rng.normal(size=(5, 4)) / 9), bias=f32(rng.normal(size=5))),
+        Linear(
+            name="fc", inputs=("flat",), weight=f32(rng.normal(size=(5, 4)) / 9), bias=f32(rng.normal(size=5))
+        ),
         Output(name="o", inputs=("fc",), over_time=OverTime.MEAN if steps > 1 else OverTime.NONE),
     )
 

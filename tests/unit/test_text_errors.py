@@ -61,4 +61,6 @@ def test_an_array_filed_under_a_wrong_digest_is_refused() -> None:
 
 
 def test_text_behind_the_graph_is_refused() -> None:
-    assert refusal(GOOD + "snn") == "[SNNC-M011] line 7, column 1: something stands behind the graph, got snn."
+    assert (
+        refusal(GOOD + "snn") == "[SNNC-M011] line 7, column 1: something stands behind the graph, got snn."
+    )

@@ -46,7 +46,9 @@ def artifact(
     x = inputs(1, 16) if calibration is None else calibration
     model = Model(graph, calibration=x)
     lowered = SPECK2F.lower(model, x, Options(schedule))
-    return write_artifact(folder / schedule, model, lowered, SPECK2F.emit(lowered), SPECK2F.checker, force=False)
+    return write_artifact(
+        folder / schedule, model, lowered, SPECK2F.emit(lowered), SPECK2F.checker, force=False
+    )
 
 
 def tampered(good: Artifact, what: str) -> Artifact:
@@ -112,7 +114,11 @@ def test_results_are_compared_beside_the_counts(tmp_path: Path) -> None:
     counts = SIMULATOR.execute(good.mapped, good.tensors, data.x.reshape(16, 1, *SHAPE))
     for result, wrong in ((counts.result, 0), (-counts.result, int((counts.result != 0).sum()))):
         found = verify_artifact(good, data, {}, "sim", replace(counts, result=result), None)
-        assert (found.equivalent, found.results.compared, found.results.mismatches) == (not wrong, 1920, wrong)
+        assert (found.equivalent, found.results.compared, found.results.mismatches) == (
+            not wrong,
+            1920,
+            wrong,
+        )
         assert sum(layer.mismatches for layer in found.layers) == 0
     assert verdict(found, "x").headline == (
         f"Not equivalent: {wrong:,} of 1,920 values of the result differ on 16 samples, "
@@ -178,9 +184,7 @@ def test_free_is_never_equivalent_and_carries_another_order(tmp_path: Path) -> N
     assert [m.name for m in found.shuffled.layers] == ["n1", "n2"]
     assert [(b.name, b.outside) for b in found.bounds] == [("n1", 0), ("n2", 0)]
     assert found.bounds[0].mean_low <= found.bounds[0].mean_high
-    silent = snncc.verify(
-        artifact(tmp_path / "again", "free"), Dataset(np.zeros((2, 1, *SHAPE), np.int64))
-    )
+    silent = snncc.verify(artifact(tmp_path / "again", "free"), Dataset(np.zeros((2, 1, *SHAPE), np.int64)))
     assert not silent.equivalent
 
 

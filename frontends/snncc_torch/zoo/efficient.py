@@ -72,9 +72,7 @@ class ESpikeFormer(nn.Module):
         return y
 
 
-def _block(
-    style: Style, dim: int, heads: int, ratio: int, expansion: int, on_maps: bool
-) -> nn.Sequential:
+def _block(style: Style, dim: int, heads: int, ratio: int, expansion: int, on_maps: bool) -> nn.Sequential:
     """SpikeSepConv 3×3, E-SDSA with values of expansion·dim channels, MLP; each with a shortcut."""
     check_heads(dim, heads)
     values = expansion * dim

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.resources import files
 
 from pydantic import TypeAdapter
@@ -20,7 +20,9 @@ class Work:
     """What one layer, or the host's part, does for a sample; means over the samples that ran.
 
     Attributes:
-        macs: multiply-accumulates on real values, by the host.
+        macs: multiply-accumulates on real values, padding taps included.
+        macs_valid: the same without padding taps.
+        acs: accumulates: level of the spikes read x synapses reached.
         acs_paper: accumulates by the papers' rule: mean count of an input x dense operations.
         synaptic_operations: weights looked up by events.
         neuron_updates: membrane updates other than synaptic ones.
@@ -30,12 +32,17 @@ class Work:
     """
 
     macs: float = 0.0
+    macs_valid: float = 0.0
+    acs: float = 0.0
     acs_paper: float = 0.0
     synaptic_operations: float = 0.0
     neuron_updates: float = 0.0
     spikes: float = 0.0
     weights: int = 0
     neurons: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class EnergyModel:
 
 def constants(name: str) -> Constants:
     """Constants of the model of that name, from the file beside this one; units stand in their names."""
-    text = files("snncc_sim.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    text = files("snncc.metrics.models").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return TypeAdapter(dict[str, Quantity]).validate_python(tomllib.loads(text))
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from snncc.metrics.models.model import Constants, EnergyModel, Work, each
 from snncc.simulation import Estimate
-from snncc_sim.models.model import Constants, EnergyModel, Work, each
 
 WORD_BYTES = 4
 # Capacities in bytes at which an access was published, and the constants' names; nothing costs nothing.

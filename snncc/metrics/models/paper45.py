@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from snncc.metrics.models.model import Constants, EnergyModel, Work, each
 from snncc.simulation import Estimate
-from snncc_sim.models.model import Constants, EnergyModel, Work, each
 
 
 def _components(work: Work, constants: Constants) -> Mapping[str, Estimate]:

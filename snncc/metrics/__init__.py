@@ -1,0 +1,1 @@
+"""Rates, operations and energy of the *trained* network: no chip, no quantization."""
