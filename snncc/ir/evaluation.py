@@ -33,6 +33,7 @@ from snncc.ir.nodes import (
     Op,
     Pad,
     Permute,
+    Resample,
     Reshape,
     Scale,
     SiteGate,
@@ -73,6 +74,9 @@ def evaluate(node: Node, args: list[Array]) -> Array:
             return np.asarray(x.sum(axis=axes, keepdims=node.keepdim, dtype=x.dtype))
         case Upsample():
             return x.repeat(node.factor[0], axis=2).repeat(node.factor[1], axis=3)
+        case Resample():
+            rows, columns = (side.array.astype(x.dtype) for side in (node.rows, node.columns))
+            return np.asarray(rows @ x @ columns.T / np.float32(node.divisor))
         case Reshape():
             return x.reshape(x.shape[0], *node.shape)
         case Permute():
@@ -207,7 +211,8 @@ def _depthwise(node: Conv2d, x: Array, weight: Array) -> Array:
     kernel = weight.shape[2:]
     view = _windows(x, (kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
     total = np.zeros(view.shape[:4], x.dtype)
-    for tap in np.ndindex(kernel):
+    # Kernels that move maps, or weigh every site on its own, hold many taps of zeros alone.
+    for tap in zip(*np.nonzero(weight.any(axis=(0, 1))), strict=True):
         total += view[(..., *tap)] * weight[:, 0, *tap, None, None]
     return total
 

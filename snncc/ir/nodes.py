@@ -20,7 +20,7 @@ from snncc.ir.node import (
     SynapseOrder,
     ill_formed,
 )
-from snncc.ir.pools import AvgPool2d, MaxPool2d, Mean, Sum, SumPool2d, Upsample
+from snncc.ir.pools import AvgPool2d, MaxPool2d, Mean, Resample, Sum, SumPool2d, Upsample
 from snncc.ir.ports import Input, Output
 from snncc.ir.schedule import Release
 from snncc.ir.sites import CentreGate, SiteGate
@@ -31,9 +31,9 @@ __all__ = [
     "KINDS", "Add", "AddConst", "And", "AvgPool2d", "BatchNorm", "CentreGate", "Concat", "Conv2d",
     "ConvTranspose2d", "Decode", "Delay", "Encode", "Function", "Hold", "HostRegion", "Input",
     "IntegerNeuron", "LayerNorm", "Linear", "MatMul", "MaxPool2d", "Mean", "Mul", "Neuron", "Node", "Op",
-    "Output", "OverTime", "Pad", "Pair", "Permute", "Release", "Reset", "Reshape", "Rounding", "Scale",
-    "SiteGate", "Slice", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "WindowNeuron", "ill_formed",
-    "window_count",
+    "Output", "OverTime", "Pad", "Pair", "Permute", "Release", "Resample", "Reset", "Reshape", "Rounding",
+    "Scale", "SiteGate", "Slice", "Sum", "SumPool2d", "SynapseOrder", "Upsample", "WindowNeuron",
+    "ill_formed", "window_count",
 ]  # fmt: skip
 
 
@@ -41,8 +41,8 @@ KINDS: dict[str, type[Node]] = {
     cls.kind: cls
     for cls in (
         Input, Linear, Conv2d, ConvTranspose2d, MatMul, BatchNorm, Scale, Add, AddConst, Mul, And, Function,
-        LayerNorm, AvgPool2d, SumPool2d, MaxPool2d, Mean, Sum, Upsample, Reshape, Permute, Pad, Concat,
-        Slice, SiteGate, CentreGate, Neuron, IntegerNeuron, Encode, WindowNeuron, Hold, Delay, HostRegion,
-        Output,
+        LayerNorm, AvgPool2d, SumPool2d, MaxPool2d, Mean, Sum, Upsample, Resample, Reshape, Permute, Pad,
+        Concat, Slice, SiteGate, CentreGate, Neuron, IntegerNeuron, Encode, WindowNeuron, Hold, Delay,
+        HostRegion, Output,
     )
 }  # fmt: skip

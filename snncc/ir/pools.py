@@ -1,4 +1,4 @@
-"""Nodes that reduce or repeat feature axes: pooling, sums, means, upsampling."""
+"""Nodes that reduce or repeat feature axes: pooling, sums, means, upsampling, resampling."""
 
 # ruff: noqa: D102 - infer is documented by Node
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from snncc.ir.const import Const
 from snncc.ir.node import FLOAT_ONLY, Node, Pair, Trait, feature_axes, only, want
 from snncc.ir.synapses import window_count
 from snncc.ir.types import Current, Spikes, ValueType, reshaped
@@ -158,3 +159,36 @@ class Upsample(Node):
         want(len(x.shape) == 3, self, "input must be [C, H, W]", x.shape)
         want(min(self.factor) >= 1, self, "factor must be positive", self.factor)
         return reshaped(x, (x.shape[0], x.shape[1] * self.factor[0], x.shape[2] * self.factor[1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resample(Node):
+    """``rows · x · columnsᵀ / divisor`` in every channel: a pooling whose windows differ from site to site.
+
+    Attributes:
+        rows: whole numbers [OH, H], none negative.
+        columns: the same, [OW, W].
+        divisor: what all are parts of.
+    """
+
+    kind = "resample"
+    families = FLOAT_ONLY
+    traits = frozenset({Trait.MONOTONE, Trait.LINEAR})
+    rows: Const
+    columns: Const
+    divisor: int = 1
+
+    def infer(self, args: tuple[ValueType, ...]) -> ValueType:
+        x = only(self, args)
+        sides = (self.rows, self.columns)
+        fits = all(len(side.shape) == 2 and side.array.dtype == np.int32 for side in sides)
+        want(fits, self, "rows and columns must be matrices of i32", [side.shape for side in sides])
+        read = (self.rows.shape[1], self.columns.shape[1])
+        want(len(x.shape) == 3 and x.shape[1:] == read, self, "input must be [C, H, W]", x.shape, read)
+        whole = self.divisor >= 1 and min(int(side.array.min()) for side in sides) >= 0
+        want(whole, self, "weights must not be negative, the divisor positive", self.divisor)
+        shape = (x.shape[0], self.rows.shape[0], self.columns.shape[0])
+        if isinstance(x, Spikes):
+            most = math.prod(int(side.array.sum(axis=1).max()) for side in sides)
+            return Spikes(shape, x.levels * most, x.signed, x.unit / self.divisor)
+        return Current(shape, x.dtype)

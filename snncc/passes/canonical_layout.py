@@ -12,12 +12,10 @@ from snncc.ir import (
     Add,
     AddConst,
     And,
-    AvgPool2d,
     BatchNorm,
     Concat,
     Const,
     Conv2d,
-    ConvTranspose2d,
     Delay,
     Family,
     Function,
@@ -26,20 +24,16 @@ from snncc.ir import (
     LayerNorm,
     Linear,
     MatMul,
-    MaxPool2d,
     Mean,
     Mul,
     Neuron,
     Node,
     Output,
-    Pad,
     Permute,
     Reshape,
     Scale,
     Slice,
     Sum,
-    SumPool2d,
-    Upsample,
 )
 from snncc.ir.elementwise import Op
 from snncc.ir.neurons import PER_CHANNEL
@@ -48,7 +42,6 @@ from snncc.passes.arrangement import Arranged, Atom, Shape, aligned, arranged, l
 from snncc.passes.base import Semantics
 
 PRODUCTS = MatMul | Mul | And
-_WINDOWED = AvgPool2d | ConvTranspose2d | MaxPool2d | Pad | SumPool2d | Upsample
 
 
 @dataclass(frozen=True)

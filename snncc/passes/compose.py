@@ -20,6 +20,9 @@ from snncc.ir.synapses import Weighted, window_count
 # A padding is the bias that it stands for if it lies within this share of the sums that make the bias.
 _SAME = 1e-6
 
+# Weights of one layer; 512 MiB while two are composed in float64.
+_MOST = 2**26
+
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
@@ -182,6 +185,8 @@ def outline(first: Kernel, second: Kernel, size: Pair) -> Kernel | Refused:
     )
     taps = _each(lambda n, d: n // d + 1, reach, dilation)
     out, inner = len(second.weight), first.weight.shape[1] * first.groups // groups
+    if out * inner * math.prod(taps) > _MOST:
+        return Refused(f"they would be one layer of {out * inner * math.prod(taps):,} weights")
     return Kernel(
         np.broadcast_to(0.0, (out, inner, *taps)),
         np.broadcast_to(float(first.bias.any() or second.bias.any()), (out,)),

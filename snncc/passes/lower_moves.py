@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from snncc.arrays import Array
+from snncc.errors import fail
 from snncc.ir import (
     Add,
     AvgPool2d,
@@ -24,6 +25,7 @@ from snncc.ir import (
     Neuron,
     Node,
     Pad,
+    Resample,
     Reshape,
     Rounding,
     Slice,
@@ -35,12 +37,15 @@ from snncc.ir import (
 from snncc.ir.node import FLOAT_ONLY
 from snncc.ir.synapses import Weighted
 from snncc.ir.types import ValueType
-from snncc.passes.base import Semantics
+from snncc.passes.base import Semantics, describe
 from snncc.passes.chains import computed_by_host
 
 # What adds values up; the others only move them.
-_SUMS = AvgPool2d | Mean | Sum | SumPool2d
+_SUMS = AvgPool2d | Mean | Resample | Sum | SumPool2d
 _MOVES = _SUMS | Concat | Pad | Slice
+
+# Weights of a pooling whose windows differ: inputs × outputs a channel. 64 MiB in float32.
+_MOST_OF_SITES = 2**24
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class LowerMoves:
 
     Pooling whose windows tile the map stands in an address function as it is, and so do means and sums
     over rows and columns, joined channels and upsampled maps; zeros around a map become the padding of
-    the convolutions that read it. Everything else becomes a convolution of zeros and ones. Where
+    the convolutions that read it. Everything else becomes a convolution of zeros and ones, or, where
+    windows differ from site to site, of weights for every site. Where
     weights read a sum, it is the first of two layers in a row, which merge-chains composes or relays.
     Where spikes are asked for, neurons of threshold one pass on what the convolution gives, count for
     count.
@@ -60,7 +66,7 @@ class LowerMoves:
     takes: ClassVar[frozenset[Family]] = FLOAT_ONLY
     gives: ClassVar[Family | None] = None
     after: ClassVar[tuple[str, ...]] = ("fold-conv-bn",)
-    lowers: ClassVar[frozenset[type[Node]]] = frozenset({Mean, Pad, Slice, Sum})
+    lowers: ClassVar[frozenset[type[Node]]] = frozenset({Mean, Pad, Resample, Slice, Sum})
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
@@ -238,6 +244,7 @@ def _weights(move: _Move, shape: tuple[int, ...], node: Node, at: int, name: str
         matrix = np.eye(shape[0]) if move.channels is None else move.channels
         weight = Const(matrix.astype(np.float32))
         return Linear(name=name, inputs=reads, source=source, weight=weight)
+    _fits(node, shape[0] * move.rows.taps.size * move.columns.taps.size)
     taps = np.multiply.outer(move.rows.taps, move.columns.taps)
     alone = move.channels is None
     matrix = np.ones((shape[0], 1)) if move.channels is None else move.channels
@@ -252,6 +259,18 @@ def _weights(move: _Move, shape: tuple[int, ...], node: Node, at: int, name: str
     )
 
 
+def _fits(node: Node, weights: int) -> None:
+    if isinstance(node, Resample) and weights > _MOST_OF_SITES:
+        raise fail(
+            "SNNC-M012",
+            describe(node),
+            "a pooling whose windows differ takes weights of its own for every site",
+            got=f"{weights:,} weights",
+            limit=f"{_MOST_OF_SITES:,}",
+            hint="windows that are alike: sizes that divide evenly, ceil_mode=False, count_include_pad=True",
+        )
+
+
 # ---- what each kind of node does ---------------------------------------------------------------------
 
 
@@ -262,6 +281,9 @@ def _move(graph: Graph, node: Node, at: int) -> _Move:
             share = np.prod(node.kernel) if isinstance(node, AvgPool2d) else 1
             sides = zip(node.kernel, node.stride, node.padding, (share, 1), strict=True)
             return _Move(None, *(_Along(np.ones(k) / part, s, p) for k, s, p, part in sides))
+        case Resample():
+            rows = node.rows.array / node.divisor
+            return _Move(None, _of_sites(rows, shape[1]), _of_sites(node.columns.array, shape[2]))
         case Sum() | Mean():
             share = np.prod([shape[a] for a in node.axes]) if isinstance(node, Mean) else 1
             channels = np.ones((1, shape[0])) if 0 in node.axes else np.eye(shape[0])
@@ -297,6 +319,14 @@ def _cut(shape: tuple[int, ...], node: Slice) -> _Move:
     size = shape[node.axis] - (len(rows) - 1) * node.step
     along = _one_tap(size, node.start, stride=node.step)
     return _Move(None, along, _STILL) if node.axis == 1 else _Move(None, _STILL, along)
+
+
+def _of_sites(weights: Array, size: int) -> _Along:
+    """Weights [outputs, size] of their own for every output.
+
+    In steps of the whole axis no output sees the map through taps that another sees it through.
+    """
+    return _Along(weights[::-1].ravel(), size, (len(weights) - 1) * size)
 
 
 def _one_tap(size: int, at: int, stride: int = 1, padding: int = 0) -> _Along:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snncc.compilation import Options
+from snncc.errors import ModelError
 from snncc.ir import (
     Add,
     And,
@@ -28,6 +29,7 @@ from snncc.ir import (
     Node,
     Output,
     Pad,
+    Resample,
     Reshape,
     Rounding,
     Slice,
@@ -36,10 +38,21 @@ from snncc.ir import (
     Upsample,
 )
 from snncc.ir.interp import run
+from snncc.ir.types import ValueType
 from snncc.model import Model
+from snncc.passes.lower_logic import is_binary
 from snncc.passes.lower_moves import LowerMoves
 from snncc_sim.engine import execute
 from snncc_sim.target import SIM
+
+
+def _whole(*rows: tuple[int, ...]) -> Const:
+    return Const(np.array(rows, np.int32))
+
+
+# From 6 rows windows of 3, 2 and 4, the last beyond the others' ends; from 7 columns 1 and 2 of them.
+UNEVEN = _whole((4, 4, 4, 0, 0, 0), (0, 0, 6, 6, 0, 0), (0, 0, 3, 3, 3, 3))
+NARROW = _whole((2, 0, 0, 0, 0, 0, 0), (0, 1, 1, 0, 0, 0, 0), (0, 0, 0, 0, 0, 1, 1), (0, 0, 0, 0, 0, 0, 2))
 
 MOVES: dict[str, Node] = {
     "sum over rows": Sum(name="m", inputs=("s",), axes=(1,), keepdim=True),
@@ -52,6 +65,10 @@ MOVES: dict[str, Node] = {
     "overlapping means": AvgPool2d(name="m", inputs=("s",), kernel=(3, 3), stride=(2, 2), padding=(1, 0)),
     "a rest": AvgPool2d(name="m", inputs=("s",), kernel=(2, 2), stride=(2, 2)),
     "upsampling": Upsample(name="m", inputs=("s",), factor=(2, 3)),
+    "uneven means": Resample(name="m", inputs=("s",), rows=UNEVEN, columns=NARROW, divisor=24),
+    "a repeated last row": Resample(
+        name="m", inputs=("s",), rows=Const(np.eye(6, dtype=np.int32)[[0, 1, 2, 3, 4, 5, 5]]), columns=NARROW
+    ),
     "even zeros": Pad(name="m", inputs=("s",), before=(0, 1, 2), after=(0, 1, 2)),
     "uneven zeros": Pad(name="m", inputs=("s",), before=(0, 2, 0), after=(0, 1, 3)),
     "zero channels": Pad(name="m", inputs=("s",), before=(1, 0, 0), after=(2, 0, 1)),
@@ -171,6 +188,38 @@ def test_what_an_address_function_takes_in_stays() -> None:
         assert pool.kernel == pool.stride
 
 
+@pytest.mark.parametrize("fault", ["order", "stride"])
+def test_the_site_of_a_neighbour_is_found(fault: str) -> None:
+    """Planted faults: the outputs' taps in the order of the outputs; steps one short of the axis."""
+    graph = LowerMoves().run(_graph(MOVES["uneven means"], "neurons"))
+    conv = graph.by_name["m"]
+    assert isinstance(conv, Conv2d)
+    assert (conv.stride, conv.padding) == ((6, 7), (12, 21))
+    taps = conv.weight.array.reshape(3, 1, 3, 6, 28)
+    moved = replace(conv, weight=Const(taps[:, :, ::-1].reshape(conv.weight.shape).copy()))
+    broken = moved if fault == "order" else replace(conv, stride=(5, 7), padding=(10, 21))
+    wrong = graph.rewrite(lambda n: broken if n.name == "m" else None)
+    x = _inputs(graph).astype(np.float32)
+    assert not np.array_equal(run(wrong, x, ("n",)).values["n"], run(graph, x, ("n",)).values["n"])
+
+
+def test_windows_that_differ_on_a_large_map_are_refused() -> None:
+    rows = Const(np.eye(200, dtype=np.int32)[np.minimum(np.arange(201), 199)])
+    nodes = (
+        Input(name="x", shape=(2, 200, 200), levels=1),
+        Resample(name="m", inputs=("x",), source="net.pool", rows=rows, columns=rows),
+        Neuron(name="n", inputs=("m",)),
+        Output(name="o", inputs=("n",)),
+    )
+    with pytest.raises(ModelError) as error:
+        LowerMoves().run(Graph("g", Family.FLOAT, nodes))
+    assert str(error.value) == (
+        "[SNNC-M012] %m (net.pool): a pooling whose windows differ takes weights of its own for every site, "
+        "got 3,232,080,000 weights, limit 16,777,216. Try windows that are alike: sizes that divide evenly, "
+        "ceil_mode=False, count_include_pad=True."
+    )
+
+
 def test_a_moved_tap_is_found() -> None:
     """The planted fault: rows are put one row further down."""
     graph = LowerMoves().run(_graph(MOVES["uneven zeros"], "neurons"))
@@ -191,9 +240,12 @@ def chained(draw: st.DrawFn) -> Graph:
     decay = 0.0 if steps == 1 else 0.5
     nodes: list[Node] = [Input(name="x", shape=(2, 6, 5), levels=d)]
 
-    def shape_of() -> tuple[int, ...]:
+    def kind_of() -> ValueType:
         end = Output(name="o", inputs=(nodes[-1].name,))
-        return Graph("g", Family.FLOAT, (*nodes, end), steps).types[nodes[-1].name].shape
+        return Graph("g", Family.FLOAT, (*nodes, end), steps).types[nodes[-1].name]
+
+    def shape_of() -> tuple[int, ...]:
+        return kind_of().shape
 
     def layer(name: str) -> None:
         c = shape_of()[0]
@@ -213,8 +265,10 @@ def chained(draw: st.DrawFn) -> Graph:
     for i in range(draw(st.integers(1, 3))):
         shape, last = shape_of(), nodes[-1].name
         h, w = shape[1:]
-        what = draw(st.sampled_from(["and", "max", "pad", "cut", "up", "join", "sum", "mean", "pool"]))
-        if what == "and" and d == 1:
+        what = draw(
+            st.sampled_from(["and", "max", "pad", "cut", "up", "join", "sum", "mean", "pool", "site"])
+        )
+        if what == "and" and is_binary(kind_of()):
             skip = last
             layer(f"a{i}")
             if shape_of() == shape:
@@ -241,6 +295,9 @@ def chained(draw: st.DrawFn) -> Graph:
         elif what in ("sum", "mean"):
             kind: Any = Sum if what == "sum" else Mean
             nodes.append(kind(name=f"m{i}", inputs=(last,), axes=(draw(st.integers(0, 2)),), keepdim=True))
+        elif what == "site" and h * w < 60:
+            sides = [Const(rng.integers(0, 3, (draw(st.integers(1, 3)), n)).astype(np.int32)) for n in (h, w)]
+            nodes.append(Resample(name=f"m{i}", inputs=(last,), rows=sides[0], columns=sides[1], divisor=3))
         elif what == "pool":
             kernel = (min(3, h), min(2, w))
             nodes.append(SumPool2d(name=f"m{i}", inputs=(last,), kernel=kernel, stride=(1, 1)))

@@ -37,6 +37,7 @@ from snncc.ir import (
     Op,
     Output,
     Pad,
+    Resample,
     Reshape,
     Slice,
     Spikes,
@@ -57,6 +58,8 @@ rng = np.random.default_rng(5)
 WEIGHT = rng.integers(-7, 8, (4, 3, 3, 2))
 BIAS = rng.integers(-9, 10, 6)
 PADDING = np.array([3, 0, 2])
+ROWS = Const(np.array([[0, 2, 0, 1], [3, 1, 2, 0]], np.int32))
+COLUMNS = Const(np.array([[0, 0, 2, 1, 1], [1, 1, 2, 1, 1], [0, 0, 0, 0, 1]], np.int32))
 EMBEDDING = rng.integers(-3, 4, (3, 1, 5))
 GAMMA, BETA = rng.normal(size=(4, 5)).astype(np.float32), rng.normal(size=(4, 5)).astype(np.float32)
 
@@ -130,6 +133,11 @@ CASES: list[tuple[Node, tuple[tuple[int, ...], ...], Callable[..., Any]]] = [
 REAL_ONLY: list[tuple[Node, tuple[tuple[int, ...], ...], Callable[..., Any]]] = [
     (one(Mean, axes=(0, 2)), ((3, 4, 5),), lambda a: a.mean((1, 3))),
     (one(Mean, axes=(1,), keepdim=True), ((3, 4, 5),), lambda a: a.mean(2, keepdim=True)),
+    (
+        one(Resample, rows=ROWS, columns=COLUMNS, divisor=4),
+        ((3, 4, 5),),
+        lambda a: t(ROWS.array) @ a @ t(COLUMNS.array).T / 4,
+    ),
     (one(Function, op=Op.RELU), ((3, 4),), F.relu),
     (one(Function, op=Op.SIGMOID), ((3, 4),), torch.sigmoid),
     (one(Function, op=Op.TANH), ((3, 4),), torch.tanh),
@@ -254,6 +262,8 @@ S = Spikes((3, 4, 5), 2, signed=True, unit=0.5)
         (one(Sum, axes=(1, 2)), (S,), "spikes<3, 40, signed, unit=0.5>"),
         (one(Mean, axes=(0,)), (Spikes((4, 2), 2, unit=0.5),), "spikes<2, 8, unit=0.125>"),
         (one(Upsample, factor=(1, 3)), (S,), "spikes<3x4x15, 2, signed, unit=0.5>"),
+        (one(Resample, rows=ROWS, columns=COLUMNS, divisor=4), (S,), "spikes<3x2x3, 72, signed, unit=0.125>"),
+        (one(Resample, rows=ROWS, columns=COLUMNS), (Current((3, 4, 5)),), "current<3x2x3, f32>"),
         (one(AddConst, value=1.0), (B,), "current<3x4x5, f32>"),
         (one(AddConst, value=1), (Spikes((3,), 2),), "current<3, i32>"),
         (one(Function, op=Op.RELU), (B,), "current<3x4x5, f32>"),
@@ -300,6 +310,10 @@ def sized(size: int) -> Const:
         (one(Sum, axes=(1, 1)), (B,), "sum: axes must be different feature axes"),
         (one(Mean, axes=(3,)), (B,), "mean: axes must be different feature axes, got (3,), limit 0..2"),
         (one(Upsample, factor=(0, 2)), (B,), "upsample: factor must be positive"),
+        (one(Resample, rows=real(ROWS.array), columns=COLUMNS), (B,), "resample: rows and columns must be matrices of i32"),
+        (one(Resample, rows=COLUMNS, columns=ROWS), (B,), "resample: input must be [C, H, W], got (3, 4, 5), limit (5, 4)"),
+        (one(Resample, rows=ROWS, columns=COLUMNS, divisor=0), (B,), "resample: weights must not be negative, the divisor positive"),
+        (one(Resample, rows=Const(-ROWS.array), columns=COLUMNS), (B,), "resample: weights must not be negative"),
         (one(Function, op=Op.SOFTMAX, axis=3), (B,), "function: no such axis"),
         (one(LayerNorm, gamma=real([1, 1]), beta=real([1, 1]), eps=0.1), (B,), "layernorm: gamma and beta must have"),
         (one(ConvTranspose2d, weight=sized(2)), (B,), "conv_transpose2d: input channels do not fit the weight, got 3, limit 2"),
@@ -433,7 +447,7 @@ def checked(graph: Graph) -> tuple[str, ...]:
 LOWERED = {
     "input", "linear", "conv2d", "batchnorm", "scale", "add", "avg_pool2d", "sum_pool2d", "reshape", "permute",
     "neuron", "integer_neuron", "encode", "window_neuron", "hold", "delay", "host", "output",
-    "mean", "concat", "pad", "slice", "upsample",
+    "mean", "concat", "pad", "slice", "resample", "upsample",
     "and", "mul", "max_pool2d",  # of single spikes
     "matmul", "sum",  # of spikes, and of products of spikes
     "site_gate", "centre_gate",  # behind the weights of a neuron

@@ -34,6 +34,7 @@ from snncc.ir import (
     Output,
     Pad,
     Permute,
+    Resample,
     Reshape,
     Scale,
     SiteGate,
@@ -56,6 +57,7 @@ def real(*shape: int) -> Const:
 
 
 ONE: dict[str, Any] = {"name": "n", "inputs": ("x",)}
+WHOLE = Const(np.array([[0, 2, 0, 1], [3, 1, 2, 0]], np.int32))
 SITES = Const(np.array([[1, 0, 1, 1, 0, 1]] * 4, np.uint8))
 TWO: dict[str, Any] = {"name": "n", "inputs": ("x", "y")}
 # One node of every kind that has no state, for maps [C, H, W] = [3, 4, 6].
@@ -78,6 +80,7 @@ NODES: tuple[Node, ...] = (
     Mean(**ONE, axes=(1, 2)),
     Sum(**ONE, axes=(0,)),
     Upsample(**ONE, factor=(2, 1)),
+    Resample(**ONE, rows=WHOLE, columns=Const(np.eye(6, dtype=np.int32)), divisor=3),
     Reshape(**ONE, shape=(12, 6)),
     Permute(**ONE, axes=(2, 0, 1)),
     Pad(**ONE, before=(0, 1, 0), after=(0, 0, 2), value=0.5),

@@ -1,6 +1,7 @@
 """What each ATen operation becomes in the IR: the table of handlers, and the neuron's own.
 
-The others stand by theme in :mod:`.layers`, :mod:`.arithmetic` and :mod:`.moves`; one small function each.
+The others stand by theme in :mod:`.layers`, :mod:`.pools`, :mod:`.arithmetic` and :mod:`.moves`; one small
+function each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from snncc_torch.operations.aten import Call, Handler
 from snncc_torch.operations.layers import LAYERS
 from snncc_torch.operations.layout import Unsupported, Value
 from snncc_torch.operations.moves import LOOP_HINT, MOVES
+from snncc_torch.operations.pools import POOLS
 
 
 def _neuron(call: Call) -> Value:
@@ -42,4 +44,4 @@ def _neuron(call: Call) -> Value:
     return Value(call.imp.emit(node), x.lead, x.shape)
 
 
-HANDLERS: dict[str, Handler] = {**LAYERS, **ARITHMETIC, **MOVES, "neuron": _neuron}
+HANDLERS: dict[str, Handler] = {**LAYERS, **POOLS, **ARITHMETIC, **MOVES, "neuron": _neuron}
