@@ -1,36 +1,25 @@
-"""What becomes of the zoo's small models on every target: the table of docs/support.md.
+"""What becomes of the zoo's small models on every target: a section of docs/support.md.
 
-python tests/zoo_on_chips.py NAME [TARGET ...]      prints what stands against a model, or its verdict
+python tests/zoo_on_chips.py NAME [TARGET ...]      prints what stands against a model, or its cell
 """
 
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
-import snncc
+import support_page
 from captured_zoo import captured
-from snncc.artifact import Artifact
 from snncc.data import Dataset
-from snncc.errors import Problem, SnnccError
 from snncc_torch.zoo import REDUCED
+from support_page import CALIBRATION, MEANING, SAMPLES, TARGETS, ZOO, Outcome
 
-TARGETS = ("sim", "loihi2", "loihi1", "tianjic", "speck2f", "speck2e")
-CALIBRATION, SAMPLES = 8, 2
+INTRODUCTION = f"""{ZOO}
 
-TITLE = "## The papers' networks on the chips"
-INTRODUCTION = f"""{TITLE}
-
-Written by `pytest -m campaign tests/frontend/test_zoo_on_chips.py --update-golden`; do not edit. The reduced networks of
-`snncc_torch.zoo` (`REDUCED`) with calibrated norms, compiled under `exact` with `--partition auto`.
-"yes": compiled, and spikes = integers on every neuron and timestep of {SAMPLES} inputs that calibration had not seen;
-"host": so many layers are computed by the host, exactly and verified like the rest. Otherwise the number of
-problems and the first.
-
+Written by `pytest -m campaign tests/frontend/test_zoo_on_chips.py --update-golden`; do not edit. The reduced
+networks of `snncc_torch.zoo` (`REDUCED`) with calibrated norms, captured from PyTorch.
+{MEANING}
 """
 
 
@@ -45,45 +34,19 @@ def inputs(name: str, count: int, seed: int) -> Dataset:
     return Dataset(x.numpy())
 
 
-def outcome(name: str, target: str) -> Artifact | Sequence[Problem]:
-    """The verified artifact (its folder is gone), or what stands against it."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            made = snncc.compile(
-                captured(name)[2], target=target, out=Path(folder) / "out", calib=inputs(name, CALIBRATION, 1)
-            )
-        except SnnccError as error:
-            return error.problems
-        found = snncc.verify(made, inputs(name, SAMPLES, 2))
-    assert found.equivalent, f"{name} on {target}: compiled and not equivalent"
-    assert all(layer.mismatches == 0 and layer.compared > 0 for layer in found.layers)
-    return made
-
-
-def verdict(name: str, target: str) -> str:
-    """One cell of the table."""
-    found = outcome(name, target)
-    if isinstance(found, Artifact):
-        hosted = len(found.mapped.on_host)
-        return f"yes, {hosted} layers on the host" if hosted else "yes"
-    first = found[0]
-    got = f", got {first.got}" if first.got is not None else ""
-    limit = f", limit {first.limit}" if first.limit is not None else ""
-    more = f"{len(found)} problems: " if len(found) > 1 else ""
-    return f"no: {more}{first.code} {first.where}: {first.what}{got}{limit}".replace("|", "/")
-
-
-def row(name: str) -> str:
-    """One line of the table."""
-    return f"| {name} | {' | '.join(verdict(name, target) for target in TARGETS)} |"
+def outcome(name: str, target: str) -> Outcome:
+    """One model on one target."""
+    model = captured(name)[2]
+    return support_page.outcome(model, target, inputs(name, CALIBRATION, 1), inputs(name, SAMPLES, 2))
 
 
 def section() -> str:
     """The whole part of the page."""
-    head = f"| network | {' | '.join(TARGETS)} |\n|{'---|' * (len(TARGETS) + 1)}\n"
-    return INTRODUCTION + head + "".join(f"{row(name)}\n" for name in REDUCED)
+    outcomes = {name: {target: outcome(name, target) for target in TARGETS} for name in REDUCED}
+    return INTRODUCTION + support_page.table(outcomes, "network")
 
 
 if __name__ == "__main__":
     for asked in sys.argv[2:] or TARGETS:
-        print(f"{sys.argv[1]} on {asked}: {verdict(sys.argv[1], asked)}", flush=True)
+        found = outcome(sys.argv[1], asked)
+        print(f"{sys.argv[1]} on {asked}: {found.cell}", *found.problems, sep="\n", flush=True)

@@ -1,24 +1,24 @@
-"""Models of the libraries captured, or refused for a reason; writes docs/support.md.
+"""Models of the libraries captured and put on the chips, or refused for a reason; writes docs/support.md.
 
-``make oracle-test ARGS=--update-golden`` writes the table anew; without it the table must be what
-the run saw.
+``make oracle-test ARGS=--update-golden`` writes the page anew, but for the section of the zoo's networks
+(tests/support_page.py); without it the page must be what the run saw.
 """
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import oracle_models
 import oracle_neurons
 import pytest
 import torch
 
+from snncc.data import Dataset
 from snncc.errors import ModelError
+from snncc.model import Model
 from snncc_torch import capture, sfa_neurons
 from snncc_torch.neurons.recognise import REFUSED, find_neurons
-
-PAGE = Path(__file__).parents[2] / "docs" / "support.md"
+from support_page import CALIBRATION, MEANING, PAGE, SAMPLES, TARGETS, Outcome, outcome, parts, table
 
 INTRODUCTION = """# Which neurons and models are captured
 
@@ -95,28 +95,43 @@ def neuron_rows() -> list[str]:
     return rows
 
 
-def verdict(entry: oracle_models.Entry) -> str:
-    """One row of the table of models."""
+def inputs(model: Model, still: bool, count: int, seed: int) -> Dataset:
+    """Random inputs [N, T, ...]; ``still``: of one image at every timestep."""
+    graph, generator = model.graph, torch.Generator().manual_seed(seed)
+    drawn = torch.rand((count, 1 if still else graph.steps, *graph.input.shape), generator=generator)
+    return Dataset(drawn.expand(count, graph.steps, *graph.input.shape).numpy())
+
+
+def on_chips(model: Model, still: bool) -> dict[str, Outcome]:
+    """What becomes of a captured model on every target."""
+    calibration, unseen = (inputs(model, still, *of) for of in ((CALIBRATION, 1), (SAMPLES, 2)))
+    return {target: outcome(model, target, calibration, unseen) for target in TARGETS}
+
+
+def verdict(entry: oracle_models.Entry) -> tuple[str, dict[str, Outcome]]:
+    """One row of the table of models, and what becomes of a captured one on every target."""
     torch.manual_seed(20)
     module, example = oracle_models.fresh(entry)
+    steps = entry.timesteps(module, example)
     try:
-        model = capture(module, example, timesteps=entry.timesteps(module, example))
+        model = capture(module, example, timesteps=steps)
     except ModelError as error:
         if "SNNC-M006" in {p.code for p in error.problems}:
             raise  # a difference is a fault of the capture, no reason
         reasons = list(dict.fromkeys(f"{p.code} {p.where}: {p.what}" for p in error.problems))
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        return f"| {entry.library} | {entry.name} | refused | {reasons[0]}{more} |"
+        return f"| {entry.library} | {entry.name} | refused | {reasons[0]}{more} |", {}
     neurons = len(model.graph.neurons)
     silent = sum("never fired" in note for note in model.notes)
     assert model.comparison.worst <= 1
     assert silent < neurons, "a model in which nothing fires shows nothing"
     fired = f"{neurons - silent} of {neurons} neurons fired" if silent else f"{neurons} neurons"
-    return f"| {entry.library} | {entry.name} | captured | T={model.graph.steps}, {fired} |"
+    row = f"| {entry.library} | {entry.name} | captured | T={model.graph.steps}, {fired} |"
+    return row, on_chips(model, steps is not None)
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, str]:
+def rows() -> dict[str, tuple[str, dict[str, Outcome]]]:
     return {}
 
 
@@ -127,8 +142,12 @@ def test_a_model_is_captured_or_refused_for_a_reason(entry, rows):
 
 def test_the_page_is_what_the_run_saw(rows, request):
     assert len(rows) == len(oracle_models.MODELS) >= 12
-    table = [rows[entry.name] for entry in oracle_models.MODELS]
-    captured = sum("| captured |" in row for row in table)
+    found = [rows[entry.name] for entry in oracle_models.MODELS]
+    outcomes = {
+        f"{entry.library}: {entry.name}": on
+        for entry, (_, on) in zip(oracle_models.MODELS, found, strict=True)
+        if on
+    }
     known = {
         name: first_sentence(getattr(sfa_neurons, name).__doc__)
         for name in (
@@ -144,9 +163,10 @@ def test_the_page_is_what_the_run_saw(rows, request):
     page = INTRODUCTION + "".join(f"| `{name}` | {text} |\n" for name, text in known.items())
     page += "\n## Neurons\n\n| library | class | supported | not supported, and why |\n|---|---|---|---|\n"
     page += "\n".join(neuron_rows()) + "\n" + NOTES
-    page += f"\n## Models\n\n{captured} of {len(table)} are captured, the graph compared with the module layer by\n"
+    page += f"\n## Models\n\n{len(outcomes)} of {len(found)} are captured, the graph compared with the module layer by\n"
     page += "layer; the others are refused before anything is compiled.\n\n"
-    page += "| library | model | verdict | |\n|---|---|---|---|\n" + "\n".join(table) + "\n"
+    page += "| library | model | verdict | |\n|---|---|---|---|\n" + "\n".join(r for r, _ in found) + "\n"
+    page += f"\n## The libraries' models on the chips\n\n{MEANING}\n" + table(outcomes, "model") + "\n"
     if request.config.getoption("--update-golden"):
-        PAGE.write_text(page)
-    assert PAGE.read_text() == page, "docs/support.md is old: make oracle-test ARGS=--update-golden"
+        PAGE.write_text(page + parts()[1], encoding="utf-8")
+    assert parts()[0] == page, "docs/support.md is old: make oracle-test ARGS=--update-golden"
