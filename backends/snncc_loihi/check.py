@@ -68,7 +68,7 @@ def _bad(where: str, what: str, got: object = None, limit: object = None) -> Pro
 
 
 def _connection_problems(piece: Piece, chip: ChipSpec, host: set[str]) -> Iterator[Problem]:
-    """Pooling, and waits; what the host sends late does not wait on the chip."""
+    """Pooling, exponents, and waits; what the host sends late does not wait on the chip."""
     longest = chip.limits.delay_max
     for c in piece.connections:
         if longest is not None and c.delay > longest and c.source not in host:
@@ -77,6 +77,9 @@ def _connection_problems(piece: Piece, chip: ChipSpec, host: set[str]) -> Iterat
             )
         if c.address.pool != (1, 1):
             yield _bad(piece.name, "a connection pools, which this chip cannot", got=c.address.pool)
+        if c.exponent and not _whole(c.address):
+            what = "weights of a convolution stand before a power of two, which this chip's have not"
+            yield _bad(piece.name, what, got=c.exponent)
 
 
 def _accumulator_problems(
@@ -110,7 +113,7 @@ def micro_step_sums(mapped: Mapped, piece: Piece, tensors: Tensors) -> tuple[int
     low = high = np.zeros(piece.shape, np.int64)
     for c in piece.connections:
         least, largest = _event_sizes(mapped, c.source)
-        weight = tensors[c.weight].astype(np.int64)
+        weight = tensors[c.weight].astype(np.int64) << c.exponent
         ends = np.sort(np.stack([weight * largest, weight * least]), axis=0).sum(axis=2)
         taps = (_taps_on_the_map(c.address, axis) for axis in (0, 1))
         reached = np.einsum("eokl,yk,xl->eoyx", ends, *taps, optimize=True)

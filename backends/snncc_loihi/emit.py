@@ -297,10 +297,11 @@ def _connections(piece: Piece, emitted: _Emitted, mapped: Mapped, store: _Store)
 def _connection(c: Connection, piece: Piece, factor: int, mapped: Mapped, store: _Store) -> dict[str, Any]:
     weight = store.tensors[c.weight]
     assert c.address.pool == (1, 1), "pooling is absorbed into kernels before emission"
-    kind, exponent = _connection_kind(c.address), 0
+    kind, exponent = _connection_kind(c.address), c.exponent
+    assert kind == "dense" or exponent == 0, "convolutions have no exponent"
     if kind == "dense" and _loses_bits(weight, factor):
         # Exact all the same: twice the weights, and the sums shifted back.
-        factor, exponent = 2, -1
+        factor, exponent = 2, exponent - 1
     return {
         "source": c.source,
         "target": piece.name,

@@ -23,6 +23,7 @@ from snncc.passes.pipelines import Words
 from snncc.simulation import Inputs
 from snncc_loihi.check import CHECKER, cautions
 from snncc_loihi.emit import chip_files
+from snncc_loihi.exponents import without_exponents
 from snncc_loihi.neurons import DOUBLED, LoihiNeurons, is_stock
 from snncc_loihi.place import place_network
 from snncc_loihi.pooling import without_pooling
@@ -56,7 +57,7 @@ def loihi_target(chip: ChipSpec) -> Target:
         UsageError: SNNC-U009 if the description lacks numbers, or has limits that are not checked here.
     """
     needed = ("mesh", "core_kinds", "limits.threshold_max", "limits.accumulator_bits", "limits.delay_max")
-    checked = ("limits.graded_bits", "limits.convolution_width")
+    checked = ("limits.graded_bits", "limits.convolution_width", "limits.exponent_max")
     expect(chip, needed, checked, MODELS[chip.backend].resources, divides=True)
     abilities, limits = chip.abilities, chip.limits
     assert limits.threshold_max is not None
@@ -77,7 +78,7 @@ def loihi_target(chip: ChipSpec) -> Target:
 
 
 def fit(draft: Draft) -> Fitted:
-    """The network without pooling connections, in tiles on cores.
+    """The network without pooling connections and exponents of convolutions, in tiles on cores.
 
     Raises:
         CapacityError: SNNC-C013 for every layer that cannot be cut small enough, SNNC-C014 if there
@@ -95,7 +96,8 @@ def fit(draft: Draft) -> Fitted:
     if problems:
         return Fitted(draft.mapped, draft.tensors, ranges, problems=problems)
     logical, tensors = without_pooling(draft.mapped, draft.tensors)
-    mapped, _ = place_network(_admitting(logical, ranges), tensors, chip, _traffic(legal))
+    logical = without_exponents(_admitting(logical, ranges))
+    mapped, _ = place_network(logical, tensors, chip, _traffic(legal))
     notes = (
         *_notes(draft.float_graph, legal.integer),
         *(() if legal.shortcuts is None else (str(legal.shortcuts),)),
