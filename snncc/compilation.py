@@ -25,7 +25,7 @@ from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
 from snncc.mapping.check import NOTHING_MORE, Checker
 from snncc.mapping.mapped import Mapped
-from snncc.mapping.partition import HOST_BITS, Partition, divide, host_notes, wanted
+from snncc.mapping.partition import HOST_BITS, Partition, divide, host_notes, takes_part, wanted
 from snncc.model import Model
 from snncc.passes.associate import product_orders
 from snncc.passes.base import Pass, Pipeline, placed
@@ -236,7 +236,7 @@ class Target:
         """
         schedule = self.schedule(options.schedule)
         raise_all(self.outgrown(model.graph, self.chip))
-        legal = legalise(self, model, calibration, schedule, options.verify_each)
+        legal = legalise(self, model, calibration, schedule, options.verify_each, options.partition)
         asked = demands(legal.integer, schedule, largest_counts(legal.integer))
         for_host = wanted(asked, self.chip, schedule, options.partition)
         logical, tensors = map_graph(
@@ -289,7 +289,12 @@ def _certificate(
 
 
 def legalise(
-    target: Target, model: Model, calibration: Array, schedule: Schedule, verify_each: bool = False
+    target: Target,
+    model: Model,
+    calibration: Array,
+    schedule: Schedule,
+    verify_each: bool = False,
+    partition: Partition = Partition.AUTO,
 ) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under a schedule.
 
@@ -306,6 +311,7 @@ def legalise(
     relay = shortcuts is not None and shortcuts.relayed
     own = target.passes(schedule)
     sums = _carries_sums(target, expand)
+    hosted = takes_part(target.chip, schedule, partition)
     passes = to_integers(
         calibration,
         target.chip,
@@ -315,6 +321,7 @@ def legalise(
         copies=target.copies,
         graded=schedule.graded,
         sums=sums,
+        hosted=hosted,
     )
     integer = recorder.pipeline(passes).run(model.graph)
     return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)

@@ -27,6 +27,15 @@ class Partition(StrEnum):
     NONE = "none"
 
 
+def takes_part(chip: ChipSpec, schedule: Schedule, partition: Partition) -> bool:
+    """Whether a host may compute islands of networks on a chip under a schedule."""
+    return _able(chip, schedule) and partition is Partition.AUTO
+
+
+def _able(chip: ChipSpec, schedule: Schedule) -> bool:
+    return chip.exchange is not None and schedule.engine is Engine.CLOCKED and schedule.has_windows
+
+
 def wanted(
     asked: Iterable[Demand], chip: ChipSpec, schedule: Schedule, partition: Partition
 ) -> tuple[Demand, ...]:
@@ -38,8 +47,7 @@ def wanted(
         CapacityError: with every other demand that the chip does not meet.
     """
     lacking = denied(asked, chip)
-    able = chip.exchange is not None and schedule.engine is Engine.CLOCKED and schedule.has_windows
-    auto = able and partition is Partition.AUTO
+    able, auto = _able(chip, schedule), takes_part(chip, schedule, partition)
     raise_all(_refused((d for d in lacking if not (auto and d.neuron)), chip, offered=able and not auto))
     return lacking
 

@@ -45,6 +45,7 @@ def to_integers(
     copies: bool = True,
     sums: bool = False,
     graded: bool = False,
+    hosted: bool = False,
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
@@ -57,9 +58,10 @@ def to_integers(
         sums: whether graded events may carry sums to other weights.
         copies: whether else each neuron that reads a shared sum gets a copy of the weights behind it.
         graded: whether the schedule's events carry counts.
+        hosted: whether a host may send what the chip's events cannot carry.
     """
     shared = (
-        *quantized(calibration, chip, words, copies and not relay, graded, sums),
+        *quantized(calibration, chip, words, copies and not relay, graded, sums, hosted),
         *((Relay(),) if relay else ()),
         RelayPools(),
         SingleStep(),
@@ -75,6 +77,7 @@ def quantized(
     copies: bool,
     graded: bool = False,
     sums: bool = False,
+    hosted: bool = False,
 ) -> tuple[Pass, ...]:
     """The first of :func:`to_integers`, up to the integer graph with its shared sums.
 
@@ -89,7 +92,7 @@ def quantized(
         LowerLogic(),
         LowerReadout(),
         FoldScale(),
-        StreamReaders(calibration, relays=sums and chip.limits.exponent_max > 0),
+        StreamReaders(calibration, sums and chip.limits.exponent_max > 0, hosted),
         SplitHost(),
         *((Distribute(),) if copies else ()),
         *(() if chip.abilities.clips_counts else (DropClip(),)),

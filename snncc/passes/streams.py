@@ -33,11 +33,13 @@ class StreamReaders:
     the sum instead (*push*: exact, composed in float64), which multiplies kernels; or a relay sends the
     sum, rounded to levels of 16 bits on the calibration inputs, and the reader's weights take its counts
     (approximate). The fewer synaptic operations and neuron updates decide, estimated on calibration
-    inputs; where the branches cannot take the reader, or chips cannot relay, there is no choice.
+    inputs; where the branches cannot take the reader, or chips cannot relay, there is no choice. A relay
+    that a host computes takes its readers there, so that it is for readers which nothing else takes.
 
     Attributes:
         calibration: inputs [N, T, *shape].
         relays: whether events may carry sums, and weights stand before powers of two.
+        hosted: whether a host may relay what the chip cannot.
         told: what was chosen, for people; filled by :meth:`run`.
     """
 
@@ -49,12 +51,13 @@ class StreamReaders:
 
     calibration: Array = field(compare=False)
     relays: bool = False
+    hosted: bool = False
     told: list[str] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def preserves(self) -> Semantics:
         """EXACT where no sum may be relayed."""
-        return Semantics.APPROXIMATE if self.relays else Semantics.EXACT
+        return Semantics.APPROXIMATE if self.relays or self.hosted else Semantics.EXACT
 
     def run(self, graph: Graph) -> Graph:
         """See the class."""
@@ -169,7 +172,7 @@ class _Rewriting:
         value, kernel = self._kernel(node)
         pushed = self._pushed(node, kernel, value, f"{node.name}.of")
         choice = self._choice(node, value, kernel, pushed)
-        if pushed is None and not self.options.relays:
+        if pushed is None and not (self.options.relays or self.options.hosted):
             what, hint = "its sums cannot be taken into the branches", "--target sim, whose events carry sums"
             self.problems.append(problem("SNNC-M018", describe(node), what, got=f"%{value}", hint=hint))
             return
@@ -246,7 +249,7 @@ class _Rewriting:
         elements = math.prod(self.types[value].shape)
         push = None if pushed is None else sum(self._operations(p) for p in pushed if isinstance(p, Weighted))
         relay = None
-        if self.options.relays:
+        if self.options.relays or pushed is None:
             events = self.activity.events.get(value, float(elements * self.graph.steps))
             outputs = math.prod(self.graph.types[node.name].shape[1:] or (1,))
             relay = round(events * kernel.weight.size * outputs / elements)

@@ -112,7 +112,7 @@ def test_integers_are_spikes_are_events(made: tuple[Graph, bool], chip: Target, 
 
 @settings(deadline=None, max_examples=5)
 @given(streams(), st.integers(0, 1000))
-def test_loihis_exponentless_words_too(made: tuple[Graph, bool], seed: int) -> None:
+def test_loihis_words_too(made: tuple[Graph, bool], seed: int) -> None:
     graph, analog = made
     x = inputs(graph, 3, seed)
     if not analog:

@@ -29,6 +29,7 @@ from snncc.ir.evaluation import evaluate
 from snncc.ir.interp import run
 from snncc.ir.layers import layers_of
 from snncc.mapping.check import NOTHING_MORE, violations
+from snncc.mapping.partition import Partition
 from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pool_behind import PoolBehind
@@ -193,11 +194,14 @@ def test_a_layer_ends_at_maxima_of_spikes_and_passes_through_those_of_currents()
 def test_a_chip_that_takes_no_maxima_says_so() -> None:
     graph = _counts(2, 1, GEOMETRIES[0])
     with pytest.raises(CapacityError) as error:
-        TIANJIC.lower(Model(graph), _inputs(graph), Options())
+        TIANJIC.lower(Model(graph), _inputs(graph), Options(partition=Partition.NONE))
     assert str(error.value.problems[0]) == (
         "%first.max on tianjic: the chip's neurons add up what they get and take no maximum of it, "
-        "got a maximum of counts. Try max pooling of single spikes, behind a neuron of one spike a timestep."
+        "got a maximum of counts. Try max pooling of single spikes, behind a neuron of one spike a timestep, "
+        "or --partition auto: the host computes it."
     )
+    made = TIANJIC.lower(Model(graph), _inputs(graph), Options())
+    assert {"first", "max"} <= {p.name for p in made.mapped.on_host} < {p.name for p in made.mapped.pieces}
 
 
 def test_a_free_schedule_has_no_maxima_of_counts() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snncc.compilation import Target
+from divided_nets import without
+from snncc.compilation import Options, Target
 from snncc.errors import ModelError
 from snncc.ir import (
     Add,
@@ -27,6 +28,8 @@ from snncc.ir import (
     SumPool2d,
 )
 from snncc.ir.interp import run
+from snncc.mapping.partition import Partition
+from snncc.model import Model
 from snncc.passes.streams import StreamReaders, stream_readers
 from snncc_sim.target import SIM
 from stream_nets import agrees, f32, inputs, lowered, stream
@@ -166,8 +169,8 @@ def test_two_heads_keep_both_their_parts() -> None:
         assert np.corrcoef(want.ravel(), got.ravel())[0, 1] > 0.98
 
 
-def test_a_reader_that_no_branch_can_take_is_refused() -> None:
-    """The convolution pads zeros where the branch would give its bias."""
+def padded() -> Graph:
+    """A reader that no branch can take: the convolution pads zeros where the branch would give its bias."""
     rng = np.random.default_rng(0)
     nodes = (
         Input(name="x", shape=(2, 4, 4), levels=3),
@@ -181,8 +184,11 @@ def test_a_reader_that_no_branch_can_take_is_refused() -> None:
         Neuron(name="m", inputs=("more",), **SFA),
         Output(name="o", inputs=("m",)),
     )
-    graph = Graph("net", Family.FLOAT, nodes)
-    x = np.ones((2, 1, 2, 4, 4), np.int64)
+    return Graph("net", Family.FLOAT, nodes)
+
+
+def test_a_reader_that_no_branch_can_take_is_refused() -> None:
+    graph, x = padded(), np.ones((2, 1, 2, 4, 4), np.int64)
     with pytest.raises(ModelError) as error:
         StreamReaders(x).run(graph)
     assert str(error.value) == (
@@ -191,6 +197,24 @@ def test_a_reader_that_no_branch_can_take_is_refused() -> None:
     )
     relayed = StreamReaders(x, relays=True).run(graph)
     assert "sum.levels" in relayed.by_name
+
+
+def test_a_host_relays_what_no_branch_can_take_and_nothing_else() -> None:
+    chip = without("signed_events", "graded_events")
+    target = replace(SIM, chip=chip.model_copy(update={"limits": without_exponents().chip.limits}))
+    graph = padded()
+    x = np.random.default_rng(1).integers(0, 4, (6, 1, 2, 4, 4))
+    made = lowered(graph, x, target)
+    agrees(made, x)
+    assert [p.name for p in made.mapped.on_host] == ["sum.levels", "m"]
+    assert [p.name for p in made.mapped.on_chip] == ["n"]
+    with pytest.raises(ModelError) as error:
+        target.lower(Model(graph), x, Options(partition=Partition.NONE))
+    assert [p.code for p in error.value.problems] == ["SNNC-M018"]
+    graph = downsampled(3, SFA)
+    options = StreamReaders(inputs(graph, 4), hosted=True)
+    assert list(stream_readers(options.run(graph))) == []
+    assert all(line.endswith("relay is not possible; chosen: push") for line in options.told)
 
 
 def test_a_network_without_such_readers_stays_as_it_is() -> None:
