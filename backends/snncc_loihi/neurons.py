@@ -36,9 +36,10 @@ class LoihiNeurons:
     (and u > θ stays what it is); with one the threshold stays and only u = θ itself is decided
     otherwise, and the six fraction bits make the leak finer than in the integer graph before:
     approximate, hence measured. Its leak cannot forget everything (12 bits): a neuron without
-    memory keeps v/4096.
-    Neurons that are programs keep ≥ and are doubled only; where the chip has programs, a neuron
-    whose numbers leave the stock neuron's fields becomes one.
+    memory keeps v/4096. Up to θ = 2,048 and for sums above -2,048 that is less than half a unit, so
+    that u ≥ θ is u > θ - 64 there too: ANDs, ORs and IANDs of spikes are exact.
+    Neurons that are programs, or the host's, keep ≥ and are doubled only; where the chip has
+    programs, a neuron whose numbers leave the stock neuron's fields becomes one.
 
     Attributes:
         custom: whether the chip runs programs as neurons (Loihi 2).
@@ -73,7 +74,7 @@ class LoihiNeurons:
         if self.custom or len(own) == len(neurons):  # else they are refused whatever their numbers
             biased = () if self.custom else (p for n in neurons for p in _bias_problems(n, *biases[n.name]))
             raise_all((*biased, *(p for n in changed.values() for p in self._too_high(n))))
-        return _rescaled(graph.rewrite(lambda n: changed.get(n.name)))
+        return _rescaled(graph.rewrite(lambda n: changed.get(n.name)), graph)
 
     def _too_high(self, node: IntegerNeuron) -> Iterator[Problem]:
         unit, threshold = one(node.cell.gain), node.cell.theta
@@ -110,21 +111,25 @@ def _is_stock(cell: Cell) -> bool:
     zero = cell.reset is Reset.VALUE and cell.reset_to == 0
     # A current that never fades would need du = -1 in the chip's 12 bits.
     plain = cell.v_min is None and not cell.starts_charged and cell.current_fades and not cell.signed
+    # A gain of its own is that of products, which the chip has not; the host computes such a neuron.
+    plain = plain and cell.gain == 1
     return cell.max_spikes <= 1 and plain and (zero or cell.is_stateless or cell.is_readout)
 
 
 def _in_units(cell: Cell, stock: bool, once: bool) -> Cell:
-    unit = DOUBLED * FRACTION if stock else DOUBLED
+    unit, forgets = DOUBLED * FRACTION if stock else DOUBLED, cell.decay == 0
     if stock:
         cell = _at_zero(cell)
-        if cell.decay == 0:
+        if forgets:
             cell = replace(cell, decay=1, decay_bits=12)
     scaled = {f: _times(getattr(cell, f), unit) for f in _POTENTIALS if getattr(cell, f) is not None}
     scaled["precharge"] = _scaled_precharge(cell, unit)
-    cell = replace(cell, gain=unit, **scaled)
+    cell = replace(cell, gain=one(cell.gain) * unit, **scaled)
     if not stock or cell.is_readout:
         return cell
-    steady = once or (cell.integrates and cell.synapse_decay == 0)
+    # What a membrane below the threshold leaves behind of itself is less than half a unit of the sums.
+    fades = forgets and cell.theta <= FRACTION << 12
+    steady = once or ((cell.integrates or fades) and cell.synapse_decay == 0)
     lower = FRACTION if steady and cell.precharge != STRICT else 0
     return replace(cell, precharge=STRICT, threshold=cell.theta - lower)
 
@@ -150,12 +155,15 @@ def _times(value: Any, factor: int) -> Any:
     return value * factor
 
 
-def _rescaled(graph: Graph) -> Graph:
+def _rescaled(graph: Graph, before: Graph) -> Graph:
     """The output's unit, where it is a membrane."""
     last: Node = graph.by_name[graph.output.inputs[0]]
     while not isinstance(last, IntegerNeuron):
         last = graph.by_name[last.inputs[0]]
     if not last.is_readout:
         return graph
-    output = replace(graph.output, scale=graph.output.scale / one(last.cell.gain))
+    old = before.by_name[last.name]
+    assert isinstance(old, IntegerNeuron)
+    unit = one(last.cell.gain) // one(old.cell.gain)
+    output = replace(graph.output, scale=graph.output.scale / unit)
     return graph.rewrite(lambda n: output if n.name == output.name else None)

@@ -21,14 +21,14 @@ from snncc_loihi.runner import run_lava
 from snncc_sim import SIMULATOR
 from zoo_on_chips import inputs
 
-CALIBRATION, SAMPLES = 8, 2
-# Segments, and layers on the host.
+CALIBRATION = 8
+# Segments, layers on the host, samples.
 NETWORKS = {
-    "spike-driven-transformer": (2, 1),
-    "ms-resnet-basic": (1, 0),
-    "sew-resnet-basic-iand": (1, 0),
-    "spikformer-cifar": (3, 4),
-    "e-spikeformer": (3, 4),
+    "spike-driven-transformer": (2, 1, 2),
+    "ms-resnet-basic": (1, 0, 2),
+    "sew-resnet-basic-iand": (1, 0, 2),
+    "spikformer-cifar": (3, 4, 2),
+    "e-spikeformer": (3, 4, 1),
 }
 
 
@@ -60,9 +60,9 @@ def test_segments_of_the_papers_networks(name: str, tmp_path: Path) -> None:
     made = snncc.compile(
         captured(name)[2], target="loihi2", out=tmp_path / "out", calib=inputs(name, CALIBRATION, 1)
     )
-    parts = segments(made.mapped)
-    assert (len(parts), len(made.mapped.on_host)) == NETWORKS[name]
-    x = inputs(name, SAMPLES, 2).x
+    parts, (several, hosted, samples) = segments(made.mapped), NETWORKS[name]
+    assert (len(parts), len(made.mapped.on_host)) == (several, hosted)
+    x = inputs(name, samples, 2).x
     given = made.spike_inputs(x, made.host_spikes(x))
     simulated = SIMULATOR.execute(made.mapped, made.tensors, given)
     assert all(simulated.counts[p.name].any() for p in made.mapped.pieces), "a layer is silent"

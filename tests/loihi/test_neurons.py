@@ -20,6 +20,7 @@ from snncc.hw.demands import demands, unmet
 from snncc.ir import (
     Add,
     Const,
+    Decode,
     Family,
     Graph,
     Input,
@@ -284,6 +285,21 @@ def test_a_stateless_neuron_forgets_as_well_as_twelve_bits_can() -> None:
     assert (made.decay, made.decay_bits, made.reset, made.reset_to) == (1, 12, Reset.VALUE, 0)
 
 
+@pytest.mark.parametrize("stock", [True, False])
+def test_the_gain_of_products_stays_before_the_units(stock: bool) -> None:
+    """Such a neuron is the host's; a readout's unit is that of the chip's alone."""
+    graph = integer(5, gain=3, threshold=5, **HARD if stock else {"decay": 1, "v_min": -3})
+    made = TWO.run(graph)
+    assert (neuron(made).gain, neuron(made).threshold) == (6, 10)
+    x = all_trains(5)
+    counts = run(graph, x).values["n"]
+    assert counts.any()
+    assert np.array_equal(counts, run(made, x).values["n"])
+    last = integer(1, gain=3, max_spikes=0, threshold=1)
+    last = last.rewrite(lambda n: replace(n, decode=Decode.MEMBRANE, over_time=OverTime.NONE) if n.name == "o" else None)  # type: ignore[call-arg]
+    assert np.array_equal(run(last, all_trains(1)).result, run(TWO.run(last), all_trains(1)).result)
+
+
 # ---- what stays exact -----------------------------------------------------------------------------------
 
 
@@ -296,6 +312,16 @@ def test_the_strict_comparison_is_exact_without_a_leak(strict: bool, threshold: 
     before, after = (run(g, x).values["n"] for g in (graph, ONE.run(graph)))
     assert before.any()
     assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("weight", [3, -3, 127, -127])
+@pytest.mark.parametrize("threshold", [1, 3, 127, 2048])
+@pytest.mark.parametrize("bias", [0, 6, 130, 1920, 1921, 2048])
+def test_a_stateless_neuron_of_small_sums_is_exact(weight: int, threshold: int, bias: int) -> None:
+    """A sum that meets the threshold fires, one below it leaves less than half a unit: AND, OR and IAND are exact."""
+    graph = integer(6, weights_bias=bias, weight=weight, threshold=threshold, decay=0)
+    x = all_trains(6)
+    assert np.array_equal(run(graph, x).values["n"], run(ONE.run(graph), x).values["n"])
 
 
 @pytest.mark.parametrize("half_up", [False, True])
