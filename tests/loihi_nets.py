@@ -52,6 +52,21 @@ def loihi(net: Net) -> Mapped:
     return mapped.model_copy(update={"pieces": tuple(pieces)})
 
 
+def raised(mapped: Mapped, **exponents: int) -> Mapped:
+    """The network with these exponents before the weights of each connection of the pieces of these names."""
+    pieces = tuple(
+        p.model_copy(
+            update={
+                "connections": tuple(
+                    c.model_copy(update={"exponent": exponents.get(p.name, 0)}) for c in p.connections
+                )
+            }
+        )
+        for p in mapped.pieces
+    )
+    return mapped.model_copy(update={"pieces": pieces})
+
+
 def chain(shape: tuple[int, int, int], *layers: tuple[int, Way]) -> Mapped:
     """Layers in a row, named a, b, c, ...; each (channels, way)."""
     net = Net(shape, levels=1, period=2, weight_range=(-4, 5))

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from lava_folders import assert_lava_agrees, write_folder
 
+from loihi_nets import raised
 from simulator.simnets import Net, Way
 from snncc.ir.nodes import Reset
 from snncc.mapping.mapped import INPUT, Mapped
+from snncc_loihi.exponents import without_exponents
 from snncc_loihi.runner import lava_python, run_lava
 
 LIF = {"reset": Reset.VALUE, "reset_to": 0, "precharge": -1, "max_spikes": 1, "gain": 64}
@@ -233,3 +235,18 @@ def test_the_folder_runs_without_snncc(tmp_path: Path) -> None:
     assert sorted(found) == [f"counts.{i}" for i in range(4)]
     for i, piece in enumerate(mapped.pieces):
         np.testing.assert_array_equal(found[f"counts.{i}"], expected[piece.name])
+
+
+@pytest.mark.parametrize("graded", [False, True])
+def test_weights_before_powers_of_two(graded: bool, tmp_path: Path) -> None:
+    """A linear layer's exponent is Lava's own; a convolution's, which Lava ignores, are copies."""
+    period = 1 if graded else 3
+    net = Net((2, 4, 5), levels=3, steps=2, period=period, seed=4)
+    way = {"max_spikes": 3, "gain": 2, "graded": graded}
+    net.layer("a", 3, Way(padding=(1, 0), stride=(1, 2)), threshold=40, phase=period, **way)
+    net.layer("b", 6, Way("a", kernel=None), threshold=400, phase=2 * period, **way)
+    net.layer("r", 4, Way("b", kernel=None), threshold=1, max_spikes=0, phase=3 * period)
+    mapped = without_exponents(raised(net.mapped(), a=1, b=3))
+    assert_lava_agrees(mapped, net.data(5), tmp_path, net.tensors)
+    assert entries(tmp_path, "connections", "weight_exp") == [0, 0, 3, -1]
+    assert entries(tmp_path, "connections", "kind") == ["conv", "conv", "dense", "dense"]

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loihi_nets import chip, without_cores
+from loihi_nets import chip, raised, without_cores
 from simulator.simnets import Net, Way
 from snncc import api
 from snncc.artifact import Artifact
 from snncc.equivalence.segmented import run_program
 from snncc.ir.batches import in_chunks
 from snncc.mapping.check import violations
-from snncc.mapping.mapped import Mapped
 from snncc.model import Model
 from snncc_loihi import exponents
 from snncc_loihi.check import CHECKER, micro_step_sums
@@ -34,21 +33,6 @@ def network() -> Net:
     net.layer("b", 6, Way("a", kernel=None), threshold=70, max_spikes=3, phase=6, gain=2)
     net.layer("r", 4, Way("b", kernel=None), threshold=1, max_spikes=0, phase=9, gain=2)
     return net
-
-
-def raised(mapped: Mapped, **exponents: int) -> Mapped:
-    """The network with these exponents before the weights of each connection of the pieces of these names."""
-    pieces = tuple(
-        p.model_copy(
-            update={
-                "connections": tuple(
-                    c.model_copy(update={"exponent": exponents.get(p.name, 0)}) for c in p.connections
-                )
-            }
-        )
-        for p in mapped.pieces
-    )
-    return mapped.model_copy(update={"pieces": pieces})
 
 
 def test_convolutions_are_copied_and_linear_layers_are_not() -> None:
