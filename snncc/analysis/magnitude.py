@@ -51,7 +51,7 @@ def magnitude(node: Node, values: list[Array], sizes: list[Array], result: Array
             (a, b), (size_a, size_b) = map(np.abs, values), sizes
             return evaluate(node, [size_a, b]) + evaluate(node, [a, size_b])
         case And():
-            return np.ones_like(result)
+            return np.maximum(np.ones_like(result), np.abs(result))
         case Function(op=Op.SOFTMAX):
             axis = node.axis if node.axis < 0 else node.axis + 1
             return np.asarray(np.abs(result) + _SLOPE[node.op] * sizes[0].max(axis=axis, keepdims=True))

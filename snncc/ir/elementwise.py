@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from snncc.ir.const import Const, Number
 from snncc.ir.node import FLOAT_ONLY, Node, Trait, only, two, want
-from snncc.ir.types import Current, Spikes, ValueType
+from snncc.ir.types import Current, Spikes, ValueType, at_most_one, is_unsigned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,8 @@ class Mul(Node):
 class And(Node):
     """Element-wise AND of binary spikes, a·b; with ``invert_first`` (1 - a)·b, the IAND of SEW-ResNet.
 
-    SEW writes ``identity·(1 - out)``: there ``out`` is the first input.
+    SEW writes ``identity·(1 - out)``: there ``out`` is the first input. An IAND is also taken of counts
+    n/D, of which 1 - a is such a count again.
     """
 
     kind = "and"
@@ -138,6 +139,12 @@ class And(Node):
 
     def infer(self, args: tuple[ValueType, ...]) -> ValueType:
         a, b, shape = _broadcast(self, args)
+        if self.invert_first:
+            want(at_most_one(a), self, "inverts spikes that are at most one", a)
+            want(is_unsigned(b), self, "takes spikes without a sign", b)
+            assert isinstance(a, Spikes)
+            assert isinstance(b, Spikes)
+            return Spikes(shape, a.levels * b.levels, unit=a.unit * b.unit)
         for x in (a, b):
             binary = isinstance(x, Spikes) and x.levels == 1 and not x.signed and x.unit == 1
             want(binary, self, "takes binary spikes", x)

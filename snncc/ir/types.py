@@ -59,6 +59,16 @@ class Current:
 ValueType = Spikes | Current
 
 
+def is_unsigned(kind: ValueType) -> bool:
+    """Whether a value is spikes that are never below zero."""
+    return isinstance(kind, Spikes) and not kind.signed
+
+
+def at_most_one(kind: ValueType) -> bool:
+    """Whether a value is such spikes whose largest count is worth one: n/D."""
+    return isinstance(kind, Spikes) and not kind.signed and abs(kind.levels * kind.unit - 1) < 1e-6
+
+
 def reshaped(value: ValueType, shape: tuple[int, ...]) -> ValueType:
     """The same kind of value with other features."""
     if isinstance(value, Spikes):

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from snncc.errors import Problem, SnnccError, fail, problem, raise_all
-from snncc.ir import Family, Function, Graph, LayerNorm, MatMul, Node
+from snncc.ir import AddConst, Family, Function, Graph, LayerNorm, MatMul, Node
 from snncc.ir.node import describe as describe
 
 
@@ -179,14 +179,19 @@ def not_taken(graph: Graph, passes: Sequence[Pass]) -> Iterator[Problem]:
             yield _unlowerable(node)
 
 
+_WAYS_OUT = {
+    MatMul.kind: "a network without attention products",
+    AddConst.kind: "the constant as a bias of the weights before it; in 1 - x, counts of n/D as x",
+}
+
+
 def _unlowerable(node: Node) -> Problem:
     if isinstance(node, Function | LayerNorm):
         name = node.op if isinstance(node, Function) else node.kind
         hint = "a neuron in its place, or keep it outside the exported module"
         return problem("SNNC-M017", describe(node), f"{name} is real-valued: no spikes compute it", hint=hint)
     what = f"no pass lowers {node.kind} to spikes yet"
-    way_out = "a network without attention products" if isinstance(node, MatMul) else None
-    return problem("SNNC-M012", describe(node), what, hint=way_out)
+    return problem("SNNC-M012", describe(node), what, hint=_WAYS_OUT.get(node.kind))
 
 
 def _applied(one: Pass, graph: Graph) -> Graph:

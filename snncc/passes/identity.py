@@ -1,11 +1,11 @@
-"""Weights of one: synapses that pass a value on as it is."""
+"""Weights of one and neurons of one spike's worth: they pass a value on as it is."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from snncc.ir import Const, Conv2d, Linear, Node, SiteGate
+from snncc.ir import Const, Conv2d, Linear, Neuron, Node, Rounding, SiteGate, Spikes
 from snncc.ir.sites import Bitmap, sites_const
 from snncc.ir.synapses import Weighted
 
@@ -32,4 +32,17 @@ def kept_closed(weights: Weighted, sites: Bitmap | None) -> tuple[Node, ...]:
     return (
         weights,
         SiteGate(name=gate, inputs=(weights.name,), source=weights.source, sites=sites_const(sites)),
+    )
+
+
+def counting(name: str, reads: str, source: str, kind: Spikes) -> Neuron:
+    """Sends as many spikes of a kind as it gets the worth of."""
+    return Neuron(
+        name=name,
+        inputs=(reads,),
+        source=source,
+        threshold=kind.unit,
+        max_spikes=kind.levels,
+        rounding=Rounding.HALF_UP,
+        output_scale=kind.unit,
     )

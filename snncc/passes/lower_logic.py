@@ -22,12 +22,12 @@ from snncc.ir import (
     Neuron,
     Node,
     Reshape,
-    Rounding,
     Spikes,
     ValueType,
 )
 from snncc.ir.node import FLOAT_ONLY
 from snncc.passes.base import Semantics
+from snncc.passes.identity import counting, identity
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class LowerLogic:
     Exact for spikes of one level alone: of counts a, b ≤ D a window of such neurons gives another
     number than the product or the maximum. A maximum of counts stays one, and neurons of threshold
     one count it: aligned trains are runs of ones, so that the OR of each micro-step adds up to it.
-    Products of counts are left as they are. Padding is silent,
+    Products of counts are left as they are; an IAND of counts a = n/D is the product of b with what
+    neurons of weight minus one and bias one send, which is 1 - a. Padding is silent,
     which is the maximum that it never wins. A spike worth ``u`` gets a weight of 1/u, and the
     threshold stands half a spike lower, out of reach of rounding. An operand that is broadcast
     reaches all neurons of its row, column or channel through a kernel of that size.
@@ -80,6 +81,8 @@ def _of_binary(graph: Graph, node: Node) -> bool:
 def _lowered(graph: Graph, node: Node) -> Iterator[Node]:
     if isinstance(node, MaxPool2d) and _is_counts(graph.types[node.inputs[0]]):
         yield from _most_of_window(node, _spikes(graph, node, 0))
+    elif isinstance(node, And) and not _of_binary(graph, node):
+        yield from _inverted(node, _spikes(graph, node, 0))
     elif not isinstance(node, And | Mul | MaxPool2d) or not _of_binary(graph, node):
         yield node
     elif isinstance(node, MaxPool2d):
@@ -121,15 +124,15 @@ def _any_of_window(node: MaxPool2d, kind: Spikes) -> Iterator[Node]:
 def _most_of_window(node: MaxPool2d, kind: Spikes) -> Iterator[Node]:
     """Neurons that count what the window's largest count is, unit by unit."""
     yield replace(node, name=f"{node.name}.max")
-    yield Neuron(
-        name=node.name,
-        inputs=(f"{node.name}.max",),
-        source=node.source,
-        threshold=kind.unit,
-        max_spikes=kind.levels,
-        rounding=Rounding.HALF_UP,
-        output_scale=kind.unit,
-    )
+    yield counting(node.name, f"{node.name}.max", node.source, kind)
+
+
+def _inverted(node: And, kind: Spikes) -> Iterator[Node]:
+    """(1 - a)·b of counts: neurons that send what a count of n/D lacks of D/D, times b."""
+    weights = identity(f"{node.name}.less", node.inputs[0], kind.shape, node.source, np.float32, -1)
+    yield replace(weights, bias=Const(np.ones(kind.shape[0], np.float32)))
+    yield counting(f"{node.name}.rest", weights.name, node.source, kind)
+    yield Mul(name=node.name, inputs=(f"{node.name}.rest", node.inputs[1]), source=node.source)
 
 
 def _both(graph: Graph, node: And | Mul) -> Iterator[Node]:

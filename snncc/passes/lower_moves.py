@@ -27,7 +27,6 @@ from snncc.ir import (
     Pad,
     Resample,
     Reshape,
-    Rounding,
     Slice,
     Spikes,
     Sum,
@@ -39,6 +38,7 @@ from snncc.ir.synapses import Weighted
 from snncc.ir.types import ValueType
 from snncc.passes.base import Semantics, describe
 from snncc.passes.chains import computed_by_host
+from snncc.passes.identity import counting
 
 # What adds values up; the others only move them.
 _SUMS = AvgPool2d | Mean | Resample | Sum | SumPool2d
@@ -225,15 +225,7 @@ def _as_weights(graph: Graph, node: Node, spikes: bool) -> Iterator[Node]:
         yield Add(name=sums, inputs=tuple(names), source=node.source)
     if spikes:
         assert isinstance(kind, Spikes)
-        yield Neuron(
-            name=result,
-            inputs=(sums,),
-            source=node.source,
-            threshold=kind.unit,
-            max_spikes=kind.levels,
-            rounding=Rounding.HALF_UP,
-            output_scale=kind.unit,
-        )
+        yield counting(result, sums, node.source, kind)
     yield from _reshaped(graph, node, result)
 
 

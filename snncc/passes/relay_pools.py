@@ -70,8 +70,11 @@ def _relays(graph: Graph, name: str) -> tuple[Node, ...]:
 def pool_notes(graph: Graph) -> tuple[str, ...]:
     """What a user should know of the maxima in a legalised integer graph, for its certificate."""
     return tuple(
-        f"{describe(node)}: the maximum is taken of sums, which travel as signed events: behind it stands "
-        "a neuron with memory, or several read it, so that it cannot stand behind the neuron"
+        f"{describe(node)}: the maximum is taken of sums, which a relay adds up and sends as signed events"
         for node in graph.nodes
-        if isinstance(node, MaxPool2d) and graph.by_name[node.inputs[0]].name.endswith(relay_name(""))
+        if isinstance(node, MaxPool2d) and _is_relay(graph.by_name[node.inputs[0]])
     )
+
+
+def _is_relay(node: Node) -> bool:
+    return isinstance(node, IntegerNeuron) and bool(node.cell.signed)

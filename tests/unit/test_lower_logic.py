@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,27 @@ def test_a_product_of_spikes_that_are_worth_less_is_exact(units: tuple[float, fl
     found = _values(LowerLogic().run(graph), x, "n")
     assert np.allclose(found, _values(graph, x, "n"), rtol=1e-6, atol=0)
     assert ((found > 0) == (_values(graph, x, "n") > 0)).all()
+
+
+@pytest.mark.parametrize("d", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(2,), (2, 3, 5)])
+def test_an_iand_of_counts_is_a_product_with_what_they_lack(shape: tuple[int, ...], d: int) -> None:
+    """(1 - a)·b of a = n/D is (D - n)·m/D²; without the bias of one nothing is left of it."""
+    nodes = [_of("a.counts", 0, shape), _of("b", int(np.prod(shape)), shape)]
+    one = Neuron(name="a", inputs=("a.counts",), max_spikes=d, output_scale=1 / d)
+    iand = And(name="n", inputs=("a", "b"), invert_first=True)
+    graph = _graph(*nodes[0], one, *nodes[1], iand, shape=(2 * int(np.prod(shape)),), levels=d)
+    lowered = LowerLogic().run(graph)
+    x = np.random.default_rng(d).integers(0, d + 1, (9, 1, *graph.input.shape)).astype(np.float32)
+    n, m = np.split(x.reshape(9, -1), 2, axis=1)
+    assert np.array_equal(_values(graph, x, "n").reshape(9, -1), ((1 - n / d) * m).astype(np.float32))
+    assert np.array_equal(_values(lowered, x, "n"), _values(graph, x, "n"))
+    assert lowered.types["n"] == graph.types["n"]
+    if d > 1:
+        less = lowered.by_name["n.less"]
+        assert isinstance(less, Conv2d | Linear)
+        broken = lowered.rewrite(lambda node: replace(less, bias=None) if node.name == "n.less" else None)
+        assert not _values(broken, x, "n").any()
 
 
 def _window(counts: np.ndarray, weights: list[int], threshold: int) -> np.ndarray:

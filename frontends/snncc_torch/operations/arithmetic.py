@@ -26,6 +26,7 @@ from snncc.ir import (
     Sum,
 )
 from snncc.ir.sites import sites_const
+from snncc.ir.types import at_most_one, is_unsigned
 from snncc_torch.operations.aten import Call, Handler, float_const, settled
 from snncc_torch.operations.layers import affine, linear_in_time, reshaped
 from snncc_torch.operations.layout import Unsupported, Value, labels, relabelled
@@ -136,7 +137,7 @@ def _from_constant(call: Call, constant: object, x: Value, factor: float) -> Val
     """``constant + factor·x``; 1 - x of binary spikes is remembered, for what multiplies by it."""
     result = shifted(call, scaled(call, x, factor), constant)
     ones = factor == -1 and bool((torch.as_tensor(constant) == 1).all())
-    return replace(result, complement=x) if ones and _is_binary(call, x) else result
+    return replace(result, complement=x) if ones and at_most_one(call.kind_of(x)) else result
 
 
 def _add(call: Call) -> Value:
@@ -171,7 +172,7 @@ def _mul(call: Call) -> Value:
     if len(a.shape) != len(b.shape):
         raise Unsupported("operands differ in rank", got=f"{list(a.shape)} and {list(b.shape)}")
     for inverted, other in ((a, b), (b, a)):
-        if inverted.complement is not None and _is_binary(call, other):
+        if inverted.complement is not None and is_unsigned(call.kind_of(other)):
             plain = replace(inverted.complement, lead=a.lead)
             return call.put(And, plain, other, invert_first=True)
     both = _is_binary(call, a) and _is_binary(call, b)
