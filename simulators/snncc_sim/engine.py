@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from snncc.arrays import Array
 from snncc.errors import fail
-from snncc.ir.cell import one
+from snncc.ir.const import each_channel
 from snncc.ir.schedule import Engine
 from snncc.mapping.mapped import InputPort, Mapped, Piece, neurons_of
 from snncc.simulation import Activity, Inputs, LayerActivity, Progress, by_port, decoded
@@ -157,7 +157,8 @@ class _Machine:
     def _net(self) -> tuple[Array, ...]:
         p = self.program
         # Which sites are open is written while a chunk runs: threads share nothing of it.
-        return p.connections, p.pointers, p.outputs, p.taps, p.weights, p.sites.copy(), p.openings
+        sites = p.sites.copy()
+        return p.connections, p.pointers, p.outputs, p.taps, p.weights, sites, p.openings, p.cells
 
     def _clocked(self, x: Array, counts: Array, stats: Array) -> None:
         p = self.program
@@ -204,7 +205,8 @@ class _Machine:
         start = p.v_init + p.bias
         for row, piece in zip(p.pieces, p.mapped.pieces, strict=True):
             mine = start[row["start"] : row["start"] + row["size"]]
-            mine += one(piece.cell.precharge) - row["step"] * row["rounds"]
+            precharge = each_channel(piece.cell.precharge, piece.shape[0])
+            mine += np.tile(precharge, mine.size // len(precharge)) - row["step"] * row["rounds"]
             word = 1 << (piece.state_bits - 1)
             if mine.size and not (-word <= mine.min() and mine.max() < word):
                 got = f"{mine.min()}..{mine.max()}"

@@ -5,8 +5,8 @@ layout). The inner loops run over contiguous outputs, so that they vectorise; fi
 not, happens only where the pass before found a membrane outside its bounds.
 
 All kernels release the GIL; samples are independent of each other. ``net`` is always the tuple
-(connections, pointers, outputs, taps, weights, sites, openings) of a ``Program``; ``pieces``, ``p`` and
-``c`` are its records.
+(connections, pointers, outputs, taps, weights, sites, openings, cells) of a ``Program``; ``pieces``, ``p``
+and ``c`` are its records.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -17,13 +17,22 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from snncc_sim.kernels_neurons import window
 from snncc_sim.kernels_pools import add_maxima
 from snncc_sim.kernels_products import hold, multiply
-from snncc_sim.program import STATS
+from snncc_sim.program import (
+    CONTROL_EVENTS,
+    CONTROL_OPS,
+    EARLY,
+    EVENTS,
+    OUTSIDE,
+    OVERFLOW,
+    SATURATIONS,
+    STATS,
+    SYNOPS,
+    UNITS,
+)
 from snncc_sim.sparse import open_centres, open_reached
-
-# Columns of the per-piece statistics of a sample; behind them, the events of each connection.
-EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW, UNITS = range(STATS)
 
 # Longest queue of one settling, in events (512 MiB); a network that exceeds it fires without bound.
 QUEUE_LIMIT = 1 << 27
@@ -76,23 +85,24 @@ def _add_bounded(v, weights, base, word, length, low, top):
 
 
 @njit(nogil=True, cache=True)
-def _fire(p, v, fired, base, length, queue, n, stats):
+def _fire(p, net, v, fired, base, length, queue, n, stats):
     """Clamp and fire the neurons of a run that was just updated; the queue's new length."""
     # Local copies: the compiler cannot tell that the stores below leave the record alone.
-    high, low, fire_at, threshold, limit = p.high, p.low, p.fire_at, p.threshold, p.limit
-    start, count_low = p.start, p.count_low
+    high, low, fire_at, limit = p.high, p.low, p.fire_at, p.limit
+    start, count_low, cells = p.start, p.count_low, net[7]
     for i in range(base, base + length):
         u = np.int64(v[i])
         if low <= u < fire_at and u <= high:
             continue
+        cell = cells[p.cell + ((i - start) % p.channels if p.cells > 1 else 0)]
         if u > high:
             u = high
             stats[SATURATIONS] += 1
-        elif u < low:
-            u = low
+        elif u < cell.low:
+            u = cell.low
             stats[SATURATIONS] += count_low
-        if u >= fire_at and fired[i] < limit:
-            u -= threshold
+        if u >= cell.fire_at and fired[i] < limit:
+            u -= cell.threshold
             fired[i] += 1
             queue[n] = i - start
             n += 1
@@ -126,7 +136,7 @@ def _count(c, p, net, y, x, count, stats):
 @njit(nogil=True, cache=True, inline="always")
 def _scatter(c, p, event, count, net, a, stats):
     """Add what one event, which carries ``count``, delivers through a connection to the accumulators."""
-    _, pointers, outputs, taps, weights, sites, _ = net
+    _, pointers, outputs, taps, weights, sites, _, _ = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
     if not _count(c, p, net, y, x, count, stats):
@@ -152,7 +162,7 @@ def _scatter(c, p, event, count, net, a, stats):
 @njit(nogil=True, cache=True)
 def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
     """Update and fire the neurons that one event reaches; the queue's new length."""
-    _, pointers, outputs, taps, weights, sites, _ = net
+    _, pointers, outputs, taps, weights, sites, _, _ = net
     site, channel = divmod(event, c.channels)
     y, x = divmod(site, c.width)
     if not _count(c, p, net, y, x, 1, stats):
@@ -173,7 +183,7 @@ def _deliver(c, p, event, net, v, size, fired, queue, n, stats):
             if p.inspected:
                 _add_size(size, weights, base, word, length)
             if _add_bounded(v, weights, base, word, length, p.low, top):
-                n = _fire(p, v, fired, base, length, queue, n, stats)
+                n = _fire(p, net, v, fired, base, length, queue, n, stats)
     return n
 
 
@@ -221,7 +231,7 @@ def _inspect(p, v, start, size, fired, stats):
     While nothing fired or was clamped, v - start is the sum of inputs and ``size`` that of their
     magnitudes, hence (size ± sum) / 2 those of the positive and the negative ones.
     """
-    left = p.step > p.threshold
+    left = p.step > p.fire_at
     early = 0
     outside = False
     for i in range(p.start, p.start + p.size):
@@ -259,7 +269,7 @@ def _control(p, oy, ox, net, v, fired, queue, n, stats, left):
     base = p.start + (oy * p.width + ox) * p.channels
     if not left:
         if _lift(v, base, p.channels, p.step) >= min(p.fire_at, p.high + 1):
-            n = _fire(p, v, fired, base, p.channels, queue, n, stats)
+            n = _fire(p, net, v, fired, base, p.channels, queue, n, stats)
         return n
     pointers, outputs, taps = net[1], net[2], net[3]
     y, x = p.origin_y + oy * p.stride_y, p.origin_x + ox * p.stride_x
@@ -268,7 +278,7 @@ def _control(p, oy, ox, net, v, fired, queue, n, stats, left):
             base = p.start + (outputs[i] * p.width + outputs[j]) * p.channels
             if taps[i] == p.tap_y and taps[j] == p.tap_x:
                 _lift(v, base, p.channels, p.step)
-            n = _fire(p, v, fired, base, p.channels, queue, n, stats)
+            n = _fire(p, net, v, fired, base, p.channels, queue, n, stats)
     return n
 
 
@@ -368,126 +378,6 @@ def _encode(x, d, graded, ring, carried, base, previous, waiting):
             ring[base + n] = i
             carried[base + n] = 1
             n += 1
-    return n
-
-
-@njit(nogil=True, cache=True)
-def _charge(p, v, a, current, bias, counts, stats):
-    """Start of a window: decay, then add what collected since the last one."""
-    decay, bits, low, high, precharge = p.decay, p.decay_bits, p.low, p.high, p.precharge
-    gain, fade, fade_bits = p.gain, p.synapse_decay, p.synapse_bits
-    saturations = 0
-    for i in range(p.start, p.start + p.size):
-        u = v[i]
-        u = (u * decay) >> bits if u >= 0 else -((-u * decay) >> bits)
-        drive = gain * np.int64(a[i])
-        if fade > 0:
-            s = current[i]
-            drive += (s * fade) >> fade_bits if s >= 0 else -((-s * fade) >> fade_bits)
-            # Lava's current wraps from its lowest word on, which a membrane still holds.
-            saturations += drive > high or drive <= low
-            current[i] = drive
-        u += drive + bias[i] + precharge
-        a[i] = 0
-        saturations += u > high or u < low
-        v[i] = min(max(u, low), high)
-    stats[SATURATIONS] += saturations
-    if p.max_spikes == 0:
-        for i in range(p.start, p.start + p.size):
-            counts[i] = v[i]
-
-
-@njit(nogil=True, cache=True)
-def _fire_graded(p, v, counts, ring, carried, base):
-    """Events of a window whose neurons send their count at once."""
-    n, threshold, window = 0, p.threshold, p.max_spikes
-    least = -window if p.signed else 0
-    for j in range(p.size):
-        count = min(max(v[p.start + j] // threshold, least), window)
-        if count != 0:
-            v[p.start + j] -= count * threshold
-            counts[p.start + j] += count
-            ring[base + n], carried[base + n] = j, count
-            n += 1
-    return n
-
-
-@njit(nogil=True, cache=True)
-def _stream(p, k, v, a, bias, counts, ring, carried, base, stats):
-    """A micro-step of the clocked free schedule: add what arrived, fire once where at threshold."""
-    n, first = 0, k == p.phase
-    for j in range(p.size):
-        i = p.start + j
-        u = v[i] + p.gain * np.int64(a[i])
-        a[i] = 0
-        if first:
-            u += bias[i] + p.precharge
-        stats[SATURATIONS] += u > p.high or u < p.low
-        u = min(max(u, p.low), p.high)
-        if p.max_spikes == 0:
-            counts[i] = u
-        elif u >= p.threshold and counts[i] < p.limit:
-            u -= p.threshold
-            counts[i] += 1
-            ring[base + n], carried[base + n] = j, 1
-            n += 1
-        v[i] = u
-    return n
-
-
-@njit(nogil=True, cache=True)
-def _fire_window(p, d, v, counts, ring, carried, base, previous, waiting):
-    """Spikes of one micro-step of a window; only who fired in the last can fire in this."""
-    n, threshold = 0, p.threshold
-    vs, sent = v[p.start : p.start + p.size], counts[p.start : p.start + p.size]
-    for j in range(p.size if d == 0 else waiting):
-        i = j if d == 0 else np.int64(ring[previous + j])
-        if vs[i] >= threshold:
-            vs[i] -= threshold
-            sent[i] += 1
-            ring[base + n], carried[base + n] = i, 1
-            n += 1
-    return n
-
-
-@njit(nogil=True, cache=True)
-def _close(p, v, counts):
-    """End of a window."""
-    precharge, to_value, reset_to, v_min = p.precharge, p.reset == 1, p.reset_to, p.v_min
-    back = p.threshold - p.reset_by
-    for i in range(p.start, p.start + p.size):
-        u = v[i] - precharge + counts[i] * back
-        if to_value and counts[i] > 0:
-            u = reset_to
-        v[i] = max(u, v_min)
-
-
-@njit(nogil=True, cache=True)
-def _window(p, k, period, steps, state, bias, counts, ring, carried, waits, stats):
-    """Micro-step ``k`` of a piece: number of events it left at ``base`` of the ring.
-
-    ``waits``: base of this micro-step's events, that of the last one's, and their number.
-    """
-    v, a, current = state
-    base, previous, waiting = waits
-    if k < p.phase:
-        return 0
-    if p.streams:
-        return _stream(p, k, v, a, bias, counts[0], ring, carried, base, stats)
-    t, d = divmod(k - p.phase, period)
-    if t >= steps:
-        return 0
-    if d == 0:
-        _charge(p, v, a, current, bias, counts[t], stats)
-    if p.max_spikes == 0:
-        return 0
-    n = 0
-    if p.graded:
-        n = _fire_graded(p, v, counts[t], ring, carried, base) if d == 0 else 0
-    elif d < p.max_spikes:
-        n = _fire_window(p, d, v, counts[t], ring, carried, base, previous, waiting)
-    if d == period - 1:
-        _close(p, v, counts[t])
     return n
 
 
@@ -601,7 +491,7 @@ def run_clocked(pieces, net, products, pools, v_init, bias, inputs, period, dept
                 else:
                     p, row = pieces[source - first], stats[s, source - first]
                     waits = (base, previous, waiting)
-                    n = _window(p, k, period, steps, state, bias, counts[s], ring, carried, waits, row)
+                    n = window(p, net[7], k, period, steps, state, bias, counts[s], ring, carried, waits, row)
                 lengths[source, slot] = n
             events = (ring, carried, starts, sizes, depths, lengths)
             for i in range(pieces.size):

@@ -10,7 +10,7 @@ updates along a row of stride 1 are contiguous, as are their weights.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from snncc.arrays import Array
 from snncc.errors import fail
-from snncc.ir.cell import Cell, one
 from snncc.ir.const import Const, Integer, each_channel, narrow
 from snncc.ir.node import Reset
 from snncc.ir.schedule import Engine
@@ -27,26 +26,25 @@ from snncc.mapping.address import VSC, Shape3, unpacked
 from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece, Sites
 from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import Product
+from snncc_sim.cells import CELL, NEVER, OF_PIECE, cells_of
 from snncc_sim.products import Products, largest_input, product_tables
 
-STATS = 9  # columns of statistics that the kernels keep of a piece
-NEVER = 2**62  # a threshold that no membrane reaches, a floor that none falls below
-RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1}
-
-# The cell's numbers, one a piece; biases and start values are tables with one a neuron.
-NUMBERS = tuple(f.name for f in fields(Cell) if f.name not in ("bias", "v_init"))
+# Columns of the per-piece statistics of a sample; behind them, the events of each connection.
+STATS = 9
+EVENTS, SYNOPS, CONTROL_EVENTS, CONTROL_OPS, SATURATIONS, EARLY, OUTSIDE, OVERFLOW, UNITS = range(STATS)
 
 PIECE = np.dtype(
     [
         (name, np.int64)
         for name in (
-            *NUMBERS,
+            *OF_PIECE,
             "start", "channels", "height", "width", "size",  # its neurons
+            "cell", "cells",  # its rows of the table of cells: one, or one a channel
             "first", "end",  # its rows of the connection table
             "first_pool", "end_pool",  # and of the table of maxima
-            "fire_at", "limit",  # limit: largest count, enforced
+            "fire_at", "limit",  # where the first of its channels fires; limit: largest count, enforced
             "phase", "graded", "streams",
-            "low", "high", "count_low",  # the membrane's word; whether a clamp at low is a saturation
+            "low", "high", "count_low",  # the word, or the highest floor; whether a clamp there saturates
             "gated", "step", "rounds", "tap_y", "tap_x", "inspected", "sum_low", "sum_high",
             "stride_y", "stride_x", "origin_y", "origin_x",  # control site of output site (0, 0)
             "control_y", "control_x", "control_operations",  # hit tables; operations of one round
@@ -97,6 +95,7 @@ class Program:
     Attributes:
         ports: records of :data:`PORT`; their counts stand one port after the other.
         pieces: records of :data:`PIECE`, in topological order.
+        cells: records of :data:`CELL`, piece by piece.
         connections: records of :data:`CONNECTION`, those of a piece ordered by source.
         pools: records of :data:`POOL`, piece by piece.
         pointers, outputs, taps: hit tables of all axes: position p of the table at ``o`` reaches
@@ -116,6 +115,7 @@ class Program:
     mapped: Mapped
     ports: Array
     pieces: Array
+    cells: Array
     connections: Array
     pools: Array
     pointers: NDArray[np.int64]
@@ -175,7 +175,9 @@ def _check(mapped: Mapped) -> None:
             raise _broken(piece.name, what, got, limit)
         if piece.cell.signed and not (piece.graded and not event_driven):
             raise _broken(piece.name, "only graded neurons of a clocked network are signed")
-        _check_numbers(piece, event_driven)
+        if event_driven and piece.cell.reset is not Reset.SUBTRACT:
+            what = "event-driven neurons reset by subtraction"
+            raise fail("SNNC-C010", piece.name, what, got=piece.cell.reset)
         for c in piece.connections:
             shape = seen.get(c.source)
             if shape is None:
@@ -211,28 +213,9 @@ def _check_product(piece: Piece, product: Product, seen: Mapping[str, Shape3]) -
         raise _broken(piece.name, "address does not fit its product", product.held)
 
 
-def _check_numbers(piece: Piece, event_driven: bool) -> None:
-    """Refuse what the kernels' records do not hold."""
-    if event_driven and piece.cell.reset is not Reset.SUBTRACT:
-        raise fail("SNNC-C010", piece.name, "event-driven neurons reset by subtraction", got=piece.cell.reset)
-    many = [name for name in piece.cell.per_channel() if name in NUMBERS]
-    if many:
-        what = "the engine holds one number a layer"
-        raise fail("SNNC-C010", piece.name, what, got=f"{', '.join(many)} per channel")
-
-
 def _per_neuron(piece: Piece, value: Integer, sites: NDArray[np.uint8]) -> NDArray[np.int64]:
     """``value`` in every neuron of a piece that stands at one of ``sites`` [H·W], and 0 elsewhere."""
     return np.outer(sites, each_channel(value, piece.shape[0])).reshape(-1)
-
-
-def _stored(name: str, value: Integer | Reset | None) -> int:
-    """A cell's number as the kernels hold it."""
-    if isinstance(value, Reset):
-        return RESETS[value]
-    if value is None:
-        return -NEVER
-    return one(value)
 
 
 class _Builder:
@@ -257,13 +240,15 @@ class _Builder:
         """The finished tables."""
         mapped = self.mapped
         pieces = np.zeros(len(mapped.pieces), PIECE)
+        cells = [cells_of(p, mapped.engine is not Engine.CLOCKED) for p in mapped.pieces]
         rows: list[Array] = []
         maxima: list[Array] = []
         neurons, wide = 0, False
         for i, piece in enumerate(mapped.pieces):
             first = len(rows)
             rows += self._connections(piece)
-            self._piece(pieces[i], piece, neurons, first, len(rows))
+            pieces[i]["cell"] = sum(len(c) for c in cells[:i])
+            self._piece(pieces[i], piece, cells[i], neurons, (first, len(rows)))
             pieces[i]["first_pool"] = len(maxima)
             maxima += [self._pool(pool) for pool in piece.pools]
             pieces[i]["end_pool"] = len(maxima)
@@ -283,6 +268,7 @@ class _Builder:
             mapped,
             self._ports(),
             pieces,
+            np.concatenate([np.zeros(0, CELL), *cells]),
             connections,
             pools,
             np.array(self.pointers, np.int64),
@@ -439,22 +425,18 @@ class _Builder:
         self._gated(row, piece, c)
         return row
 
-    def _piece(self, row: Any, piece: Piece, start: int, first: int, end: int) -> None:
-        row["start"], row["first"], row["end"] = start, first, end
+    def _piece(self, row: Any, piece: Piece, cells: Array, start: int, rows: tuple[int, int]) -> None:
+        row["start"], (row["first"], row["end"]) = start, rows
         row["channels"], row["height"], row["width"] = piece.shape
-        row["size"] = int(np.prod(piece.shape))
-        cell = piece.cell
-        for name in NUMBERS:
-            row[name] = _stored(name, getattr(cell, name))
-        row["reset_by"] = cell.theta if cell.reset_by is None else one(cell.reset_by)
+        row["size"], row["cells"] = int(np.prod(piece.shape)), len(cells)
+        for name in OF_PIECE:
+            row[name] = getattr(piece.cell, name)
         row["phase"], row["graded"], row["streams"] = piece.phase, piece.graded, piece.streams
-        row["fire_at"] = NEVER if piece.is_readout else cell.theta
-        row["limit"] = cell.max_spikes if piece.capped else NEVER
+        row["fire_at"], row["low"] = cells["fire_at"].min(), cells["low"].max()
+        row["limit"] = piece.cell.max_spikes if piece.capped else NEVER
         word = 1 << (piece.state_bits - 1)
-        row["low"], row["high"], row["count_low"] = -word, word - 1, 1
-        event_driven = self.mapped.engine is not Engine.CLOCKED
-        if event_driven and row["v_min"] > -word:
-            row["low"] = row["v_min"]
+        row["high"], row["count_low"] = word - 1, 1
+        if (cells["low"] > -word).any():
             # The gated schedule is made for sums that no floor cuts: reaching one is an excursion.
             row["count_low"] = self.mapped.engine is Engine.GATED
         if self.mapped.engine is not Engine.EVENT and piece.admitted is not None:

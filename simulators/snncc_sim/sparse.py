@@ -1,6 +1,7 @@
 """Kernels of gated sites (SSC): which sites an event reaches, and which sites spikes open.
 
-As in :mod:`snncc_sim.kernels`, ``net`` is (connections, pointers, outputs, taps, weights, sites, openings).
+As in :mod:`snncc_sim.kernels`, ``net`` is (connections, pointers, outputs, taps, weights, sites,
+openings, cells).
 """
 
 # mypy: disable-error-code="no-untyped-def"

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from cells import split
-from snncc.ir.const import Const
+from snncc.ir.const import Const, values_of
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import (
     Add,
@@ -230,7 +231,7 @@ def gate_pieces(mapped: Mapped, low: int, high: int) -> Mapped:
             pieces.append(piece)
             continue
         a = piece.connections[0].address
-        step = min(127, piece.cell.theta)
+        step = min(127, int(values_of(piece.cell.threshold).min()))
         rounds = -(-(high + 1) // step)
         tap = tuple(a.padding) if max(a.padding) else (0, 0)
         gate = Gate(
@@ -243,9 +244,17 @@ def gate_pieces(mapped: Mapped, low: int, high: int) -> Mapped:
     return mapped.model_copy(update={"pieces": tuple(pieces), "schedule": schedule(Engine.GATED)})
 
 
+def each(draw: st.DrawFn, low: int, high: int, channels: int) -> Any:
+    """A number from ``low`` to ``high`` for a layer, or one for each of its channels."""
+    if draw(st.booleans()):
+        return draw(st.integers(low, high))
+    seed = draw(st.integers(0, 10**6))
+    return np.random.default_rng(seed).integers(low, high + 1, channels).astype(np.int32)
+
+
 def recolour(piece: Piece, **update: Any) -> Piece:
     """A copy of a piece with other fields."""
     return piece.model_copy(update=update)
 
 
-__all__ = ["Net", "Way", "conv_chain", "gate_pieces", "recolour", "replace"]
+__all__ = ["Net", "Way", "conv_chain", "each", "gate_pieces", "recolour", "replace"]

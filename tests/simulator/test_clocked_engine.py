@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.simnets import Net, Way, conv_chain
+from simulator.simnets import Net, Way, conv_chain, each
 from snncc.ir import interp
 from snncc.ir.nodes import Reset
 from snncc.ir.schedule import Engine
@@ -47,20 +47,24 @@ def random_nets(draw: st.DrawFn) -> Net:
     net = Net((4, 6, 5), levels, draw(st.integers(1, 3)), period, seed=draw(st.integers(0, 10**6)))
 
     def neuron(depth: int) -> dict[str, Any]:
+        bits = draw(st.sampled_from([0, 3]))
         reset = draw(st.sampled_from([Reset.SUBTRACT, Reset.VALUE]))
         return {
-            "threshold": draw(st.integers(1, 40)),
+            "threshold": each(draw, 1, 40, 8),
             "max_spikes": window,
             "phase": depth * (window + draw(st.integers(0, 1))),
-            "precharge": draw(st.integers(-1, 20)),
+            "precharge": each(draw, -1, 20, 8),
+            "gain": each(draw, 1, 3, 8),
+            "synapse_decay": each(draw, 0, 4, 8),
+            "synapse_bits": 2,
             "bias": np.arange(-4, 4, dtype=np.int32) * draw(st.integers(0, 3)),
             "v_init": draw(st.integers(-5, 9)),
-            "decay": draw(st.sampled_from([0, 1, 5, 8])),
-            "decay_bits": draw(st.sampled_from([0, 3])),
+            "decay": draw(st.sampled_from([0, 1])) if bits == 0 else each(draw, 0, 8, 8),
+            "decay_bits": bits,
             "reset": reset,
-            "reset_by": draw(st.sampled_from([None, 0, 3, 50])),
-            "reset_to": draw(st.integers(-3, 3)),
-            "v_min": draw(st.sampled_from([None, -7, 0])),
+            "reset_by": draw(st.sampled_from([None, each(draw, 0, 50, 8)])),
+            "reset_to": each(draw, -3, 3, 8),
+            "v_min": draw(st.sampled_from([None, each(draw, -7, 0, 8)])),
         }
 
     geometry = draw(

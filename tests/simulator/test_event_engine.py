@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.simnets import Net, Way, conv_chain
+from simulator.simnets import Net, Way, conv_chain, each
 from snncc.errors import CapacityError
 from snncc.ir import interp
 from snncc.ir.schedule import Engine
@@ -42,13 +42,13 @@ def random_nets(draw: st.DrawFn) -> Net:
 
     def neuron() -> dict[str, Any]:
         return {
-            "threshold": draw(st.integers(1, 25)),
+            "threshold": each(draw, 1, 25, 4),
             "max_spikes": draw(st.integers(1, 3)),
             "capped": draw(st.booleans()),
-            "precharge": draw(st.integers(-1, 12)),
+            "precharge": each(draw, -1, 12, 4),
             "bias": np.arange(-2, 2, dtype=np.int32) * draw(st.integers(0, 3)),
-            "v_init": draw(st.integers(-9, 30)),
-            "v_min": draw(st.sampled_from([None, -12, 0])),
+            "v_init": each(draw, -9, 30, 4),
+            "v_min": draw(st.sampled_from([None, each(draw, -12, 0, 4)])),
         }
 
     first = draw(

@@ -29,7 +29,8 @@ def integers(mapped: Mapped, tensors: dict[str, Any], x: Any) -> dict[str, Any]:
         total = total.reshape(len(x), *piece.shape)
         for start in (piece.cell.bias, piece.cell.v_init, piece.cell.precharge):
             total = total + each_channel(start, piece.shape[0]).reshape(-1, 1, 1)
-        count = total if piece.is_readout else np.maximum(total, 0) // piece.cell.theta
+        theta = each_channel(piece.cell.threshold, piece.shape[0]).reshape(-1, 1, 1)
+        count = total if piece.is_readout else np.maximum(total, 0) // theta
         values[piece.name] = count.reshape(len(x), -1)
     return {p.name: values[p.name].reshape(len(x), *p.shape) for p in mapped.pieces}
 
@@ -70,10 +71,11 @@ def test_chain_equals_integers_in_any_order() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(-40, 40), st.sampled_from([1, 2, 4]))
 def test_random_merges_equal_integers(seed: int, threshold: int, v_init: int, groups: int) -> None:
     net = Net((2, 5, 4), seed=seed, engine=Engine.EVENT, weight_range=(-128, 128))
-    kind = {"threshold": threshold, "v_init": v_init, "max_spikes": 1, "capped": False}
-    net.layer("a", 4, Way(padding=(1, 1)), **{**kind, "threshold": 400})
+    kind = {"v_init": v_init, "max_spikes": 1, "capped": False}
+    of_channels = np.array([400, 127, 900, 400], np.int32) + threshold
+    net.layer("a", 4, Way(padding=(1, 1)), **kind, threshold=of_channels)
     skip = Way("a", kernel=(3, 3), padding=(1, 1))
-    net.layer("b", 4, Way("a", padding=(1, 1), groups=groups), skip, **{**kind, "threshold": 700})
+    net.layer("b", 4, Way("a", padding=(1, 1), groups=groups), skip, **kind, threshold=700)
     net.layer("r", 2, Way("b", kernel=None), Way("a", kernel=None), max_spikes=0)
     mapped = gate_pieces(net.mapped(), -60000, 60000)
     x = net.data(2)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cells import integer_neuron
 from snncc.compilation import Options
-from snncc.errors import CapacityError, ModelError
+from snncc.errors import ModelError
 from snncc.ir import (
     Const,
     Decode,
@@ -38,7 +38,8 @@ from snncc.model import Model
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc_loihi.target import LOIHI2
 from snncc_sim import SIMULATOR
-from snncc_sim.program import NUMBERS, PIECE, build
+from snncc_sim.cells import CELL, NUMBERS, OF_PIECE
+from snncc_sim.program import PIECE
 from snncc_sim.target import SIM
 
 CHANNELS = 3
@@ -157,21 +158,10 @@ def test_a_mapped_cell_comes_back_from_json_with_its_arrays() -> None:
         Mapped.model_validate_json(text, context={})
 
 
-def test_the_engine_holds_one_number_a_layer_but_for_biases_and_start_values() -> None:
-    per_channel = Const(np.array([3, 5, 7], np.int32))
-    fine = integer_neuron("n", "l", threshold=4, bias=per_channel, v_init=per_channel)
-    build(*mapped_of(ExpandSFA().run(graph_of(fine, steps=2))))
-    wrong = replace(fine, cell=replace(fine.cell, threshold=per_channel, v_min=Const(-per_channel.array)))
-    with pytest.raises(CapacityError) as caught:
-        build(*mapped_of(ExpandSFA().run(graph_of(wrong, steps=2))))
-    assert str(caught.value) == (
-        "[SNNC-C010] n: the engine holds one number a layer, got threshold, v_min per channel."
-    )
-
-
-def test_the_kernels_record_has_every_number() -> None:
-    assert set(NUMBERS) | {"bias", "v_init"} == {f.name for f in fields(Cell)}
-    assert set(NUMBERS) <= set(PIECE.names or ())
+def test_the_kernels_records_have_every_number() -> None:
+    assert {*NUMBERS, *OF_PIECE, "bias", "v_init"} == {f.name for f in fields(Cell)}
+    assert set(NUMBERS) <= set(CELL.names or ())
+    assert set(OF_PIECE) <= set(PIECE.names or ())
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
