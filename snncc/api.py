@@ -231,6 +231,7 @@ def compile(
     graded: bool = False,
     partition: str = Partition.AUTO.value,
     weight_bits: int | None = None,
+    per_channel: bool = False,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
     verify_each: bool = False,
@@ -248,6 +249,7 @@ def compile(
         partition: ``auto``: a host computes what the chip lacks, where it can take part; ``none``: all
             stands on the chip.
         weight_bits: of the weights; by default as many as the chip holds.
+        per_channel: every output channel of a layer has a scale of its own, and with it a threshold.
         calib: calibration inputs, in place of those of the model.
         load: what a model file does not tell.
         verify_each: run before and after each pass on the calibration inputs.
@@ -261,7 +263,8 @@ def compile(
     schedule = _schedule_of(chosen, schedule, graded)
     captured = model if isinstance(model, Model) else load_model(model, load)
     captured, data = _calibration_of(captured, calib)
-    lowered = _lower(captured, data, chosen, Options(schedule, verify_each, _partition_of(partition)))
+    options = Options(schedule, verify_each, _partition_of(partition), per_channel)
+    lowered = _lower(captured, data, chosen, options)
     files = chosen.emit(lowered)
     return write_artifact(Path(out), captured, lowered, files, chosen.checker, force=force)
 
@@ -275,6 +278,7 @@ def check(
     graded: bool = False,
     partition: str = Partition.AUTO.value,
     weight_bits: int | None = None,
+    per_channel: bool = False,
     calib: str | Path | Dataset | None = None,
     load: LoadOptions | None = None,
 ) -> CheckResult:
@@ -297,10 +301,11 @@ def check(
         data = _largest_input(captured.graph)
         notes = ("no calibration inputs: weight scales assume the largest input everywhere",)
     try:
-        lowered = _lower(captured, data, chosen, Options(schedule, partition=divided))
+        options = Options(schedule, partition=divided, per_channel=per_channel)
+        lowered = _lower(captured, data, chosen, options)
     except SnnccError as error:
         return CheckResult(captured, None, error.problems, notes)
-    crossed = _crossings_of(lowered, data)
+    crossed, notes = _crossings_of(lowered, data), (*notes, *lowered.tied)
     return CheckResult(captured, lowered, (), notes, utilisation(lowered), crossed, len(data.x))
 
 

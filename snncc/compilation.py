@@ -16,10 +16,11 @@ from snncc.analysis.claims import LayerSums, layer_sums, silent_notes
 from snncc.analysis.host_currents import host_ranges
 from snncc.analysis.ranges import largest_counts
 from snncc.arrays import Array
-from snncc.errors import ModelError, Problem, fail, raise_all
-from snncc.hw.demands import demands
+from snncc.errors import ModelError, Problem, fail, problem, raise_all
+from snncc.hw.demands import LACKING, demands
 from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
+from snncc.ir.node import describe
 from snncc.ir.schedule import EXACT, Schedule
 from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
@@ -31,6 +32,7 @@ from snncc.passes.associate import product_orders
 from snncc.passes.base import Pass, Pipeline, placed
 from snncc.passes.expand_sfa import ExpandSFA
 from snncc.passes.pipelines import Words, quantized, to_integers
+from snncc.passes.quantize import Quantize
 from snncc.passes.recorder import Recorder
 from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
 from snncc.passes.relay_pools import pool_notes
@@ -45,11 +47,13 @@ class Options:
         schedule: name of one that the target offers.
         verify_each: run every pass's input and output on the calibration inputs.
         partition: whether a host may compute what the chip lacks.
+        per_channel: whether every output channel of a layer has a scale of its own.
     """
 
     schedule: str = EXACT.name
     verify_each: bool = False
     partition: Partition = Partition.AUTO
+    per_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Lowered:
         certificate: what is proven, what is conditional, what is approximate.
         chip: what it was lowered for.
         tensors: arrays of ``mapped``, by digest.
+        tied: layers whose channels keep one scale where others have one each, for people.
     """
 
     float_graph: Graph
@@ -73,19 +78,22 @@ class Lowered:
     certificate: Certificate
     chip: ChipSpec
     tensors: Mapping[str, Array] = field(default_factory=dict)
+    tied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Legalised:
     """A model in the integer and spike families, and what was recorded on the way.
 
-    ``shortcuts``: both lowerings of membrane shortcuts, where there are any and the chip can choose.
+    ``shortcuts``: both lowerings of membrane shortcuts, where there are any and the chip can choose;
+    ``tied``: layers whose channels keep one scale where others have one each.
     """
 
     integer: Graph
     spikes: Graph
     recorder: Recorder
     shortcuts: Shortcuts | None = None
+    tied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,8 +243,8 @@ class Target:
             UsageError: SNNC-U005 for a schedule that the target does not offer.
         """
         schedule = self.schedule(options.schedule)
-        raise_all(self.outgrown(model.graph, self.chip))
-        legal = legalise(self, model, calibration, schedule, options.verify_each, options.partition)
+        raise_all((*self.outgrown(model.graph, self.chip), *self._one_threshold(model.graph, options)))
+        legal = legalise(self, model, calibration, schedule, options)
         asked = demands(legal.integer, schedule, largest_counts(legal.integer))
         for_host = wanted(asked, self.chip, schedule, options.partition)
         logical, tensors = map_graph(
@@ -262,11 +270,22 @@ class Target:
                 legal,
                 fitted,
                 (*host_ranges(legal.integer, calibration), *fitted.ranges),
-                (*silent_notes(sums), *host_notes(mapped, for_host)),
+                (*legal.tied, *silent_notes(sums), *host_notes(mapped, for_host)),
             ),
             chip=self.chip,
             tensors=fitted.tensors,
+            tied=legal.tied,
         )
+
+    def _one_threshold(self, graph: Graph, options: Options) -> Iterable[Problem]:
+        """A chip that holds one threshold a layer, asked for a scale of each channel."""
+        if not options.per_channel or self.chip.abilities.channel_numbers:
+            return ()
+        most = max(graph.neurons, key=lambda n: graph.types[n.name].shape[0])
+        got = f"{graph.types[most.name].shape[0]} channels, each with a threshold, in {describe(most)}"
+        code, what = LACKING["channel_numbers"]
+        where, hint = f"--per-channel on {self.name}", "--target sim, or no --per-channel"
+        return (problem(code, where, what, got=got, limit=1, hint=hint),)
 
 
 def _certificate(
@@ -289,12 +308,7 @@ def _certificate(
 
 
 def legalise(
-    target: Target,
-    model: Model,
-    calibration: Array,
-    schedule: Schedule,
-    verify_each: bool = False,
-    partition: Partition = Partition.AUTO,
+    target: Target, model: Model, calibration: Array, schedule: Schedule, options: Options
 ) -> Legalised:
     """Integer graph that a chip can compute and its spike graph under a schedule.
 
@@ -306,12 +320,12 @@ def legalise(
     expand = ExpandSFA(
         schedule, capped=target.chip.abilities.clips_counts, longest=target.chip.limits.delay_max
     )
-    recorder = Recorder(calibration, model.labels, verify_each)
-    shortcuts = _shortcuts(target, model.graph, calibration, expand)
+    recorder = Recorder(calibration, model.labels, options.verify_each)
+    shortcuts = _shortcuts(target, model.graph, calibration, expand, options.per_channel)
     relay = shortcuts is not None and shortcuts.relayed
     own = target.passes(schedule)
     sums = _carries_sums(target, expand)
-    hosted = takes_part(target.chip, schedule, partition)
+    hosted = takes_part(target.chip, schedule, options.partition)
     passes = to_integers(
         calibration,
         target.chip,
@@ -322,9 +336,11 @@ def legalise(
         graded=schedule.graded,
         sums=sums,
         hosted=hosted,
+        per_channel=options.per_channel,
     )
     integer = recorder.pipeline(passes).run(model.graph)
-    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts)
+    tied = tuple(line for one in passes if isinstance(one, Quantize) for line in one.told)
+    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts, tied)
 
 
 def _carries_sums(target: Target, expand: ExpandSFA) -> bool:
@@ -333,7 +349,9 @@ def _carries_sums(target: Target, expand: ExpandSFA) -> bool:
     return able.graded_events and able.signed_events and expand.schedule.has_windows
 
 
-def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandSFA) -> Shortcuts | None:
+def _shortcuts(
+    target: Target, graph: Graph, calibration: Array, expand: ExpandSFA, per_channel: bool
+) -> Shortcuts | None:
     """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
     chip = target.chip
     if not _carries_sums(target, expand) or not shared_sums(graph):
@@ -341,7 +359,8 @@ def _shortcuts(target: Target, graph: Graph, calibration: Array, expand: ExpandS
     own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
     try:
         graded = expand.schedule.graded
-        made = quantized(calibration, chip, target.words, copies=False, graded=graded, sums=True)
+        words = target.words
+        made = quantized(calibration, chip, words, False, graded, sums=True, per_channel=per_channel)
         passes = placed(made, own)
         shared = Pipeline(passes).run(graph)
     except ModelError:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snncc.arrays import Array
-from snncc.ir.cell import Cell
+from snncc.ir.cell import EACH_CHANNEL, Cell
 from snncc.ir.const import Integer, each_channel
 from snncc.ir.node import Reset
 from snncc.mapping.mapped import Piece
@@ -19,7 +19,7 @@ RESETS = {Reset.SUBTRACT: 0, Reset.VALUE: 1}
 # The cell's numbers that may differ between channels, and how they are read; biases and start values are
 # tables with one a neuron.
 OF_PIECE = ("max_spikes", "signed")
-NUMBERS = tuple(f.name for f in fields(Cell) if f.name not in ("bias", "v_init", *OF_PIECE))
+NUMBERS = tuple(f.name for f in fields(Cell) if f.name not in (*EACH_CHANNEL, *OF_PIECE))
 
 CELL = np.dtype(
     [

@@ -148,8 +148,8 @@ class _Machine:
             self._clocked(x[first:end], counts, stats)
         else:
             self._events(x[first:end, 0], first, counts[:, 0], stats)
-        if stats[:, :, kernels.OVERFLOW].any():
-            piece = mapped.pieces[int(stats[:, :, kernels.OVERFLOW].any(axis=0).argmax())]
+        if stats[:, :, program.OVERFLOW].any():
+            piece = mapped.pieces[int(stats[:, :, program.OVERFLOW].any(axis=0).argmax())]
             what = "a sample causes more events than 32-bit sums hold exactly"
             raise fail("SNNC-C009", piece.name, what, hint="higher thresholds or fewer input events")
         return counts, stats
@@ -243,19 +243,19 @@ def _activity(
         layers.append(
             LayerActivity(
                 piece.name,
-                events=total[kernels.EVENTS],
-                synaptic_operations=total[kernels.SYNOPS],
-                unit_operations=total[kernels.UNITS],
-                control_events=total[kernels.CONTROL_EVENTS],
-                control_operations=total[kernels.CONTROL_OPS],
+                events=total[program.EVENTS],
+                synaptic_operations=total[program.SYNOPS],
+                unit_operations=total[program.UNITS],
+                control_events=total[program.CONTROL_EVENTS],
+                control_operations=total[program.CONTROL_OPS],
                 spikes=_sent(piece, counts[piece.name]),
                 neuron_updates=updates[i],
-                saturations=total[kernels.SATURATIONS],
-                early=total[kernels.EARLY],
-                out_of_range=tuple(int(s) for s in np.flatnonzero(stats[:, i, kernels.OUTSIDE])),
+                saturations=total[program.SATURATIONS],
+                early=total[program.EARLY],
+                out_of_range=tuple(int(s) for s in np.flatnonzero(stats[:, i, program.OUTSIDE])),
             )
         )
-    columns = [kernels.SYNOPS, kernels.CONTROL_OPS]
+    columns = [program.SYNOPS, program.CONTROL_OPS]
     per_sample = {p.name: stats[:, i][:, columns] for i, p in enumerate(mapped.pieces)}
     arrived = np.asarray(stats[:, :, program.STATS :].sum(axis=0))
     by_connection, by_product = {}, {}

@@ -89,20 +89,23 @@ def _fire(p, net, v, fired, base, length, queue, n, stats):
     """Clamp and fire the neurons of a run that was just updated; the queue's new length."""
     # Local copies: the compiler cannot tell that the stores below leave the record alone.
     high, low, fire_at, limit = p.high, p.low, p.fire_at, p.limit
-    start, count_low, cells = p.start, p.count_low, net[7]
+    start, count_low, cells, several = p.start, p.count_low, net[7], p.cells > 1
+    floor, reached, threshold = low, fire_at, cells[p.cell].threshold
     for i in range(base, base + length):
         u = np.int64(v[i])
         if low <= u < fire_at and u <= high:
             continue
-        cell = cells[p.cell + ((i - start) % p.channels if p.cells > 1 else 0)]
+        if several:
+            cell = cells[p.cell + (i - start) % p.channels]
+            floor, reached, threshold = cell.low, cell.fire_at, cell.threshold
         if u > high:
             u = high
             stats[SATURATIONS] += 1
-        elif u < cell.low:
-            u = cell.low
+        elif u < floor:
+            u = floor
             stats[SATURATIONS] += count_low
-        if u >= cell.fire_at and fired[i] < limit:
-            u -= cell.threshold
+        if u >= reached and fired[i] < limit:
+            u -= threshold
             fired[i] += 1
             queue[n] = i - start
             n += 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from snncc.analysis.ranges import drive, rest_drive, signed_part, start_range
 from snncc.arrays import Array
-from snncc.ir.cell import one
+from snncc.ir.const import number_array
 from snncc.ir.graph import Graph
 from snncc.ir.interp import evaluate, host_values
 from snncc.ir.node import Trait
@@ -62,12 +62,12 @@ def _counts(
     least = {name: known[name][0] for name in layer.sources}
     most = {name: known[name][1] for name in layer.sources}
     start, _ = start_range(neuron.cell, rest_drive(graph, neuron), 1)
-    theta = neuron.cell.theta
+    theta = number_array(neuron.cell.threshold, start.ndim)
     positive_most = drive(graph, neuron, most, signed_part(1))
     high = np.maximum(0, (start + positive_most) // theta)
     total_least = drive(graph, neuron, least, signed_part(1)) + drive(graph, neuron, most, signed_part(-1))
     largest = max(int(w.weight.array.max(initial=0)) for w in layer.weighted)
-    steady = not clocked and one(neuron.cell.gain) * largest <= theta
+    steady = not clocked and number_array(neuron.cell.gain, start.ndim) * largest <= theta
     low = np.where(steady & (start < theta), np.maximum(0, (start + total_least) // theta), 0)
     if capped:
         low, high = np.minimum(low, neuron.cell.max_spikes), np.minimum(high, neuron.cell.max_spikes)

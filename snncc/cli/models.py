@@ -80,6 +80,11 @@ _TARGET_OPTIONS = (
         help="Bits of a weight, in place of as many as the chip holds; on sim up to 24.",
     ),
     click.option(
+        "--per-channel",
+        is_flag=True,
+        help="A scale, and a threshold, for each output channel of a layer, where the chip holds them.",
+    ),
+    click.option(
         "--calib", type=FILE, metavar="X.NPZ", help="Calibration inputs, in place of those in the model."
     ),
 )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from snncc.errors import Problem, problem
 from snncc.hw.spec import ChipSpec
+from snncc.ir.cell import EACH_CHANNEL
+from snncc.ir.const import Integer, values_of
 from snncc.ir.graph import Graph
 from snncc.ir.neurons import IntegerNeuron
 from snncc.ir.node import Decode, Node, Reset, describe
@@ -65,6 +67,7 @@ LACKING: Mapping[str, tuple[str, str]] = {
     "multiplies_counts": (_EVENT, "the chip's cores multiply no spikes with spikes"),
     "pools_counts": (_NEURON, "the chip's neurons add up what they get and take no maximum of it"),
     "upsamples": (_SYNAPSE, "the chip's addresses raise no map to a larger one"),
+    "channel_numbers": (_NEURON, "the chip's layers hold one threshold, leak and reset for all channels"),
     "reads_membranes": (_RESULT, "the chip's membranes cannot be read"),
 }
 
@@ -91,7 +94,7 @@ def demands(graph: Graph, schedule: Schedule, reach: Mapping[str, int]) -> tuple
     for node in graph.nodes:
         if isinstance(node, IntegerNeuron):
             own = [*_of_reset(node, graph.steps, schedule), *_of_membrane(node, graph.steps)]
-            own += [*_of_current(node), *_of_events(node), *_of_sites(graph, node)]
+            own += [*_of_channels(node), *_of_current(node), *_of_events(node), *_of_sites(graph, node)]
             own += [*_of_products(graph, node), *_of_pools(graph, node), *_of_maps(graph, node)]
             found += [*(replace(d, neuron=node.name) for d in own), *_of_counts(node, reach)]
     return tuple(found)
@@ -178,12 +181,25 @@ def _of_reset(node: IntegerNeuron, steps: int, schedule: Schedule) -> Iterator[D
 def _of_membrane(node: IntegerNeuron, steps: int) -> Iterator[Demand]:
     cell, where = node.cell, describe(node)
     if steps > 1 and not cell.integrates:
-        kept = "no memory" if cell.decay == 0 else f"a leak to {cell.decay}/{1 << cell.decay_bits}"
+        kept = "no memory" if cell.decay == 0 else f"a leak to {_span(cell.decay)}/{1 << cell.decay_bits}"
         yield Demand("leak_between_timesteps", where, kept, "neurons without leak (IF), or one timestep")
     if cell.v_min is not None:
         yield Demand("lower_clamp", where, "a bound v_min", "no lower bound")
     if cell.starts_charged:
         yield Demand("start_values", where, "v_init other than 0", "v_init = 0")
+
+
+def _span(value: Integer) -> str:
+    least, most = values_of(value).min(), values_of(value).max()
+    return str(least) if least == most else f"{least}..{most}"
+
+
+def _of_channels(node: IntegerNeuron) -> Iterator[Demand]:
+    names = [name for name in node.cell.per_channel() if name not in EACH_CHANNEL]
+    if names:
+        numbers = ", ".join(f"{name} {_span(getattr(node.cell, name))}" for name in names)
+        got = f"{numbers} in {node.cell.constants()[0].shape[0]} channels"
+        yield Demand("channel_numbers", describe(node), got, "one number for the layer, or --target sim")
 
 
 def _of_products(graph: Graph, node: IntegerNeuron) -> Iterator[Demand]:

@@ -101,6 +101,8 @@ class Abilities(_Model):
             event of the other (attention).
         pools_counts: a neuron gets the largest of what several addresses send in a micro-step.
         upsamples: an event can stand at several places of the map that a kernel sees (nearest upsampling).
+        channel_numbers: the neurons of a layer have thresholds, leaks, resets and bounds of their channels,
+            as every chip's have biases and start values.
     """
 
     source: str
@@ -122,6 +124,7 @@ class Abilities(_Model):
     multiplies_counts: bool = False
     pools_counts: bool = False
     upsamples: bool = False
+    channel_numbers: bool = False
 
 
 class Exchange(_Model):

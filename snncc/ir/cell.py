@@ -25,6 +25,10 @@ class CellState(NamedTuple):
     i: Array
 
 
+# Numbers that every chip's neurons have one of a channel.
+EACH_CHANNEL = ("bias", "v_init")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """Numbers of the integer neuron: each one integer, or one a channel (an integer constant [C]).
@@ -107,13 +111,15 @@ class Cell:
     @property
     def rounds_half_up(self) -> bool:
         """Whether the pre-charge is half a threshold, which a tie then reaches."""
-        return isinstance(self.precharge, int) and self.precharge > 0 and self.precharge == self.theta // 2
+        charge, theta = values_of(self.precharge), values_of(self.threshold)
+        return bool((charge > 0).any() and (charge == theta // 2).all())
 
     @property
     def rounds_half_down(self) -> bool:
         """Whether the pre-charge is just too small for ties; not told from flooring with a threshold of 2."""
-        charged = isinstance(self.precharge, int) and self.precharge > 0
-        return charged and self.theta == 2 * (one(self.precharge) + 1)
+        charge, theta = values_of(self.precharge), values_of(self.threshold)
+        down = (charge > 0).any() and (charge == (theta - 1) // 2).all()
+        return bool(down) and not self.rounds_half_up
 
     @property
     def theta(self) -> int:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from snncc.errors import Problem, problem, raise_all
 from snncc.hw.spec import ChipSpec
+from snncc.ir.cell import EACH_CHANNEL
+from snncc.ir.const import values_of
 from snncc.ir.schedule import Engine
 from snncc.mapping.check_products import product_problems
 from snncc.mapping.mapped import InputPort, Mapped, Piece, Tile
@@ -74,6 +76,7 @@ def violations(
         if piece.pools and not (piece.on_host or chip.abilities.pools_counts):
             yield _bad(piece.name, "takes maxima, which the chip cannot")
         if not piece.on_host:
+            yield from _channel_problems(piece, chip)
             yield from _word_problems(piece, tensors, chip)
             yield from _event_problems(piece, mapped.engine, chip)
         yield from _site_problems(piece, tensors, mapped.engine, chip)
@@ -86,6 +89,8 @@ def violations(
     yield from misplaced
     if checker is None:
         return
+    if any(True for piece in mapped.on_chip for _ in _channel_problems(piece, chip)):
+        return  # the rules of such chips read one number a layer
     yield from checker.rules(mapped, tensors, chip)
     if not misplaced:  # what a core takes is defined for whole covers only
         yield from _resource_problems(checker.use(mapped, chip), mapped, chip)
@@ -148,6 +153,12 @@ def _pool_problems(piece: Piece, pool: MaxOver, shapes: Mapping[str, Any]) -> It
             yield _bad(piece.name, "a window of maxima covers padding alone")
 
 
+def _channel_problems(piece: Piece, chip: ChipSpec) -> Iterator[Problem]:
+    names = [name for name in piece.cell.per_channel() if name not in EACH_CHANNEL]
+    if names and not chip.abilities.channel_numbers:
+        yield _bad(piece.name, "has numbers of each channel, which the chip has not", got=", ".join(names))
+
+
 def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[Problem]:
     top = 2 ** (chip.limits.weight_bits - 1)
     for c in piece.connections:
@@ -162,9 +173,10 @@ def _word_problems(piece: Piece, tensors: Tensors, chip: ChipSpec) -> Iterator[P
                 got=(int(weight.min()), int(weight.max())),
                 limit=chip.limits.weight_bits,
             )
-    most = chip.limits.threshold_max
-    if piece.cell.theta < 1 or (most is not None and piece.cell.theta > most):
-        yield _bad(piece.name, "threshold leaves its range", got=piece.cell.theta, limit=most)
+    most, thetas = chip.limits.threshold_max, values_of(piece.cell.threshold)
+    low, high = int(thetas.min()), int(thetas.max())
+    if low < 1 or (most is not None and high > most):
+        yield _bad(piece.name, "threshold leaves its range", got=low if low < 1 else high, limit=most)
     if piece.state_bits != chip.limits.state_bits:
         yield _bad(
             piece.name, "membrane width is not the chip's", got=piece.state_bits, limit=chip.limits.state_bits

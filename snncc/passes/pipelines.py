@@ -14,6 +14,7 @@ from snncc.passes.distribute import Distribute
 from snncc.passes.drop_clip import DropClip
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.fold_scale import FoldScale
+from snncc.passes.fold_threshold import FoldThreshold
 from snncc.passes.lower_logic import LowerLogic
 from snncc.passes.lower_moves import LowerMoves
 from snncc.passes.lower_products import LowerProducts
@@ -46,6 +47,7 @@ def to_integers(
     sums: bool = False,
     graded: bool = False,
     hosted: bool = False,
+    per_channel: bool = False,
 ) -> tuple[Pass, ...]:
     """Passes from a captured float graph to the legalised integer graph of a chip.
 
@@ -59,9 +61,10 @@ def to_integers(
         copies: whether else each neuron that reads a shared sum gets a copy of the weights behind it.
         graded: whether the schedule's events carry counts.
         hosted: whether a host may send what the chip's events cannot carry.
+        per_channel: whether output channels have scales of their own.
     """
     shared = (
-        *quantized(calibration, chip, words, copies and not relay, graded, sums, hosted),
+        *quantized(calibration, chip, words, copies and not relay, graded, sums, hosted, per_channel),
         *((Relay(),) if relay else ()),
         RelayPools(),
         SingleStep(),
@@ -78,6 +81,7 @@ def quantized(
     graded: bool = False,
     sums: bool = False,
     hosted: bool = False,
+    per_channel: bool = False,
 ) -> tuple[Pass, ...]:
     """The first of :func:`to_integers`, up to the integer graph with its shared sums.
 
@@ -96,6 +100,7 @@ def quantized(
         SplitHost(),
         *((Distribute(),) if copies else ()),
         *(() if chip.abilities.clips_counts else (DropClip(),)),
+        FoldThreshold(),
         Quantize(
             calibration=calibration,
             bits=chip.limits.weight_bits,
@@ -103,6 +108,7 @@ def quantized(
             sum_bits=words.sum if words else None,
             exponent=chip.limits.exponent_max,
             event_bits=chip.limits.graded_bits,
+            per_channel=per_channel,
         ),
         LowerProducts(graded),
     )

@@ -15,14 +15,6 @@ from snncc.ir.neurons import POTENTIALS
 from snncc.ir.synapses import Weighted
 from snncc.passes.base import describe
 
-# Numbers of a float neuron that integers hold once a layer, as messages call them.
-_ONE_A_LAYER = {
-    "threshold": "threshold",
-    "reset_by": "amount of reset",
-    "reset_to": "reset potential",
-    "v_min": "lower bound",
-}
-
 
 def different_values(value: Number | None) -> set[float]:
     """The different numbers among a layer's; none where there is none."""
@@ -41,7 +33,7 @@ def synapse_first(node: Node) -> Node | None:
         return None
     changes: dict[str, Any] = {"synapse_order": SynapseOrder.DECAY_ADD_READ}
     if node.synapse_order is SynapseOrder.ADD_DECAY_READ:
-        d = float(node.synapse_decay)  # type: ignore[arg-type]  # one a layer: not_quantizable has seen to it
+        d = max(different_values(node.synapse_decay))  # one a layer: not_quantizable has seen to it
         for name in POTENTIALS:
             value = getattr(node, name)
             if value is not None:
@@ -57,32 +49,36 @@ def not_quantizable(graph: Graph) -> Iterator[Problem]:
             what, hint = "weights whose sums no neuron integrates", "a neuron between two layers of weights"
             yield _no("SNNC-M018", node, what, hint)
         if isinstance(node, Neuron):
-            yield from _numbers(node)
+            yield from _thresholds(node)
             yield from _synapse(graph, node)
             yield from _reset(node)
 
 
-def _no(code: str, node: Node, what: str, hint: str) -> Problem:
-    return problem(code, describe(node), what, hint=hint)
+def _no(code: str, node: Node, what: str, hint: str, got: str | None = None) -> Problem:
+    return problem(code, describe(node), what, got=got, hint=hint)
 
 
-def _numbers(node: Neuron) -> Iterator[Problem]:
-    for name, what in _ONE_A_LAYER.items():
-        if len(different_values(getattr(node, name))) > 1:
-            yield _no("SNNC-M020", node, f"one {what} per channel", f"one {what} for the layer")
+def _thresholds(node: Neuron) -> Iterator[Problem]:
+    """Thresholds that the pass fold-threshold found no weights for."""
+    values = different_values(node.threshold)
+    if len(values) > 1 and not node.is_readout:
+        what = "one threshold per channel, whose weights serve other neurons or other channels too"
+        got = f"{len(values)} from {min(values):g} to {max(values):g}"
+        yield _no("SNNC-M020", node, what, "one threshold for the layer", got)
 
 
 def _synapse(graph: Graph, node: Neuron) -> Iterator[Problem]:
+    decays_first = node.synapse_order is SynapseOrder.ADD_DECAY_READ
     if node.synapse_decay is not None and rest_drive(graph, node).any():
         what = "a bias that passes a synapse with memory has no integer form"
         yield _no("SNNC-M021", node, what, "bias=False in front of it")
-    elif node.synapse_decay == 0:
+    elif node.synapse_decay is not None and 0 in different_values(node.synapse_decay):
         what = "a synaptic leak of 0 leaves no current to hold"
         yield _no("SNNC-M021", node, what, "a neuron without synaptic current")
-    elif isinstance(node.synapse_decay, Const):
-        what = "one synaptic leak per channel has no integer form"
+    elif len(different_values(node.synapse_decay)) > 1 and decays_first:
+        what = "one synaptic leak per channel, in a synapse that decays first"
         yield _no("SNNC-M020", node, what, "one leak for the layer")
-    elif node.synapse_order is SynapseOrder.ADD_DECAY_READ and node.synapse_decay and node.is_readout:
+    elif decays_first and node.synapse_decay is not None and node.is_readout:
         what = "a readout behind a synapse that decays first"
         yield _no("SNNC-M021", node, what, "a readout without one")
 

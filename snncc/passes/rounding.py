@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from snncc.arrays import Array
-from snncc.errors import fail
 from snncc.ir import Cell, Const, Integer, IntegerNeuron, Neuron, Number, Reset, Rounding
-from snncc.ir.const import narrow
-from snncc.passes.base import describe
+from snncc.ir.cell import one
+from snncc.ir.const import narrow, values_of
 from snncc.passes.quantizable import different_values
+
+# Units of an integer membrane that a unit of the real one becomes: one for a layer, or float64 [C].
+Scale = float | Array
 
 # Fixed-point places of a leak: the finest that keeps v·decay within 63 bits for 32-bit membranes.
 DECAY_BITS = 12
@@ -20,10 +22,10 @@ def theta_of(neuron: Neuron) -> float:
     return max(different_values(neuron.threshold))
 
 
-def threshold_of(neuron: Neuron, scale: float) -> int:
+def threshold_of(neuron: Neuron, scale: Scale) -> Integer:
     """The threshold at a scale; a relay's may be any, since its readers take up what rounding makes of it."""
-    whole = int(np.rint(theta_of(neuron) * scale))
-    return max(1, whole) if neuron.signed else whole
+    whole = _number(neuron.threshold, scale)
+    return max(1, one(whole)) if neuron.signed else whole
 
 
 def exponent_for(largest: float, bits: int) -> int:
@@ -34,29 +36,42 @@ def exponent_for(largest: float, bits: int) -> int:
     return e
 
 
-def integers(weight: Array, scale: float, bits: int, exponent: int) -> Array:
+def integers(weight: Array, scale: Scale, bits: int, exponent: int) -> Array:
     """round(scale·w / 2^e)·2^e, each of the rounded within ``bits``, in the narrowest signed dtype."""
     top = 2 ** (bits - 1) - 1
-    words = np.clip(np.rint(weight.astype(np.float64) * scale / 2**exponent), -top, top)
+    scaled = weight.astype(np.float64) * along(scale, weight.ndim) / 2**exponent
+    words = np.clip(np.rint(scaled), -top, top)
     return narrow(words.astype(np.int64) << exponent)
 
 
-def integer(value: Number, scale: float) -> Integer:
+def along(scale: Scale, rank: int) -> Scale:
+    """A scale ready to broadcast over [O, ...] weights of ``rank`` dimensions."""
+    return scale.reshape(-1, *(1,) * (rank - 1)) if isinstance(scale, np.ndarray) else scale
+
+
+def integer(value: Number, scale: Scale) -> Integer:
     """A potential at a scale, one or a channel's each."""
     if isinstance(value, Const):
         return Const(np.rint(value.array.astype(np.float64) * scale).astype(np.int32))
-    return int(np.rint(value * scale))
+    return _number(value, scale)
 
 
-def _one(value: Number | None, scale: float) -> int | None:
-    """A number that is the same in all channels."""
-    return None if value is None else int(np.rint(max(different_values(value)) * scale))
+def _number(value: Number, scale: Scale) -> Integer:
+    """A number of the neuron at a scale; one where all its channels have the same."""
+    whole = np.rint(values_of(value).astype(np.float64) * scale)
+    if (whole == whole.flat[0]).all():
+        return int(whole.flat[0])
+    return Const(whole.astype(np.int32 if np.abs(whole).max() < 2**31 else np.int64))
 
 
-def integer_neuron(node: Neuron, scale: float) -> IntegerNeuron:
+def integer_neuron(node: Neuron, scale: Scale) -> IntegerNeuron:
     """The neuron whose potentials are ``scale`` times those of a float one."""
-    decay, decay_bits = _fixed_leak(node, node.decay)
-    fade, fade_bits = _fixed_leak(node, node.synapse_decay or 0)
+
+    def given(value: Number | None) -> Integer | None:
+        return None if value is None else _number(value, scale)
+
+    decay, decay_bits = _fixed_leak(node.decay)
+    fade, fade_bits = _fixed_leak(0 if node.synapse_decay is None else node.synapse_decay)
     threshold = 1 if node.is_readout else threshold_of(node, scale)
     cell = Cell(
         threshold=threshold,
@@ -69,34 +84,36 @@ def integer_neuron(node: Neuron, scale: float) -> IntegerNeuron:
         decay=decay,
         decay_bits=decay_bits,
         reset=Reset.SUBTRACT if node.reset is Reset.NONE else node.reset,
-        reset_by=None if node.reset is not Reset.SUBTRACT else _one(node.reset_by, scale),
-        reset_to=_one(node.reset_to, scale) or 0,
-        v_min=_one(node.v_min, scale),
+        reset_by=None if node.reset is not Reset.SUBTRACT else given(node.reset_by),
+        reset_to=_number(node.reset_to, scale),
+        v_min=given(node.v_min),
         v_init=integer(node.v_init, scale),
     )
     return IntegerNeuron(name=node.name, inputs=node.inputs, source=node.source, cell=cell)
 
 
-def _precharge(node: Neuron, threshold: int) -> int:
+def _precharge(node: Neuron, threshold: Integer) -> Integer:
     """What turns rounding into flooring; ties that ``half_even`` sends down go up."""
     if node.is_readout:
         return 0
     if node.strict:
         return -1
-    return 0 if node.rounding is Rounding.FLOOR else threshold // 2
+    return 0 if node.rounding is Rounding.FLOOR else half_up(threshold)
 
 
-def _fixed_leak(node: Neuron, leak: Number) -> tuple[int, int]:
-    if isinstance(leak, Const):
-        values = set(leak.array.tolist())
-        if len(values) > 1:
-            raise fail(
-                "SNNC-M020",
-                describe(node),
-                "one leak per channel has no integer form yet",
-                hint="one leak for the layer",
-            )
-        leak = float(values.pop())
-    if leak in (0, 1):
-        return int(leak), 0
-    return int(np.rint(leak * 2**DECAY_BITS)), DECAY_BITS
+def half_up(threshold: Integer) -> Integer:
+    """The pre-charge ⌊θ/2⌋."""
+    return Const(threshold.array // 2) if isinstance(threshold, Const) else threshold // 2
+
+
+def half_down(threshold: Integer) -> Integer:
+    """The pre-charge ⌈θ/2⌉ - 1."""
+    return Const((threshold.array - 1) // 2) if isinstance(threshold, Const) else (threshold - 1) // 2
+
+
+def _fixed_leak(leak: Number) -> tuple[Integer, int]:
+    """A leak in fixed point, and its places."""
+    values = values_of(leak)
+    if values.max() == values.min() and float(values.flat[0]) in (0, 1):
+        return int(values.flat[0]), 0
+    return _number(leak, 2**DECAY_BITS), DECAY_BITS

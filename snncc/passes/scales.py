@@ -6,16 +6,32 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from snncc.analysis.ranges import extremes, held
 from snncc.arrays import Array
-from snncc.ir import Const, Current, Graph, HostRegion, Neuron
-from snncc.ir.const import number_array
+from snncc.ir import (
+    Add,
+    CentreGate,
+    Const,
+    Current,
+    Graph,
+    HostRegion,
+    MaxPool2d,
+    Neuron,
+    Node,
+    Reshape,
+    SiteGate,
+    SumPool2d,
+    Upsample,
+)
+from snncc.ir.const import number_array, values_of
+from snncc.ir.neurons import POTENTIALS
 from snncc.ir.synapses import Weighted
-from snncc.passes.rounding import exponent_for, integers, theta_of
+from snncc.passes.rounding import Scale, exponent_for, integers, theta_of
 
 # Rounding moves sums by a few per cent at most, so that the second attempt nearly always fits.
 _ATTEMPTS = 8
@@ -72,9 +88,38 @@ class Group:
         )
         return replace(self, weighted=read)
 
-    def exponent(self, node: Weighted, scale: float, bits: int) -> int:
+    def exponent(self, node: Weighted, scale: Scale, bits: int) -> int:
         """The power of two before a branch's words at a scale."""
-        return exponent_for(float(np.abs(node.weight.array).max(initial=0)) * scale, bits)
+        return exponent_for(float((_sizes(node, each=True) * scale).max(initial=0)), bits)
+
+    @property
+    def tie(self) -> str:
+        """Why the channels of its membranes have one scale, and not one each; empty where they need not."""
+        neuron = self.neurons[0]
+        if len(self.weighted) + len(self.neurons) > 2:
+            return "several branches or neurons share a sum"
+        if neuron.is_readout:
+            return "the membranes of a readout have one unit"
+        if neuron.signed:
+            return "what a relay sends has one unit"
+        return "" if keeps_channels(self.graph, neuron) else "its sums change channels before the neurons"
+
+
+_CHANNELWISE = Weighted | Add | SumPool2d | MaxPool2d | Upsample | SiteGate | CentreGate
+
+
+def keeps_channels(graph: Graph, neuron: Neuron) -> bool:
+    """Whether output channel c of a neuron's weights reaches channel c of the neuron, and no other."""
+
+    def keeps(node: Node) -> bool:
+        shapes = [graph.types[name].shape for name in (node.name, *node.inputs)]
+        if isinstance(node, Weighted):
+            return node.weight.shape[0] == shapes[0][0]
+        return isinstance(node, _CHANNELWISE) or (
+            isinstance(node, Reshape) and shapes[0][:1] == shapes[1][:1]
+        )
+
+    return all(keeps(node) for node in graph.layers[neuron.name].path)
 
 
 def is_current(graph: Graph, name: str) -> bool:
@@ -97,7 +142,9 @@ def groups(graph: Graph) -> Iterator[Group]:
         yield Group(graph, neurons, tuple(n for n in members if isinstance(n, Weighted)))
 
 
-def scale_of(group: Group, widths: Widths, values: Mapping[str, Array], margin: float) -> float:
+def scale_of(
+    group: Group, widths: Widths, values: Mapping[str, Array], margin: float, each: bool = False
+) -> Scale:
     """Largest scale whose integer weights, as they come out rounded, respect the accumulator.
 
     It starts where the largest weight fills its word; where chips have exponents and a branch would keep
@@ -108,29 +155,46 @@ def scale_of(group: Group, widths: Widths, values: Mapping[str, Array], margin: 
         widths: of the chip.
         values: calibration values [N, *shape] of what the weights read.
         margin: how much wider than on the calibration inputs sums may become.
+        each: whether every channel gets the largest of its own, [C]; of a group without tie.
     """
     if not group.weighted:  # a maximum of counts, which no weight multiplies
         return 1.0
-    scale = _first_scale(group, widths)
-    firing = sorted((n for n in group.neurons if not n.is_readout), key=lambda n: n.signed)
-    theta = theta_of(firing[0]) if firing else None
     # One control event, of at most a weight's size, must fit beside the range.
     room, sum_room = (2 ** (bits - 1) - 2 ** (widths.weight - 1) for bits in (widths.membrane, widths.sum))
+    scale: Any = _first_scales(group, widths, room) if each else _first_scale(group, widths)
+    firing = sorted((n for n in group.neurons if not n.is_readout), key=lambda n: n.signed)
+    theta = theta_of(firing[0]) if firing else None
     for _ in range(_ATTEMPTS):
-        if theta is not None and theta * scale >= 1:
-            scale = min(int(np.floor(theta * scale * (1 + 1e-9))), room) / theta
+        if theta is not None:
+            whole = np.minimum(np.floor(theta * scale * (1 + 1e-9)), room)
+            scale = np.where(theta * scale >= 1, whole / theta, scale)[()]
         one, all_held = _spans(group, widths, values, scale, margin)
-        over = max(one / sum_room, all_held / room)
-        if over <= 1:
+        over = np.maximum(one / sum_room, all_held / room)
+        if (over <= 1).all():
             break
-        scale *= 0.99 / over
-    return float(scale)
+        scale = np.where(over > 1, scale * (0.99 / np.maximum(over, 1)), scale)[()]
+    return scale if each else float(scale)
+
+
+def _sizes(node: Weighted, each: bool) -> Any:
+    """Size of the largest weight, or of the largest of each output channel [C], float64."""
+    size = np.abs(node.weight.array).reshape(len(node.weight.array), -1)
+    return size.max(axis=1 if each else None, initial=0).astype(np.float64)
+
+
+def _first_scales(group: Group, widths: Widths, room: int) -> Array:
+    """Where the scales of channels begin: their largest weights fill the word, no potential leaves it."""
+    (node,), (neuron,) = group.weighted, group.neurons
+    sizes = _sizes(node, each=True)
+    first = (2 ** (widths.weight - 1) - 1) / np.where(sizes > 0, sizes, theta_of(neuron))
+    potentials = [v for name in POTENTIALS if (v := getattr(neuron, name)) is not None]
+    largest = np.maximum.reduce([np.abs(values_of(v)) + 0 * sizes for v in potentials])
+    return np.asarray(np.minimum(first, room / largest))
 
 
 def _first_scale(group: Group, widths: Widths) -> float:
     top = 2 ** (widths.weight - 1) - 1
-    sizes = [float(np.abs(w.weight.array).max(initial=0)) for w in group.branches]
-    sizes = [size for size in sizes if size > 0]
+    sizes = [size for w in group.branches if (size := float(_sizes(w, each=False))) > 0]
     if not sizes:
         # A layer without weights above zero still needs a scale in which its threshold is an integer.
         return float(top / max(theta_of(n) for n in group.neurons))
@@ -140,26 +204,29 @@ def _first_scale(group: Group, widths: Widths) -> float:
 
 
 def _spans(
-    group: Group, widths: Widths, values: Mapping[str, Array], scale: float, margin: float
-) -> tuple[float, float]:
+    group: Group, widths: Widths, values: Mapping[str, Array], scale: Any, margin: float
+) -> tuple[Any, Any]:
     """Widest any-order prefix range of one timestep's inputs, and of what a membrane holds.
 
-    With the margin, in integers of ``scale``.
+    With the margin, in integers of ``scale``; of each channel where it is one of each.
     """
     graph = group.graph
     rounded = {w.name: _rounded(group, w, scale, widths) for w in group.weighted}
     spans = []
     for neuron in group.neurons:
         found = extremes(graph, neuron, values, lambda w: rounded[w.name])
-        low, high = found.merged()
+        rank, each = found.rest.ndim, np.ndim(scale) > 0
+        axes = tuple(a for a in range(rank) if a != 1) if each else None
+        low, high = found.low.min(axis=axes, initial=0), found.high.max(axis=axes, initial=0)
         # Biases of the weights are not rounded here; how they differ between neurons adds to the span.
-        fixed = found.rest + number_array(neuron.bias, found.rest.ndim)
-        one = (float(high) - float(low)) * margin + 2 * float(np.abs(fixed).max(initial=0)) * scale
+        fixed = np.abs(found.rest + number_array(neuron.bias, rank)).max(axis=axes, initial=0)
+        low, high, fixed = (np.float64(x) for x in (low, high, fixed))
+        one = (high - low) * margin + 2 * fixed * scale
         spans.append((one, one * held(neuron, graph.steps)))
-    return max(s[0] for s in spans), max(s[1] for s in spans)
+    return np.maximum.reduce([s[0] for s in spans]), np.maximum.reduce([s[1] for s in spans])
 
 
-def _rounded(group: Group, node: Weighted, scale: float, widths: Widths) -> Weighted:
+def _rounded(group: Group, node: Weighted, scale: Any, widths: Widths) -> Weighted:
     """A node with its integer weights as floats; a current of the host is as fine as the scale."""
     if is_current(group.graph, node.inputs[0]):
         return replace(node, weight=Const(node.weight.array * np.float32(scale)))

@@ -11,8 +11,9 @@ from snncc.analysis.ties import changed_by_ties
 from snncc.arrays import Array
 from snncc.ir import Graph, IntegerNeuron, Neuron, Node, Rounding
 from snncc.ir.cell import Cell
-from snncc.ir.const import number_array
+from snncc.ir.const import number_array, values_of
 from snncc.ir.interp import run
+from snncc.passes.rounding import half_down
 
 # Samples that run at a time.
 _CHUNK = 16
@@ -50,10 +51,11 @@ def _rounds_to_even(trained: Graph, node: IntegerNeuron) -> bool:
     """Whether a neuron without memory stands for one that rounds to even, and can meet a tie."""
     theirs, cell = trained.by_name.get(node.name), node.cell
     even = isinstance(theirs, Neuron) and theirs.rounding is Rounding.HALF_EVEN
+    theta = values_of(cell.threshold)
     # With a threshold of 2, half-down is flooring: not told from a neuron that floors.
-    return even and cell.is_stateless and cell.rounds_half_up and cell.theta % 2 == 0 and cell.theta > 2
+    return even and cell.is_stateless and cell.rounds_half_up and bool(((theta % 2 == 0) & (theta > 2)).any())
 
 
 def _down(node: Node) -> Node:
     assert isinstance(node, IntegerNeuron)
-    return replace(node, cell=replace(node.cell, precharge=node.cell.theta // 2 - 1))
+    return replace(node, cell=replace(node.cell, precharge=half_down(node.cell.threshold)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from snncc.hw.spec import ChipSpec, CoreKind
+from snncc.ir.const import values_of
 from snncc.mapping.mapped import Connection, InputPort, Mapped, Piece
 from snncc.mapping.utilisation import Use, Utilisation, UtilisationRow
 from snncc.reporting.cost import component, joules
@@ -193,7 +194,9 @@ def _role(piece: Piece) -> str:
     if piece.is_readout:
         return "membrane read out"
     gate = f", {plural(piece.gate.rounds, 'release')}" if piece.gate else ""
-    return f"threshold {piece.cell.theta:,}{gate}"
+    theta = values_of(piece.cell.threshold)
+    several = f"s {theta.min():,} to {theta.max():,}" if theta.ndim else f" {theta:,}"
+    return f"threshold{several}{gate}"
 
 
 def _gauge(x: float, y: float, resource: str, use: Use) -> Markup:

@@ -62,7 +62,12 @@ def native_net(steps: int = 7) -> Net:
     net = Net((3, 6, 8), levels=1, steps=steps, period=1, seed=5)
     net.layer("a", 4, Way(padding=(1, 2), dilation=(1, 2)), threshold=9, max_spikes=1, phase=1)
     net.layer(
-        "b", 5, Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)), threshold=7, max_spikes=1, phase=2
+        "b",
+        5,
+        Way("a", kernel=(3, 2), stride=(2, 1), padding=(1, 0)),
+        threshold=np.array([7, 3, 9, 7, 12], np.int32),
+        max_spikes=1,
+        phase=2,
     )
     net.layer("c", 6, Way("b", kernel=None), threshold=9, max_spikes=1, phase=3)
     net.layer("r", 4, Way("c", kernel=None), max_spikes=0, phase=4)

@@ -109,6 +109,7 @@ def raised(factor: int) -> Graph:
     return Graph("net", Family.FLOAT, nodes)
 
 
+LEAKS = Const(np.array([0.25, 0.5, 0.75], np.float32))
 HARD: dict[str, Any] = {"reset": Reset.VALUE}
 SFA: dict[str, Any] = {"levels": 4, "max_spikes": 4, "decay": 0.0}
 N = "%n (net.n) on sim"
@@ -204,6 +205,13 @@ CASES = {
         "[SNNC-C012] %u (net.u) on sim: the chip's addresses raise no map to a larger one, got a map of 2×2 times "
         "the size. Try a detector or segmenter whose maps the host upsamples, or --target sim.",
         masked(0),
+    ),
+    "channel_numbers": Case(
+        network(2, decay=LEAKS, reset_to=Const(np.array([0.0, 0.25, 0.5], np.float32)), **HARD),
+        f"[SNNC-C010] {N}: the chip's layers hold one threshold, leak and reset for all channels, got decay "
+        "1024..3072, reset_to 0..64 in 3 channels. Try one number for the layer, or --target sim.",
+        # Of one timestep nothing is kept that leaks, or resets.
+        network(1, decay=LEAKS, **HARD),
     ),
     "reads_membranes": Case(
         network(2, readout=True, max_spikes=0),
@@ -427,7 +435,9 @@ def test_shipped_chips_say_what_they_can() -> None:
     able_to = {
         t.name: {a for a in ALL if getattr(t.chip.abilities, a)} for t in (SIM, SPECK2F, LOIHI1, LOIHI2)
     }
-    assert able_to["loihi2"] == set(ALL) - {"gates_sites", "multiplies_counts", "pools_counts", "upsamples"}
+    assert able_to["loihi2"] == set(ALL) - {
+        "gates_sites", "multiplies_counts", "pools_counts", "upsamples", "channel_numbers",
+    }  # fmt: skip
     assert able_to["sim"] == set(ALL) - {"synaptic_current"}
     assert able_to["loihi1"] == {
         "clocked", "clips_counts", "leak_between_timesteps", "hard_reset", "reads_membranes", "synaptic_current",

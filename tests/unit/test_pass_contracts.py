@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from snncc.compilation import legalise
+from snncc.compilation import Options, legalise
 from snncc.errors import ModelError, UsageError
 from snncc.ir import (
     Add,
@@ -258,6 +258,7 @@ def test_loihis_own_pass_stands_behind_the_counts_that_it_reads() -> None:
             "fold-scale",
             "stream-readers",
             "split-host",
+            "fold-threshold",
             "quantize",
         ),
         *("lower-products", "relay", "relay-pools", "single-step", "bound-counts", "loihi-neurons"),
@@ -300,6 +301,6 @@ def test_both_lowerings_of_shortcuts_are_compared_behind_a_backends_own_pass() -
         Output(name="o", inputs=("nb",)),
     )
     target = replace(LOIHI2, passes=lambda schedule: (Turn(), *LOIHI2.passes(schedule)))
-    legal = legalise(target, Model(Graph("g", Family.FLOAT, nodes)), X, LOIHI2.schedule("exact"))
+    legal = legalise(target, Model(Graph("g", Family.FLOAT, nodes)), X, LOIHI2.schedule("exact"), Options())
     assert legal.shortcuts is not None
     assert legal.shortcuts.steps == 1

@@ -247,16 +247,13 @@ def test_a_readout_behind_views_gives_its_scale_back() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"threshold": real(1.0, 2.0)}, "[SNNC-M020] %n (net.n): one threshold per channel. Try one threshold for the layer."),
-    ({"reset_by": real(1.0, 2.0)}, "[SNNC-M020] %n (net.n): one amount of reset per channel. Try one amount of reset for the layer."),
-    ({"reset": Reset.VALUE, "reset_to": real(0.0, 1.0)}, "[SNNC-M020] %n (net.n): one reset potential per channel. Try one reset potential for the layer."),
-    ({"v_min": real(-1.0, 0.0)}, "[SNNC-M020] %n (net.n): one lower bound per channel. Try one lower bound for the layer."),
-    ({"synapse_decay": real(0.5, 0.25)}, "[SNNC-M020] %n (net.n): one synaptic leak per channel has no integer form. Try one leak for the layer."),
+    ({"threshold": real(1.0, 2.0)}, "[SNNC-M020] %n (net.n): one threshold per channel, whose weights serve other neurons or other channels too, got 2 from 1 to 2. Try one threshold for the layer."),
+    ({"synapse_decay": real(0.5, 0.25), "synapse_order": SynapseOrder.ADD_DECAY_READ}, "[SNNC-M020] %n (net.n): one synaptic leak per channel, in a synapse that decays first. Try one leak for the layer."),
+    ({"synapse_decay": real(0.5, 0.0)}, "[SNNC-M021] %n (net.n): a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current."),
     ({"synapse_decay": 0.0}, "[SNNC-M021] %n (net.n): a synaptic leak of 0 leaves no current to hold. Try a neuron without synaptic current."),
     ({"synapse_decay": 0.5, "synapse_order": SynapseOrder.ADD_DECAY_READ, "max_spikes": 0}, "[SNNC-M021] %n (net.n): a readout behind a synapse that decays first. Try a readout without one."),
     ({"decay": 0.5, "reset_next": True}, "[SNNC-M021] %n (net.n): a reset in the following step has no integer form yet. Try a neuron that resets in the step in which it fires."),
     ({"decay": 0.5, "reset": Reset.NONE}, "[SNNC-M021] %n (net.n): a neuron with memory that never resets has no spike form. Try reset by subtraction."),
-    ({"decay": real(0.5, 0.25)}, "[SNNC-M020] %n (net.n): one leak per channel has no integer form yet. Try one leak for the layer."),
 ]  # fmt: skip
 
 
@@ -289,3 +286,136 @@ def test_a_threshold_that_vanishes_is_refused_with_its_size() -> None:
         "Try fewer inputs a neuron, or a target with a wider accumulator."
     )
     assert cell_of(quantized(layer(1, levels=300, threshold=1.0), x, state_bits=10)).threshold == 1
+
+
+# ---- numbers of each channel ------------------------------------------------------------------------------
+
+
+def rows(*weights: tuple[float, ...], bias: Any = None, steps: int = 1, levels: int = 1, **neuron: Any) -> Graph:
+    """One channel a row of weights."""
+    linear = Linear(name="c", inputs=("x",), source="net.c", weight=real(*weights), bias=bias)
+    fires = Neuron(name="n", inputs=("c",), source="net.n", **neuron)
+    return graph(linear, fires, shape=(len(weights[0]),), steps=steps, levels=levels)
+
+
+def numbers(value: Any) -> Any:
+    return value.array.tolist() if isinstance(value, Const) else value
+
+
+def test_leaks_resets_and_bounds_of_each_channel_are_rounded_as_those_of_a_layer() -> None:
+    fields: dict[str, tuple[float, float]] = {"decay": (0.5, 1.0), "reset_to": (0.0, 0.25), "v_min": (-1.0, -0.3)}
+    before = rows((1.0,), (2.0,), steps=2, reset=Reset.VALUE, **{k: real(*v) for k, v in fields.items()})
+    cell = cell_of(quantized(before))
+    assert cell.threshold == 63
+    assert [numbers(getattr(cell, name)) for name in fields] == [[2048, 4096], [0, 16], [-63, -19]]
+    assert cell.decay_bits == 12
+    subtracted = cell_of(quantized(rows((1.0,), (2.0,), steps=2, reset_by=real(0.5, 2.0), decay=1.0)))
+    assert numbers(subtracted.reset_by) == [32, 126]  # 31½ to even
+    fading = cell_of(quantized(rows((1.0,), (2.0,), steps=2, synapse_decay=real(0.25, 0.75))))
+    assert (numbers(fading.synapse_decay), fading.synapse_bits) == ([1024, 3072], 12)
+
+
+def test_numbers_that_are_the_same_in_every_channel_are_one() -> None:
+    fields = {"decay": real(0.5, 0.5), "v_min": real(-1.0, -1.0), "threshold": real(2.0, 2.0)}
+    cell = cell_of(quantized(rows((1.0,), (2.0,), steps=2, **fields)))
+    assert (cell.decay, cell.v_min, cell.threshold) == (2048, -64, 127)  # s = 63½
+
+
+@pytest.mark.parametrize(("weights", "threshold", "want", "theta"), [
+    # Each row fills its word; its threshold is a whole number of its own.
+    (((1.0, -0.5), (0.25, 0.125)), 1.0, [[127, -64], [127, 64]], [127, 508]),
+    (((1.0, -0.5), (0.5, 1.0)), 0.3, [[127, -63], [63, 127]], 38),  # s = 38 / 0.3 twice: one number
+    (((0.0, 0.0), (0.5, 1.0)), 1.0, [[0, 0], [64, 127]], 127),  # weights of zero leave a scale: s·θ = 127
+    (((2.0, 1.0), (100.0, 1.0)), 64.0, [[127, 64], [127, 1]], [4064, 81]),  # s = 63½, and 81 / 64 for 1.27
+])  # fmt: skip
+def test_per_channel_each_row_fills_its_word(weights: Any, threshold: float, want: Any, theta: Any) -> None:
+    after = quantized(rows(*weights, threshold=threshold, max_spikes=3), per_channel=True)
+    node = after.by_name["c"]
+    assert isinstance(node, Linear)
+    assert (node.weight.array.tolist(), numbers(cell_of(after).threshold)) == (want, theta)
+
+
+def test_per_channel_potentials_and_ties_follow_the_scale_of_the_channel() -> None:
+    """s = 127 and 254: biases, bounds and pre-charges are so many times the real ones."""
+    fields: dict[str, Any] = {"reset": Reset.VALUE, "reset_to": 0.25, "v_min": -0.5, "v_init": 0.75, "decay": 1.0}
+    before = rows((1.0,), (0.5,), bias=real(0.5, 0.25), rounding=Rounding.HALF_UP, steps=2, **fields)
+    after = quantized(before, per_channel=True)
+    cell, node = cell_of(after), after.by_name["c"]
+    assert isinstance(node, Linear)
+    assert node.bias is not None
+    assert node.bias.array.tolist() == [64, 64]  # 63½ to even, twice
+    assert numbers(cell.threshold) == [127, 254]
+    assert numbers(cell.precharge) == [63, 127]
+    assert (numbers(cell.reset_to), numbers(cell.v_min)) == ([32, 64], [-64, -127])
+    assert numbers(cell.v_init) == [95, 190]
+    assert cell.rounds_half_up
+
+
+def test_per_channel_the_accumulator_lowers_the_scale_of_its_channel_alone() -> None:
+    """127·300·1¼ leaves 2^15 - 2^7, as in a layer of one: s falls to 0.99 / 1.459 of what it was."""
+    before = rows((1.0, 0.0), (0.5, 0.0), (0.1, 0.1), levels=300, threshold=1.0)
+    x = np.array([[[300, 0]]])
+    found = [
+        numbers(cell_of(quantized(before, x, state_bits=16, per_channel=each)).threshold) for each in (False, True)
+    ]
+    assert found == [86, [86, 172, 861]]
+
+
+def test_a_potential_that_a_channels_weights_dwarf_bounds_its_scale() -> None:
+    """Weights of 1e-9 would fill their word at s = 1.27e11, which no 32-bit bias holds."""
+    after = quantized(rows((1e-9,), (1.0,), bias=real(0.5, 0.5), v_min=-3.0, steps=2, decay=1.0), per_channel=True)
+    cell = cell_of(after)
+    assert cell.threshold.array.tolist()[1] == 127
+    room = 2**31 - 2**7
+    assert 0 < -cell.v_min.array.tolist()[0] <= room
+    assert cell.v_min.array.tolist()[0] == pytest.approx(-3 * cell.threshold.array.tolist()[0], abs=2)
+
+
+TIED: dict[str, tuple[Graph, str]] = {
+    "branches": (
+        graph(
+            Linear(name="c", inputs=("x",), weight=real([1.0], [0.25])),
+            Linear(name="d", inputs=("x",), weight=real([0.5], [0.125])),
+            Add(name="a", inputs=("c", "d")),
+            Neuron(name="n", inputs=("a",), source="net.n"),
+            shape=(1,),
+        ),
+        "one scale for all channels of %n (net.n): several branches or neurons share a sum",
+    ),
+    "neurons": (
+        graph(
+            Linear(name="c", inputs=("x",), weight=real([1.0], [0.25])),
+            Neuron(name="m", inputs=("c",), source="net.m"),
+            Neuron(name="n", inputs=("c",), source="net.n", threshold=2.0),
+            shape=(1,),
+        ),
+        "one scale for all channels of %m (net.m), %n (net.n): several branches or neurons share a sum",
+    ),
+    "readout": (
+        rows((1.0,), (0.25,), max_spikes=0),
+        "one scale for all channels of %n (net.n): the membranes of a readout have one unit",
+    ),
+    "signed": (
+        rows((1.0,), (0.25,), max_spikes=9, signed=True),
+        "one scale for all channels of %n (net.n): what a relay sends has one unit",
+    ),
+    "moved": (
+        graph(
+            Linear(name="c", inputs=("x",), weight=real([1.0], [0.25])),
+            Reshape(name="v", inputs=("c",), shape=(1, 1, 2)),
+            Neuron(name="n", inputs=("v",), source="net.n"),
+            shape=(1,),
+        ),
+        "one scale for all channels of %n (net.n): its sums change channels before the neurons",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_what_ties_channels_keeps_one_scale_and_says_why(name: str) -> None:
+    before, line = TIED[name]
+    quantize = Quantize(calibration=np.ones((1, 1, 1)), per_channel=True)
+    after = quantize.run(before)
+    assert quantize.told == [line]
+    assert after == quantized(before)
+    assert Quantize(calibration=np.ones((1, 1, 1))).told == []
