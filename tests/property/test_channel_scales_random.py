@@ -150,7 +150,9 @@ def test_a_lost_scale_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_scale_of_the_channel_beside_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     graph, x = spiky("hard")
     turned = rounding.along
-    monkeypatch.setattr(rounding, "along", lambda s, rank: turned(s if np.ndim(s) == 0 else np.roll(s, 1), rank))
+    monkeypatch.setattr(
+        rounding, "along", lambda s, rank: turned(s if np.ndim(s) == 0 else np.roll(s, 1), rank)
+    )
     with pytest.raises(AssertionError):
         assert agreement(graph, x) > 0.995
 
@@ -166,7 +168,9 @@ def test_what_counts_cost_does_not_depend_on_the_numbers_that_made_them() -> Non
     simulated_equals_integers(made, x)
     activity = executed(made, x)
     assert activity.counts["n1"].any()
-    plain = tuple(p.model_copy(update={"cell": Cell(max_spikes=p.cell.max_spikes)}) for p in made.mapped.pieces)
+    plain = tuple(
+        p.model_copy(update={"cell": Cell(max_spikes=p.cell.max_spikes)}) for p in made.mapped.pieces
+    )
     cost, same = (
         SIMULATOR.estimate(m, activity, target.chip, 0, made.tensors)
         for m in (made.mapped, made.mapped.model_copy(update={"pieces": plain}))

@@ -87,7 +87,10 @@ def test_the_artifact_of_scales_of_channels_is_verified_and_read_back(tmp_path: 
     assert found.equivalent
     assert sum(layer.mismatches for layer in found.layers) == 0
     cells = {p.name: p.cell for p in made.mapped.pieces}
-    assert [c.per_channel() for c in cells.values()] == [("threshold", "precharge"), ("threshold", "precharge")]
+    assert [c.per_channel() for c in cells.values()] == [
+        ("threshold", "precharge"),
+        ("threshold", "precharge"),
+    ]
     for c in (c for p in made.mapped.pieces for c in p.connections):
         rows = np.abs(made.tensors[c.weight].astype(int)).reshape(c.address.target_shape[0], -1).max(axis=1)
         assert set(rows) <= {6, 7}  # every channel fills its four bits, or all but a threshold's rounding

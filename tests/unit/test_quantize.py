@@ -291,7 +291,9 @@ def test_a_threshold_that_vanishes_is_refused_with_its_size() -> None:
 # ---- numbers of each channel ------------------------------------------------------------------------------
 
 
-def rows(*weights: tuple[float, ...], bias: Any = None, steps: int = 1, levels: int = 1, **neuron: Any) -> Graph:
+def rows(
+    *weights: tuple[float, ...], bias: Any = None, steps: int = 1, levels: int = 1, **neuron: Any
+) -> Graph:
     """One channel a row of weights."""
     linear = Linear(name="c", inputs=("x",), source="net.c", weight=real(*weights), bias=bias)
     fires = Neuron(name="n", inputs=("c",), source="net.n", **neuron)
@@ -303,7 +305,11 @@ def numbers(value: Any) -> Any:
 
 
 def test_leaks_resets_and_bounds_of_each_channel_are_rounded_as_those_of_a_layer() -> None:
-    fields: dict[str, tuple[float, float]] = {"decay": (0.5, 1.0), "reset_to": (0.0, 0.25), "v_min": (-1.0, -0.3)}
+    fields: dict[str, tuple[float, float]] = {
+        "decay": (0.5, 1.0),
+        "reset_to": (0.0, 0.25),
+        "v_min": (-1.0, -0.3),
+    }
     before = rows((1.0,), (2.0,), steps=2, reset=Reset.VALUE, **{k: real(*v) for k, v in fields.items()})
     cell = cell_of(quantized(before))
     assert cell.threshold == 63
@@ -337,7 +343,13 @@ def test_per_channel_each_row_fills_its_word(weights: Any, threshold: float, wan
 
 def test_per_channel_potentials_and_ties_follow_the_scale_of_the_channel() -> None:
     """s = 127 and 254: biases, bounds and pre-charges are so many times the real ones."""
-    fields: dict[str, Any] = {"reset": Reset.VALUE, "reset_to": 0.25, "v_min": -0.5, "v_init": 0.75, "decay": 1.0}
+    fields: dict[str, Any] = {
+        "reset": Reset.VALUE,
+        "reset_to": 0.25,
+        "v_min": -0.5,
+        "v_init": 0.75,
+        "decay": 1.0,
+    }
     before = rows((1.0,), (0.5,), bias=real(0.5, 0.25), rounding=Rounding.HALF_UP, steps=2, **fields)
     after = quantized(before, per_channel=True)
     cell, node = cell_of(after), after.by_name["c"]
@@ -356,14 +368,17 @@ def test_per_channel_the_accumulator_lowers_the_scale_of_its_channel_alone() -> 
     before = rows((1.0, 0.0), (0.5, 0.0), (0.1, 0.1), levels=300, threshold=1.0)
     x = np.array([[[300, 0]]])
     found = [
-        numbers(cell_of(quantized(before, x, state_bits=16, per_channel=each)).threshold) for each in (False, True)
+        numbers(cell_of(quantized(before, x, state_bits=16, per_channel=each)).threshold)
+        for each in (False, True)
     ]
     assert found == [86, [86, 172, 861]]
 
 
 def test_a_potential_that_a_channels_weights_dwarf_bounds_its_scale() -> None:
     """Weights of 1e-9 would fill their word at s = 1.27e11, which no 32-bit bias holds."""
-    after = quantized(rows((1e-9,), (1.0,), bias=real(0.5, 0.5), v_min=-3.0, steps=2, decay=1.0), per_channel=True)
+    after = quantized(
+        rows((1e-9,), (1.0,), bias=real(0.5, 0.5), v_min=-3.0, steps=2, decay=1.0), per_channel=True
+    )
     cell = cell_of(after)
     assert cell.threshold.array.tolist()[1] == 127
     room = 2**31 - 2**7
