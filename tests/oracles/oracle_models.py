@@ -62,13 +62,25 @@ def calibrated(module: nn.Module, example: Tensor) -> nn.Module:
     return module.eval()
 
 
+class Averaged(nn.Module):
+    """A multi-step model and the mean over time that its training script takes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, ...] to [B, classes]."""
+        return self.net(x).mean(0)
+
+
 def multi(
     make: Callable[[], nn.Module], *shape: int, steps: int = 2
 ) -> Callable[[], tuple[nn.Module, Tensor]]:
-    """A model of spikingjelly in multi-step mode, on [T, B, ...]."""
+    """A model of spikingjelly in multi-step mode, on [T, B, ...], averaged over time."""
 
     def build() -> tuple[nn.Module, Tensor]:
-        module = make()
+        module = Averaged(make())
         functional.set_step_mode(module, "m")
         example = torch.zeros(steps, 1, *shape)
         return calibrated(module, example), example

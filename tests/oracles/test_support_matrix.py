@@ -65,6 +65,9 @@ A single-step stateful neuron that gets [T, B, ...] takes time for a batch. It i
 is registered says that one call is all it sees (`sfa_neurons.q_ifnode`).
 """
 
+ON_CHIPS = """Those of spikingjelly that give a value for every timestep are averaged over time, as their training scripts do.
+"""
+
 
 def first_sentence(text: str) -> str:
     """Up to the first full stop of a docstring, on one line."""
@@ -166,7 +169,9 @@ def test_the_page_is_what_the_run_saw(rows, request):
     page += f"\n## Models\n\n{len(outcomes)} of {len(found)} are captured, the graph compared with the module layer by\n"
     page += "layer; the others are refused before anything is compiled.\n\n"
     page += "| library | model | verdict | |\n|---|---|---|---|\n" + "\n".join(r for r, _ in found) + "\n"
-    page += f"\n## The libraries' models on the chips\n\n{MEANING}\n" + table(outcomes, "model") + "\n"
+    page += (
+        f"\n## The libraries' models on the chips\n\n{ON_CHIPS}{MEANING}\n" + table(outcomes, "model") + "\n"
+    )
     if request.config.getoption("--update-golden"):
         PAGE.write_text(page + parts()[1], encoding="utf-8")
     assert parts()[0] == page, "docs/support.md is old: make oracle-test ARGS=--update-golden"
