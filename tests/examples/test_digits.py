@@ -11,6 +11,7 @@ import torch
 
 import snncc
 from snncc.data import Dataset
+from snncc.ir.batches import decisions, in_chunks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES / "digits"))
@@ -76,6 +77,34 @@ def test_spikes_are_the_integers_on_a_few_digits(name: str, tmp_path: Path, held
     assert found.samples == FEW
     assert sum(layer.mismatches for layer in found.layers) == 0
     assert sum(layer.compared for layer in found.layers) > 1000 * FEW
+
+
+def test_at_four_bits_scales_of_channels_decide_more_often_as_trained(
+    tmp_path: Path, held_back: Dataset
+) -> None:
+    """docs/transformers.md has the figures of 1,000 digits; here 100, and spikes are the integers on a few."""
+    name, data = "spikingformer_ilif", shown(held_back.first(100), "spikingformer_ilif")
+    trained, agree = decided(name, held_back.x[:100]), []
+    for each in (False, True):
+        made = snncc.compile(
+            EXAMPLES / name / "model.pt",
+            target="sim",
+            out=tmp_path / str(each),
+            weight_bits=4,
+            per_channel=each,
+        )
+        result = in_chunks(made.integer_graph, data.x, keep=()).result
+        agree.append(int((decisions(made.integer_graph, result) == trained).sum()))
+        found = snncc.verify(made, shown(held_back.first(FEW), name))
+        assert found.equivalent
+        assert sum(layer.mismatches for layer in found.layers) == 0
+    assert agree[1] >= 98
+    assert agree[1] > agree[0]
+    notes = [n for n in made.certificate.notes if n.startswith("one scale for all channels")]
+    assert [n.rsplit(": ", 1)[1] for n in notes] == [
+        "several branches or neurons share a sum",
+        "the membranes of a readout have one unit",
+    ]
 
 
 @pytest.mark.campaign
