@@ -27,7 +27,7 @@ NETWORKS = {
     "spike-driven-transformer": (2, 1, 2),
     "ms-resnet-basic": (1, 0, 2),
     "sew-resnet-basic-iand": (1, 0, 2),
-    "spikformer-cifar": (3, 4, 2),
+    "spikformer-cifar": (3, 4, 1),
     "e-spikeformer": (3, 4, 1),
 }
 
