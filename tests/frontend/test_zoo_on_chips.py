@@ -12,6 +12,7 @@ from zoo_on_chips import outcome, section
 CHECKED = [
     ("sew-resnet-basic-and", "tianjic"),
     ("spikformer-cifar", "loihi2"),
+    ("spike-driven-transformer", "loihi2"),
     ("spikformer-cifar", "loihi1"),
     ("spikformer-cifar", "speck2f"),
 ]
