@@ -166,8 +166,13 @@ def growth() -> list[str]:
 
 def in_process(name: str) -> dict[str, Any]:
     """What :func:`measured` returns, of a process that did nothing before."""
+    return of_process(__file__, "--one", name)
+
+
+def of_process(script: str, *arguments: str) -> dict[str, Any]:
+    """What a script prints last, as JSON, in a process and a thread of its own."""
     env = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")}
-    command = [sys.executable, str(Path(__file__).resolve()), "--one", name]
+    command = [sys.executable, str(Path(script).resolve()), *arguments]
     done = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
