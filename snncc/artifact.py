@@ -17,7 +17,7 @@ from snncc.arrays import Array
 from snncc.compilation import Lowered
 from snncc.data import Dataset
 from snncc.hw.spec import ChipSpec
-from snncc.ir.batches import CHUNK
+from snncc.ir.batches import chunks
 from snncc.ir.graph import Graph
 from snncc.ir.interp import host_values
 from snncc.ir.nodes import Encode, HostRegion
@@ -80,7 +80,7 @@ class Artifact:
         """What the host regions deliver for inputs [N, T, *shape]: counts by node name."""
         if not self.host_names:
             return {}
-        parts = [host_values(self.integer_graph, x[i : i + CHUNK]) for i in range(0, len(x), CHUNK)]
+        parts = [host_values(self.integer_graph, x[some]) for some in chunks(self.integer_graph, len(x))]
         return {name: np.concatenate([p[name] for p in parts]) for name in self.host_names}
 
     def spike_inputs(self, x: Array, host: Mapping[str, Array]) -> dict[str, Array]:

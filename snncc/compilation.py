@@ -22,19 +22,18 @@ from snncc.hw.spec import ChipSpec
 from snncc.ir.graph import Graph
 from snncc.ir.node import describe
 from snncc.ir.schedule import EXACT, Schedule
-from snncc.ir.types import Family
 from snncc.mapping.build import map_graph
 from snncc.mapping.check import NOTHING_MORE, Checker
 from snncc.mapping.mapped import Mapped
 from snncc.mapping.partition import HOST_BITS, Partition, divide, host_notes, takes_part, wanted
 from snncc.model import Model
 from snncc.passes.associate import product_orders
-from snncc.passes.base import Pass, Pipeline, placed
+from snncc.passes.base import Pass
 from snncc.passes.expand_sfa import ExpandSFA
-from snncc.passes.pipelines import Words, quantized, to_integers
+from snncc.passes.pipelines import Words, to_integers
 from snncc.passes.quantize import Quantize
 from snncc.passes.recorder import Recorder
-from snncc.passes.relay import Shortcuts, compare_shortcuts, shared_sums
+from snncc.passes.relay import Relay, Shortcuts, compare_shortcuts, shared_sums
 from snncc.passes.relay_pools import pool_notes
 from snncc.simulation import Inputs
 
@@ -321,50 +320,63 @@ def legalise(
         schedule, capped=target.chip.abilities.clips_counts, longest=target.chip.limits.delay_max
     )
     recorder = Recorder(calibration, model.labels, options.verify_each)
-    shortcuts = _shortcuts(target, model.graph, calibration, expand, options.per_channel)
-    relay = shortcuts is not None and shortcuts.relayed
-    own = target.passes(schedule)
-    sums = _carries_sums(target, expand)
-    hosted = takes_part(target.chip, schedule, options.partition)
-    passes = to_integers(
+    relayed, copied = (_passes(target, calibration, expand, options, relay) for relay in (True, False))
+    integer, recorder, shortcuts, ran = _integers(target, model.graph, recorder, expand, relayed, copied)
+    tied = tuple(line for one in ran if isinstance(one, Quantize) for line in one.told)
+    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts, tied)
+
+
+def _integers(
+    target: Target,
+    graph: Graph,
+    recorder: Recorder,
+    expand: ExpandSFA,
+    relayed: tuple[Pass, ...],
+    copied: tuple[Pass, ...],
+) -> tuple[Graph, Recorder, Shortcuts | None, tuple[Pass, ...]]:
+    """The integer graph, what was recorded on the way, both lowerings of shared sums, and what ran.
+
+    Where shared sums may be relayed, that is lowered up to the relays; where copies are chosen then, the
+    way back is to where the passes part.
+    """
+    if not (_carries_sums(target, expand) and shared_sums(graph)):
+        return recorder.pipeline(copied).run(graph), recorder, None, copied
+    parting = next(i for i, (a, b) in enumerate(zip(relayed, copied, strict=False)) if a != b)
+    relay = next(i for i, one in enumerate(relayed) if isinstance(one, Relay))
+    trunk, before = recorder.pipeline(relayed).run(graph, last=parting), recorder.copy()
+    ran, shortcuts = (*relayed[:parting], *copied[parting:]), None
+    try:
+        shared = recorder.pipeline(relayed).run(trunk, parting, relay)
+        shortcuts = compare_shortcuts(shared, recorder.calibration, expand, target.chip.limits.delay_max)
+    except ModelError:
+        # One scale for all blocks can be too coarse where one for each is not; what else is wrong
+        # shows when the copies are made.
+        pass
+    if shortcuts is not None and shortcuts.relayed:
+        return recorder.pipeline(relayed).run(shared, relay), recorder, shortcuts, relayed
+    return before.pipeline(ran).run(trunk, parting), before, shortcuts, ran
+
+
+def _passes(
+    target: Target, calibration: Array, expand: ExpandSFA, options: Options, relay: bool
+) -> tuple[Pass, ...]:
+    """From a float graph to the integers of a target, with shared sums relayed or copied."""
+    schedule = expand.schedule
+    return to_integers(
         calibration,
         target.chip,
-        own,
+        target.passes(schedule),
         target.words,
         relay=relay,
         copies=target.copies,
         graded=schedule.graded,
-        sums=sums,
-        hosted=hosted,
+        sums=_carries_sums(target, expand),
+        hosted=takes_part(target.chip, schedule, options.partition),
         per_channel=options.per_channel,
     )
-    integer = recorder.pipeline(passes).run(model.graph)
-    tied = tuple(line for one in passes if isinstance(one, Quantize) for line in one.told)
-    return Legalised(integer, recorder.pipeline((expand,)).run(integer), recorder, shortcuts, tied)
 
 
 def _carries_sums(target: Target, expand: ExpandSFA) -> bool:
     """Whether events of the chip can carry sums of either sign, and windows say when a sum is whole."""
     able = target.chip.abilities
     return able.graded_events and able.signed_events and expand.schedule.has_windows
-
-
-def _shortcuts(
-    target: Target, graph: Graph, calibration: Array, expand: ExpandSFA, per_channel: bool
-) -> Shortcuts | None:
-    """Both lowerings of a float graph's shared sums, where the chip and the schedule allow both."""
-    chip = target.chip
-    if not _carries_sums(target, expand) or not shared_sums(graph):
-        return None
-    own = [one for one in target.passes(expand.schedule) if Family.FLOAT in one.takes]
-    try:
-        graded = expand.schedule.graded
-        words = target.words
-        made = quantized(calibration, chip, words, False, graded, sums=True, per_channel=per_channel)
-        passes = placed(made, own)
-        shared = Pipeline(passes).run(graph)
-    except ModelError:
-        # One scale for all blocks can be too coarse where one for each is not; what else is wrong
-        # shows when the copies are made.
-        return None
-    return compare_shortcuts(shared, calibration, expand, chip.limits.delay_max)

@@ -8,7 +8,7 @@ import numpy as np
 
 from snncc.analysis.certificate import LayerRange
 from snncc.arrays import Array
-from snncc.ir.batches import CHUNK
+from snncc.ir.batches import chunks
 from snncc.ir.graph import Graph, HostRegion
 from snncc.ir.interp import host_values
 from snncc.ir.types import Spikes
@@ -32,7 +32,7 @@ def host_ranges(graph: Graph, calibration: Array) -> Iterator[LayerRange]:
     regions = signed_regions(graph)
     if not regions:
         return
-    parts = [host_values(graph, calibration[i : i + CHUNK]) for i in range(0, len(calibration), CHUNK)]
+    parts = [host_values(graph, calibration[some]) for some in chunks(graph, len(calibration))]
     for name, levels in regions.items():
         bits = levels.bit_length() + 1
         seen = [(int(p[name].min(initial=0)), int(p[name].max(initial=0))) for p in parts]

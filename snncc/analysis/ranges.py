@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from snncc.ir import (
     Cell,
     CentreGate,
     Const,
-    Conv2d,
     Family,
     Graph,
     Integer,
@@ -27,7 +26,7 @@ from snncc.ir import (
 )
 from snncc.ir.cell import leaked
 from snncc.ir.const import number_array, values_of
-from snncc.ir.evaluation import evaluate
+from snncc.ir.evaluation import evaluate, with_bias
 from snncc.ir.layers import AnyNeuron, End
 from snncc.ir.pools import MaxPool2d
 from snncc.ir.synapses import Weighted
@@ -73,14 +72,19 @@ def drive(
 
 
 def _received(
-    graph: Graph, neuron: AnyNeuron, end: Callable[[End], Array], values: Mapping[str, Array]
+    graph: Graph,
+    neuron: AnyNeuron,
+    end: Callable[[End], Array],
+    values: Mapping[str, Array],
+    env: dict[str, Array] | None = None,
 ) -> Array:
     """The neuron's drive, [N, *shape], where each end of its layer delivers what ``end`` says.
 
-    What opens a gate is among ``values``.
+    What opens a gate is among ``values``. ``env`` holds what paths of other neurons had in common with this
+    one's, and takes up what it computes: else each block of a stream would compute those before it again.
     """
-    layer = graph.layers[neuron.name]
-    env: dict[str, Array] = {node.name: end(node) for node in layer.ends}
+    layer, env = graph.layers[neuron.name], {} if env is None else env
+    env |= {node.name: end(node) for node in layer.ends if node.name not in env}
     for node in layer.path:
         if node.name not in env:
             env[node.name] = evaluate(node, [env[i] if i in env else values[i] for i in node.inputs])
@@ -99,11 +103,19 @@ def signed_part(sign: int) -> Callable[[Weighted], Weighted]:
     return keep
 
 
-def rest_drive(graph: Graph, neuron: AnyNeuron) -> Array:
-    """What the neuron receives without any spike: the biases of its weights, [1, *shape]."""
+def rest_drive(graph: Graph, neuron: AnyNeuron, env: dict[str, Array] | None = None) -> Array:
+    """What the neuron receives without any spike: the biases of its weights, [1, *shape].
+
+    ``env``: values of the paths of neurons before it, to which its own are added.
+    """
     dtype = np.float32 if graph.family is Family.FLOAT else np.int64
     silent = {n: np.zeros((1, *graph.types[n].shape), dtype) for n in graph.layers[neuron.name].sources}
-    return drive(graph, neuron, silent, lambda node: node)
+
+    def biases(node: End) -> Array:
+        nothing = np.zeros((1, *graph.types[node.name].shape), dtype)
+        return with_bias(node, nothing) if isinstance(node, Weighted) else nothing
+
+    return _received(graph, neuron, biases, silent, env)
 
 
 def extremes(
@@ -111,10 +123,12 @@ def extremes(
     neuron: AnyNeuron,
     values: Mapping[str, Array],
     change: Callable[[Weighted], Weighted] | None = None,
+    shared: Shared | None = None,
 ) -> Extremes:
     """:class:`Extremes` of a neuron's drive for given values, negative only where types are signed.
 
-    ``change`` is applied to the weighted nodes; ``rest`` is that without it.
+    ``change`` is applied to the weighted nodes; ``rest`` is that without it. ``shared``: of neurons with
+    the same ``values`` and ``change``, whose sums have parts in common.
     """
     positive = {name: values[name] for name in graph.layers[neuron.name].sources}
     negative = {name: np.minimum(v, 0) for name, v in positive.items() if _signed(graph.types[name])}
@@ -123,7 +137,17 @@ def extremes(
     def respond(node: Weighted, x: Array) -> Array:
         return evaluate(node, [x])
 
-    return _extremes(graph, neuron, negative, positive, _Response(respond, change or (lambda node: node)))
+    response = _Response(respond, change or (lambda node: node))
+    return _extremes(graph, neuron, negative, positive, response, shared or Shared())
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the paths of several neurons have in common, [N, *shape] by name: each is computed once."""
+
+    low: dict[str, Array] = field(default_factory=dict)
+    high: dict[str, Array] = field(default_factory=dict)
+    rest: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -144,6 +168,7 @@ def _extremes(
     negative: Mapping[str, Array],
     positive: Mapping[str, Array],
     response: _Response,
+    shared: Shared,
 ) -> Extremes:
     """The same for the negative and positive parts of the values; a part that is not there is zeros."""
 
@@ -164,11 +189,11 @@ def _extremes(
         terms = [evaluate(node, [one[a], other[b]]) for one, other in pairs if a in one and b in other]
         return np.asarray(sum(terms)) if terms else 0 * evaluate(node, [positive[a], positive[b]])
 
-    low = _received(graph, neuron, lambda node: contributions(node, -1), positive)
+    low = _received(graph, neuron, lambda node: contributions(node, -1), positive, shared.low)
     low = low + _opened_bias(graph, neuron, positive, -1)
-    high = _received(graph, neuron, lambda node: contributions(node, 1), positive)
+    high = _received(graph, neuron, lambda node: contributions(node, 1), positive, shared.high)
     high = high + _opened_bias(graph, neuron, positive, 1)
-    return Extremes(low, high, rest_drive(graph, neuron))
+    return Extremes(low, high, rest_drive(graph, neuron, shared.rest))
 
 
 def _opened_bias(graph: Graph, neuron: AnyNeuron, values: Mapping[str, Array], sign: int) -> Any:
@@ -200,18 +225,14 @@ def type_extremes(graph: Graph, neuron: AnyNeuron, types: Mapping[str, ValueType
         assert isinstance(kind, Spikes)
         most[name] = np.full((1, *kind.shape), kind.levels, np.int64)
     least = {n: -v for n, v in most.items() if _signed(types[n])}
-    return _extremes(graph, neuron, least, most, _Response(_response_to_equals))
+    return _extremes(graph, neuron, least, most, _Response(_response_to_equals), Shared())
 
 
 def _response_to_equals(node: Weighted, x: Array) -> Array:
     """What a node makes of equal values [1, *shape], from the sums of its weights over channels."""
-    weight = node.weight.array.astype(np.int64)
-    if isinstance(node, Linear):
-        return evaluate(replace(node, weight=Const(weight.sum(axis=1, keepdims=True))), [x[..., :1]])
-    if isinstance(node, Conv2d):
-        summed = replace(node, weight=Const(weight.sum(axis=1, keepdims=True)))
-        return evaluate(summed, [x[:, : node.groups]])
-    return evaluate(node, [x])
+    sums = node.weight.array.sum(axis=1, keepdims=True, dtype=np.int64)
+    summed = replace(node, weight=Const(sums, copy=False))
+    return evaluate(summed, [x[..., :1] if isinstance(node, Linear) else x[:, : node.groups]])
 
 
 def held(neuron: Neuron | IntegerNeuron, steps: int) -> int:

@@ -21,7 +21,7 @@ from snncc.equivalence.result import (
     Verification,
 )
 from snncc.errors import Problem, fail
-from snncc.ir.batches import CHUNK, accuracy, decisions, in_chunks
+from snncc.ir.batches import accuracy, chunks, decisions, in_chunks
 from snncc.ir.interp import Run
 from snncc.mapping.mapped import Mapped
 from snncc.simulation import Activity
@@ -186,8 +186,8 @@ def _bounds(artifact: Artifact, data: Dataset, spikes: Activity) -> Iterator[Lay
     """Interval bounds of a free-running network, and whether the measured counts keep them."""
     pieces = artifact.mapped.pieces
     capped, clocked = all(p.capped for p in pieces), any(p.streams for p in pieces)
-    chunks = [data.x[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
-    found = [free_bounds(artifact.integer_graph, x, capped, clocked) for x in chunks]
+    graph = artifact.integer_graph
+    found = [free_bounds(graph, data.x[some], capped, clocked) for some in chunks(graph, len(data))]
     for name in found[0]:
         low, high = (np.concatenate([f[name][end] for f in found]) for end in (0, 1))
         got = spikes.counts[name].reshape(high.shape)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from snncc.arrays import Array
-from snncc.ir.graph import Graph
+from snncc.ir.graph import Graph, HostRegion
 from snncc.ir.interp import Run, run
 from snncc.ir.node import Decode, OverTime
 
-CHUNK = 128  # samples that are computed at once
+CHUNK = 128  # samples that are computed at once, at most
+MOST_ELEMENTS = 1 << 24  # of the largest value, in all samples that are computed at once: 128 MiB of int64
+
+
+def chunks(graph: Graph, samples: int) -> Iterator[slice]:
+    """Runs of samples that are computed at once: fewer where a network's values are large."""
+    bodies = (n.body for n in graph.nodes if isinstance(n, HostRegion))
+    largest = max(g.elements(n.name) for g in (graph, *bodies) for n in g.nodes)
+    count = max(1, min(CHUNK, MOST_ELEMENTS // max(1, largest)))
+    return (slice(i, i + count) for i in range(0, samples, count))
 
 
 def in_chunks(
@@ -19,9 +28,8 @@ def in_chunks(
 ) -> Run:
     """:func:`snncc.ir.interp.run` of inputs [N, T, *shape] in pieces that bound memory."""
     runs = []
-    for i in range(0, len(x), CHUNK):
-        part = {name: v[i : i + CHUNK] for name, v in (host or {}).items()}
-        runs.append(run(graph, x[i : i + CHUNK], keep, part))
+    for some in chunks(graph, len(x)):
+        runs.append(run(graph, x[some], keep, {name: v[some] for name, v in (host or {}).items()}))
     values = {name: np.concatenate([r.values[name] for r in runs]) for name in runs[0].values}
     return Run(values, np.concatenate([r.result for r in runs]))
 

@@ -111,5 +111,9 @@ def number_array(value: Number, rank: int) -> Any:
 
 def narrow(values: Array) -> Array:
     """Whole numbers of 32 bits at most in the narrowest signed dtype that holds them and their negatives."""
-    most = int(np.abs(values).max(initial=0))
-    return values.astype(next(d for d in (np.int8, np.int16, np.int32) if most <= np.iinfo(d).max))
+    return values.astype(holding(max(int(values.max(initial=0)), -int(values.min(initial=0)))))
+
+
+def holding(most: int) -> Any:
+    """The narrowest signed dtype of 32 bits at most that holds ``most`` and its negative."""
+    return next(d for d in (np.int8, np.int16, np.int32) if most <= np.iinfo(d).max)

@@ -53,11 +53,11 @@ def evaluate(node: Node, args: list[Array]) -> Array:
     x = args[0]
     match node:
         case Linear():
-            return _add_bias(exact_product(x, node.weight.array.T), node.bias)
+            return with_bias(node, exact_product(x, node.weight.array.T))
         case Conv2d():
-            return _add_bias(_conv2d(node, x), node.bias, axis=1)
+            return with_bias(node, _conv2d(node, x))
         case ConvTranspose2d():
-            return _add_bias(_conv_transpose2d(node, x), node.bias, axis=1)
+            return with_bias(node, _conv_transpose2d(node, x))
         case MatMul():
             return exact_product(x, args[1])
         case AvgPool2d():
@@ -152,16 +152,19 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray(np.where(x >= 0, 1, small) / (1 + small), dtype=x.dtype)
 
 
-def _add_bias(y: Array, bias: Const | None, axis: int = -1) -> Array:
-    if bias is None:
+def with_bias(node: Linear | Conv2d | ConvTranspose2d, y: Array) -> Array:
+    """``y`` [N, *shape], what the node's weights give, with its bias."""
+    if node.bias is None:
         return y
     shape = [1] * y.ndim
-    shape[axis] = -1
-    return np.asarray(y + bias.array.reshape(shape).astype(y.dtype))
+    shape[-1 if isinstance(node, Linear) else 1] = -1
+    return np.asarray(y + node.bias.array.reshape(shape).astype(y.dtype))
 
 
 def exact_product(x: Array, matrix: Array) -> Array:
     """``x @ matrix``, [..., rows, columns]; without any rounding where ``matrix`` holds integers (int64)."""
+    if matrix.ndim > 2:  # heads of attention are views, which numpy would multiply in slow loops
+        x, matrix = np.ascontiguousarray(x), np.ascontiguousarray(matrix)
     if not np.issubdtype(matrix.dtype, np.integer):
         return np.asarray(x @ matrix)
     dtype = _exact_type(x, matrix, -2)
@@ -170,11 +173,19 @@ def exact_product(x: Array, matrix: Array) -> Array:
 
 def _exact_type(x: Array, weight: Array, axes: int | tuple[int, ...]) -> Any:
     """The narrowest type that holds every partial sum of products of ``x`` with weights along ``axes``."""
+    most, terms = _largest(x), math.prod(np.take(weight.shape, axes).ravel().tolist())
+    if most * _largest(weight) * terms < 2**24:  # the cheap bound; weights are many more than what reads them
+        return np.float32
     # In float64, for a sum of absolute integers that is too large for it is too large for int64 as well.
     sums = np.abs(weight, dtype=np.float64).sum(axis=axes).max(initial=0)
-    largest = int(np.abs(x).max(initial=0)) * int(sums)
+    largest = most * int(sums)
     # Below 2^24 (2^53) every partial sum is a whole number which the float type holds exactly.
     return np.float32 if largest < 2**24 else np.float64 if largest < 2**53 else np.int64
+
+
+def _largest(values: Array) -> int:
+    """Largest size of whole numbers."""
+    return max(int(values.max(initial=0)), -int(values.min(initial=0)))
 
 
 def _windows(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from snncc.arrays import Array
 from snncc.ir.const import narrow
 
@@ -11,9 +9,8 @@ from snncc.ir.const import narrow
 def words(weight: Array, bits: int) -> tuple[Array, int]:
     """The weights over 2^e, and e: the least at which they fit ``bits``; none where no e does it exactly."""
     top, exponent = 2 ** (bits - 1) - 1, 0
-    whole = weight.astype(np.int64)
-    while np.abs(whole).max(initial=0) >> exponent > top:
+    while max(int(weight.max(initial=0)), -int(weight.min(initial=0))) >> exponent > top:
         exponent += 1
-    if exponent == 0 or (whole & ((1 << exponent) - 1)).any():
+    if exponent == 0 or (weight & ((1 << exponent) - 1)).any():
         return weight, 0
-    return narrow(whole >> exponent), exponent
+    return narrow(weight >> exponent), exponent

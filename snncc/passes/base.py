@@ -91,8 +91,13 @@ class Pipeline:
     passes: tuple[Pass, ...]
     observe: Observer | None = None
 
-    def run(self, graph: Graph) -> Graph:
-        """Result of all passes.
+    def run(self, graph: Graph, first: int = 0, last: int | None = None) -> Graph:
+        """Result of all passes, or of those from ``first`` up to ``last``.
+
+        Args:
+            graph: what the passes before ``first`` made.
+            first: place of the first that runs.
+            last: place behind the last that runs.
 
         Raises:
             UsageError: SNNC-U011 for every pass that cannot stand where it does; nothing has run then.
@@ -100,10 +105,10 @@ class Pipeline:
             SnnccError: of the failing pass, with a note that names it and those before it.
         """
         passes, family = self.passes, graph.family
-        raise_all(p for i, one in enumerate(passes) for p in _lacks(one, passes[:i], family))
-        raise_all(not_taken(graph, _until_next_family(passes, family)))
-        done: list[str] = []
-        for one in self.passes:
+        raise_all(p for i, one in enumerate(passes) for p in _lacks(one, passes[:i], family) if i >= first)
+        raise_all(not_taken(graph, _until_next_family(passes[first:], family)))
+        done = [one.name for one in passes[:first]]
+        for one in passes[first:last]:
             try:
                 after = _applied(one, graph)
             except SnnccError as error:

@@ -254,7 +254,7 @@ def _fits(chain: Chain, values: Mapping[str, Array], unit: float, bits: int, sum
         unit = float(np.abs(link.kernel.weight).max(initial=0)) * unit / top or 1.0
         sent = float(np.abs(values[link.node.name]).max(initial=0)) / unit
         size = np.abs(following.kernel.weight)
-        sums = size.sum(axis=(1, 2, 3)).max(initial=0) / (size.max(initial=0) or 1.0)
+        sums = size.sum(axis=(1, 2, 3), dtype=np.float64).max(initial=0) / (float(size.max(initial=0)) or 1.0)
         if 2 * sent * top * float(sums) < 2 ** (sum_bits - 1):
             yield i
 

@@ -1,6 +1,7 @@
 """Two linear maps in a row as one: convolutions, linear layers, normalisations and paddings composed.
 
-The arithmetic is float64; what becomes a node is rounded once, to float32.
+The arithmetic is float64; what becomes a node is rounded once, to float32. What is only looked at keeps
+the arrays of its nodes: a network's weights twice over in float64 do not fit beside it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _MOST = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A convolution with a bias, in float64; a linear layer over [C] is one of 1×1 over [C, 1, 1].
+    """A convolution with a bias; a linear layer over [C] is one of 1×1 over [C, 1, 1].
 
     Attributes:
-        weight: [O, I/groups, kh, kw].
-        bias: [O].
+        weight: [O, I/groups, kh, kw], float32 as a node holds it, or float64.
+        bias: [O], float64.
         vector: whether it reads and gives [C] in place of maps.
     """
 
@@ -83,12 +84,12 @@ def kernel_of(node: Weighted | BatchNorm | Scale, shape: tuple[int, ...]) -> Ker
     vector = len(shape) == 1
     match node:
         case Conv2d():
-            weight = node.weight.array.astype(np.float64)
+            weight = node.weight.array
             return Kernel(
                 weight, _bias(node, len(weight)), node.stride, node.padding, node.dilation, node.groups
             )
         case Linear():
-            weight = node.weight.array.astype(np.float64)[:, :, None, None]
+            weight = node.weight.array[:, :, None, None]
             return Kernel(weight, _bias(node, len(weight)), vector=vector)
         case BatchNorm() | Scale():
             scale, shift = affine_of(node, shape[0])
@@ -137,16 +138,15 @@ def _size(shape: tuple[int, ...]) -> Pair:
 
 def as_node(kernel: Kernel, like: Node, inputs: tuple[str, ...]) -> Weighted:
     """The kernel as a node of float32, with the name and source of ``like``."""
-    weight = kernel.weight.astype(np.float32)
     bias = Const(kernel.bias.astype(np.float32)) if kernel.bias.any() else None
     if kernel.vector:
-        flat = _dense(kernel, 1).weight.astype(np.float32)[:, :, 0, 0]
-        return Linear(name=like.name, inputs=inputs, source=like.source, weight=Const(flat), bias=bias)
+        flat = Const(_dense(kernel, 1).weight.astype(np.float32)[:, :, 0, 0], copy=False)
+        return Linear(name=like.name, inputs=inputs, source=like.source, weight=flat, bias=bias)
     return Conv2d(
         name=like.name,
         inputs=inputs,
         source=like.source,
-        weight=Const(weight),
+        weight=Const(kernel.weight.astype(np.float32), copy=False),
         bias=bias,
         stride=kernel.stride,
         padding=kernel.padding,
@@ -166,6 +166,7 @@ def compose(first: Kernel, second: Kernel, size: Pair) -> Kernel | Refused:
     whole = outline(first, second, size)
     if isinstance(whole, Refused):
         return whole
+    first, second = (replace(k, weight=k.weight.astype(np.float64, copy=False)) for k in (first, second))
     bias = _through(second, first.bias) + second.bias
     return replace(whole, weight=_product(first, second, whole), bias=bias)
 
@@ -209,7 +210,7 @@ def padded(first: Kernel, pad: Pad, size: Pair) -> Kernel | Refused:
     if first.reads_outside(size):
         return Refused("the first would still see its map where the padding stands")
     value = np.broadcast_to(values_of(pad.value).astype(np.float64), first.bias.shape)
-    sums = np.abs(first.weight).sum(axis=(1, 2, 3)) + np.abs(first.bias)
+    sums = np.abs(first.weight).sum(axis=(1, 2, 3), dtype=np.float64) + np.abs(first.bias)
     if (np.abs(value - first.bias) > _SAME * sums).any():
         return Refused("the padding is not the bias of what stands before it")
     more = _each(lambda p, a, s: p + a * s, first.padding, pad.before[1:], first.stride)
@@ -233,6 +234,10 @@ def _product(first: Kernel, second: Kernel, whole: Kernel) -> Array:
     """Weight of the two kernels in a row, whose outline is ``whole``."""
     if whole.groups != second.groups:
         first = _dense(first, whole.groups)
+    if second.taps == (1, 1):
+        weight = _behind_tap(first, second, whole.groups, (0, 0))
+        weight += 0.0  # no zeros below zero, as below
+        return weight
     weight = np.zeros(whole.weight.shape)
     for tap in np.ndindex(second.taps):
         starts = _each(lambda t, d, s: t * d * s, tap, second.dilation, first.stride)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,6 +56,10 @@ class Recorder:
         if isinstance(one, StreamReaders | MergeChains):
             note = "; ".join((*one.told, note)) if note else "; ".join(one.told)
         self.records.append(PassRecord(spec=spec(one), preserves=one.preserves.value, note=note))
+
+    def copy(self) -> Recorder:
+        """A recorder that has seen the same, and goes another way from here."""
+        return replace(self, records=[*self.records], approximations=[*self.approximations])
 
     def counts(self, graph: Graph) -> dict[str, Array]:
         """Values of ``graph`` on the calibration inputs, [N, T, *shape] by node."""

@@ -16,6 +16,8 @@ Scale = float | Array
 # Fixed-point places of a leak: the finest that keeps v·decay within 63 bits for 32-bit membranes.
 DECAY_BITS = 12
 
+_ELEMENTS = 4_000_000  # of weights that are rounded at a time, in float64
+
 
 def theta_of(neuron: Neuron) -> float:
     """The threshold of a layer, the largest where it has several."""
@@ -39,9 +41,17 @@ def exponent_for(largest: float, bits: int) -> int:
 def integers(weight: Array, scale: Scale, bits: int, exponent: int) -> Array:
     """round(scale·w / 2^e)·2^e, each of the rounded within ``bits``, in the narrowest signed dtype."""
     top = 2 ** (bits - 1) - 1
-    scaled = weight.astype(np.float64) * along(scale, weight.ndim) / 2**exponent
-    words = np.clip(np.rint(scaled), -top, top)
-    return narrow(words.astype(np.int64) << exponent)
+    factor, parts = along(scale, weight.ndim), []
+    rows = max(1, _ELEMENTS * len(weight) // max(1, weight.size))
+    for first in range(0, max(1, len(weight)), rows):  # all in float64 at once would be eight times the words
+        some = slice(first, first + rows)
+        words = weight[some].astype(np.float64)
+        words *= factor[some] if isinstance(factor, np.ndarray) else factor
+        words /= 2**exponent
+        np.clip(np.rint(words, out=words), -top, top, out=words)
+        words *= 2**exponent
+        parts.append(narrow(words))
+    return np.concatenate(parts)
 
 
 def along(scale: Scale, rank: int) -> Scale:

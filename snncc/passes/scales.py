@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from snncc.analysis.ranges import extremes, held
+from snncc.analysis.ranges import Shared, extremes, held
 from snncc.arrays import Array
 from snncc.ir import (
     Add,
@@ -212,9 +212,9 @@ def _spans(
     """
     graph = group.graph
     rounded = {w.name: _rounded(group, w, scale, widths) for w in group.weighted}
-    spans = []
+    spans, shared = [], Shared()
     for neuron in group.neurons:
-        found = extremes(graph, neuron, values, lambda w: rounded[w.name])
+        found = extremes(graph, neuron, values, lambda w: rounded[w.name], shared)
         rank, each = found.rest.ndim, np.ndim(scale) > 0
         axes = tuple(a for a in range(rank) if a != 1) if each else None
         low, high = found.low.min(axis=axes, initial=0), found.high.max(axis=axes, initial=0)
@@ -231,4 +231,4 @@ def _rounded(group: Group, node: Weighted, scale: Any, widths: Widths) -> Weight
     if is_current(group.graph, node.inputs[0]):
         return replace(node, weight=Const(node.weight.array * np.float32(scale)))
     whole = integers(node.weight.array, scale, widths.weight, group.exponent(node, scale, widths.weight))
-    return replace(node, weight=Const(whole.astype(np.float32)))
+    return replace(node, weight=Const(whole.astype(np.float32), copy=False))

@@ -11,14 +11,26 @@ import numpy as np
 
 from snncc.arrays import Array
 from snncc.errors import Problem, problem, raise_all
-from snncc.ir import Add, Current, Family, Graph, Linear, Neuron, Node, Reshape, Rounding, Spikes, SumPool2d
+from snncc.ir import (
+    Add,
+    Current,
+    Family,
+    Graph,
+    Linear,
+    Neuron,
+    Node,
+    Reshape,
+    Rounding,
+    Spikes,
+    SumPool2d,
+)
 from snncc.ir.batches import in_chunks
-from snncc.ir.node import FLOAT_ONLY
+from snncc.ir.node import FLOAT_ONLY, Pair
 from snncc.ir.synapses import Weighted
 from snncc.ir.types import ValueType
 from snncc.passes.base import Semantics, describe
 from snncc.passes.chains import computed_by_host
-from snncc.passes.compose import Kernel, Refused, as_node, compose, kernel_of
+from snncc.passes.compose import Kernel, Refused, as_node, compose, kernel_of, outline
 from snncc.passes.drop_clip import UNBOUNDED
 
 _PROBED = 8  # samples on which events are counted for the choice
@@ -95,13 +107,14 @@ def _activity(graph: Graph, readers: tuple[Reader, ...], calibration: Array) -> 
     read = {n.inputs[0] for n in readers}
     read |= {graph.by_name[i].inputs[0] for i in read if isinstance(graph.by_name[i], Reshape)}
     spikes = {name: kind for name, kind in graph.types.items() if isinstance(kind, Spikes)}
-    few = in_chunks(graph, calibration[:_PROBED], tuple(spikes)).values
-    all_ = in_chunks(graph, calibration, tuple(read)).values
+    kept = (*spikes, *read) if len(calibration) <= _PROBED else tuple(spikes)
+    few = in_chunks(graph, calibration[:_PROBED], kept).values
+    all_ = few if len(calibration) <= _PROBED else in_chunks(graph, calibration, tuple(read)).values
     # What a relay sends is one event, whatever its sign and size.
     sent = {name: v != 0 if spikes[name].signed else v for name, v in few.items() if name in spikes}
     events = {name: float(v.sum()) / len(v) for name, v in sent.items()}
-    events |= {name: float(np.count_nonzero(v)) / len(v) for name, v in all_.items()}
-    return _Activity(events, {name: float(np.abs(v).max(initial=0)) for name, v in all_.items()})
+    events |= {name: float(np.count_nonzero(all_[name])) / len(calibration) for name in read}
+    return _Activity(events, {name: float(np.abs(all_[name]).max(initial=0)) for name in read})
 
 
 @dataclass(frozen=True)
@@ -170,19 +183,19 @@ class _Rewriting:
 
     def _lower(self, node: Reader) -> None:
         value, kernel = self._kernel(node)
-        pushed = self._pushed(node, kernel, value, f"{node.name}.of")
-        choice = self._choice(node, value, kernel, pushed)
-        if pushed is None and not (self.options.relays or self.options.hosted):
+        choice = self._choice(node, value, kernel)
+        if choice.push is None and not (self.options.relays or self.options.hosted):
             what, hint = "its sums cannot be taken into the branches", "--target sim, whose events carry sums"
             self.problems.append(problem("SNNC-M018", describe(node), what, got=f"%{value}", hint=hint))
             return
         self.choices.append(choice)
-        if choice.relayed or pushed is None:
-            unit = self._relay(value)
-            scaled = replace(kernel, weight=kernel.weight * unit)
-            parts: list[Node] = [as_node(scaled, node, (f"{value}.levels",))]
+        if choice.relayed:
+            unit = np.float64(self._relay(value))
+            parts: list[Node] = [
+                as_node(replace(kernel, weight=kernel.weight * unit), node, (f"{value}.levels",))
+            ]
         else:
-            parts = pushed
+            parts = self._pushed(node, kernel, value, f"{node.name}.of")
         for part in parts[:-1]:
             self._keep(part)
         self._finish(node, parts[-1])
@@ -218,51 +231,63 @@ class _Rewriting:
             return before.inputs[0], both
         return value, kernel
 
-    def _pushed(self, node: Reader, kernel: Kernel, value: str, name: str) -> list[Node] | None:
-        """Nodes that compute ``kernel`` of a value from its branches, the result last."""
+    def _pushed(self, node: Reader, kernel: Kernel, value: str, name: str) -> list[Node]:
+        """Nodes that compute ``kernel`` of a value from its branches, which take it; the result last."""
         before = self.nodes[value]
         if value in self.analog:
             return [replace(as_node(kernel, node, (value,)), name=name)]
         if isinstance(before, Weighted):
-            shape = self.types[before.inputs[0]].shape
-            size = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-            if isinstance(before, Linear) and len(shape) != 1:
-                return None
-            both = compose(kernel_of(before, shape), kernel, size)
-            if isinstance(both, Refused):
-                return None
+            first, size = self._first(before)
+            both = compose(first, kernel, size)
+            assert isinstance(both, Kernel), "its outline was not refused"
             return [replace(as_node(both, node, before.inputs), name=name)]
-        if not isinstance(before, Add):
-            return None
         made: list[Node] = []
         ends: list[str] = []
         for i, branch in enumerate(before.inputs):
             own = kernel if i == 0 else replace(kernel, bias=np.zeros_like(kernel.bias))
-            part = self._pushed(node, own, branch, f"{name}.{i}")
-            if part is None:
-                return None
-            made += part
-            ends.append(part[-1].name)
+            made += self._pushed(node, own, branch, f"{name}.{i}")
+            ends.append(made[-1].name)
         return [*made, Add(name=name, inputs=tuple(ends), source=node.source)]
 
-    def _choice(self, node: Reader, value: str, kernel: Kernel, pushed: list[Node] | None) -> _Choice:
-        elements = math.prod(self.types[value].shape)
-        push = None if pushed is None else sum(self._operations(p) for p in pushed if isinstance(p, Weighted))
+    def _push_cost(self, kernel: Kernel, value: str) -> int | None:
+        """Synaptic operations a sample of :meth:`_pushed`; None where a branch takes no kernel.
+
+        From outlines: composed kernels can be far larger than both, so that only chosen ones are made.
+        """
+        before = self.nodes[value]
+        if value in self.analog:
+            return 0
+        if isinstance(before, Weighted):
+            first, size = self._first(before)
+            both, source = outline(first, kernel, size), before.inputs[0]
+            rows = isinstance(before, Linear) and len(self.types[source].shape) != 1
+            return None if rows or isinstance(both, Refused) else self._operations(source, both, size)
+        if not isinstance(before, Add):
+            return None
+        costs = [self._push_cost(kernel, branch) for branch in before.inputs]
+        return None if None in costs else sum(c for c in costs if c is not None)
+
+    def _first(self, before: Weighted) -> tuple[Kernel, Pair]:
+        """What weights compute, and rows and columns of what they read."""
+        shape = self.types[before.inputs[0]].shape
+        return kernel_of(before, shape), (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+
+    def _choice(self, node: Reader, value: str, kernel: Kernel) -> _Choice:
+        elements, push = math.prod(self.types[value].shape), self._push_cost(kernel, value)
         relay = None
-        if self.options.relays or pushed is None:
+        if self.options.relays or push is None:
             events = self.activity.events.get(value, float(elements * self.graph.steps))
             outputs = math.prod(self.graph.types[node.name].shape[1:] or (1,))
             relay = round(events * kernel.weight.size * outputs / elements)
         neurons = 0 if f"{value}.levels" in self.nodes else elements
         return _Choice(node.name, describe(node), push, relay, neurons)
 
-    def _operations(self, node: Weighted) -> int:
+    def _operations(self, source: str, kernel: Kernel, size: Pair) -> int:
         """Synaptic operations a sample: events times the mean number of outputs that one reaches."""
-        source = node.inputs[0]
         if source not in self.activity.events or source in self.analog:
             return 0
-        out = node.infer((self.types[source],)).shape
-        each = node.weight.array.size * math.prod(out[1:] or (1,)) / math.prod(self.types[source].shape)
+        dense = kernel.groups if kernel.vector else 1  # a linear layer holds the zeros between groups, too
+        each = dense * kernel.macs(size) / math.prod(self.types[source].shape)
         return round(self.activity.events[source] * each)
 
     def _relay(self, value: str) -> float:

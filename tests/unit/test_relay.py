@@ -34,13 +34,16 @@ from snncc.ir import (
     to_text,
 )
 from snncc.ir.cell import Cell
+from snncc.ir.evaluation import evaluate
 from snncc.ir.interp import run
 from snncc.ir.schedule import Engine
 from snncc.mapping.check import Checker, violations
 from snncc.mapping.mapped import Mapped
 from snncc.model import Model
+from snncc.passes.base import Pipeline
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.expand_sfa import ExpandSFA
+from snncc.passes.pipelines import to_integers
 from snncc.passes.relay import Relay, ShortcutCost, Shortcuts, compare_shortcuts, shared_sums
 from snncc_loihi.neurons import LoihiNeurons
 from snncc_loihi.place import place_network
@@ -410,3 +413,27 @@ def test_the_checker_sees_both_ends_of_a_relays_sums() -> None:
     assert found[0] == (
         "mapping of s0: sums of one micro-step leave the accumulator, got (-32768, 32768), limit 32767."
     )
+
+
+def test_each_block_of_a_stream_is_computed_once_when_its_scale_is_sought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every neuron reads the sum of all blocks before it; what quantize evaluates grows with the blocks."""
+    calls: list[str] = []
+
+    def counted(node: Node, args: list[Any]) -> Any:
+        calls.append(node.name)
+        return evaluate(node, args)
+
+    monkeypatch.setattr("snncc.analysis.ranges.evaluate", counted)
+    found = []
+    for count in (3, 6, 12):
+        calls.clear()
+        graph = blocks(np.random.default_rng(0), count=count)
+        lowered = to_integers(random_inputs(graph, 2, 1), SIM.chip, relay=True, copies=False, sums=True)
+        first = next(i for i, one in enumerate(lowered) if one.name == "quantize")
+        trunk = Pipeline(lowered).run(graph, last=first)
+        calls.clear()
+        Pipeline(lowered).run(trunk, first, first + 1)
+        found.append(len(calls))
+    assert found[2] - found[1] == 2 * (found[1] - found[0])
