@@ -35,7 +35,7 @@ from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.metrics.conventions import Conventions
-from snncc.metrics.energy import Baseline, TrainedEnergy, energy_of
+from snncc.metrics.energy import Baseline, TrainedEnergy, energy_of, with_trained
 from snncc.metrics.measure import measure, refuse_silence
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
@@ -395,7 +395,9 @@ class _Session:
         cost = plugins.find_simulator().estimate(
             opened.mapped, spikes, chip, opened.host_macs, opened.tensors
         )
-        return Simulation(opened, spikes, cost, chip, utilisation(opened), recosted)
+        trained = energy_of(measure(opened.float_graph, self.data), Conventions())
+        cost = with_trained(cost, trained)
+        return Simulation(opened, spikes, cost, chip, utilisation(opened), trained, recosted)
 
 
 def _schedule_problems(artifact: Artifact) -> tuple[Problem, ...]:

@@ -11,6 +11,7 @@ from snncc.errors import Problem
 from snncc.hw.spec import ChipSpec
 from snncc.mapping.crossing import Crossing
 from snncc.mapping.utilisation import Utilisation
+from snncc.metrics.energy import TrainedEnergy
 from snncc.model import Model
 from snncc.simulation import Activity, Cost
 
@@ -48,6 +49,7 @@ class Simulation:
     Attributes:
         chip: whose description gave the constants.
         recosted: what to say where that is another than the artifact's own, else empty.
+        trained: what the trained network did on the same inputs.
     """
 
     artifact: Artifact
@@ -55,6 +57,7 @@ class Simulation:
     cost: Cost
     chip: ChipSpec
     utilisation: Utilisation
+    trained: TrainedEnergy
     recosted: str = ""
 
     def _repr_html_(self) -> str | None:

@@ -209,8 +209,6 @@ class LayerCost:
     Attributes:
         cores: numbers of the cores that hold it.
         operations: counts over all samples.
-        acs_paper: accumulates a sample by the papers' rule: mean count of the inputs x dense
-            operations, padding taps included (fr x T x FLOPs).
         firing_rate: spikes a neuron and timestep; None where nothing fires.
         busy_ns: mean service time of the core, data and control; None without a constant.
         stored_weights: weights kept for it; None if no tensors were given.
@@ -223,7 +221,6 @@ class LayerCost:
     layer: str
     cores: tuple[int, ...]
     operations: Operations
-    acs_paper: float
     firing_rate: float | None
     busy_ns: Estimate | None
     stored_weights: int | None
@@ -238,7 +235,6 @@ class LayerCost:
             "on_host": self.on_host,
             "cores": list(self.cores),
             **asdict(self.operations),
-            "acs_paper_per_sample": self.acs_paper,
             "firing_rate": self.firing_rate,
             "busy_ns": None if self.busy_ns is None else asdict(self.busy_ns),
             "stored_weights": self.stored_weights,
@@ -329,17 +325,23 @@ class Latency:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a batch; ``operations`` and ``crossings`` are exact sums, the rest is a mean a sample."""
+    """Cost of a batch; ``operations`` and ``crossings`` are exact sums, the rest is a mean a sample.
+
+    Attributes:
+        energy: by model; those of the trained network come first, once it was run as well.
+        firing_rate: of the trained network's neurons; None where nothing fires or it was not run.
+        acs_paper: the trained network's accumulates a sample, by the papers' rule; None if it was not run.
+    """
 
     samples: int
     layers: tuple[LayerCost, ...]
     operations: Operations
-    acs_paper: float
-    firing_rate: float | None
     energy: tuple[Energy, ...]
     latency: Latency
     not_modelled: tuple[str, ...]
     crossings: tuple[Crossing, ...] = ()
+    firing_rate: float | None = None
+    acs_paper: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: ``total``, ``layers``, ``crossings``, ``energy`` by model, ``latency``."""

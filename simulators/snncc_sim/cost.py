@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
-from snncc.mapping.mapped import Mapped, Piece, dense_operations, neurons_of
-from snncc.metrics.models import MODELS
+from snncc.mapping.mapped import Mapped, Piece, neurons_of
+from snncc.metrics.models.lemaire import LEMAIRE
 from snncc.metrics.models.model import Work
 from snncc.simulation import (
     NOTHING,
@@ -82,7 +82,7 @@ def estimate(
     profile = _chip_energy(layers, latency, chip, mapped, totals is not None)
     whole = active_energy(latency, chip)
     energy = (
-        *(replace(_sum(layers, m.name, m.constants()), about=m.about) for m in MODELS),
+        replace(_sum(layers, LEMAIRE.name, LEMAIRE.constants()), about=LEMAIRE.about),
         *([profile] if profile.components else []),
         *([whole] if whole is not None else []),
     )
@@ -90,8 +90,6 @@ def estimate(
         activity.samples,
         tuple(layers),
         total,
-        sum(layer.acs_paper for layer in layers),
-        _rate(total, mapped, activity.samples),
         energy,
         latency,
         (*chip.not_modelled, *(f"{chip.name}, {m}" for m in profile.missing), *_gaps(mapped, chip, latency)),
@@ -134,10 +132,9 @@ def _layer(
         early=done.early,
     )
     stored = None if tensors is None else sum(tensors[d].size for d in {c.weight for c in piece.connections})
-    papers = _acs_paper(piece, activity, tensors or {})
     neurons = neurons_of(piece, tensors or {})
     held = sum(math.prod(p.address.held_shape) for p in piece.products)  # read as weights are
-    work = _work(neurons, operations, papers, (stored or 0) + held, activity.samples)
+    work = _work(neurons, operations, (stored or 0) + held, activity.samples)
     own = (
         _synapses(operations, activity.samples, chip)
         if totals is None
@@ -148,11 +145,10 @@ def _layer(
         piece.layer,
         mapped.cores_of(piece.name),
         operations,
-        work.acs_paper,
         _rate(operations, mapped, activity.samples),
         _busy(_synop_time(mapped, piece, chip), done, activity.samples),
         stored,
-        (*(model.energy(work) for model in MODELS), own),
+        (LEMAIRE.energy(work), own),
     )
     return _by_host(cost) if piece.on_host else cost
 
@@ -167,8 +163,7 @@ def _by_host(cost: LayerCost) -> LayerCost:
         neurons=done.neurons,
         saturations=done.saturations,
     )
-    models = {m.name for m in MODELS}
-    energy = tuple(_hosted(e) for e in cost.energy if e.model in models)
+    energy = tuple(_hosted(e) for e in cost.energy if e.model == LEMAIRE.name)
     return replace(cost, operations=moved, busy_ns=None, energy=energy, on_host=True)
 
 
@@ -177,10 +172,9 @@ def _hosted(energy: Energy) -> Energy:
     return replace(energy, components=tuple(parts))
 
 
-def _work(neurons: int, done: Operations, acs_paper: float, stored: int, samples: int) -> Work:
+def _work(neurons: int, done: Operations, stored: int, samples: int) -> Work:
     each = 1 / max(samples, 1)
     return Work(
-        acs_paper=acs_paper,
         synaptic_operations=(done.synaptic_operations + done.control_operations) * each,
         neuron_updates=done.neuron_updates * each,
         spikes=done.spikes * each,
@@ -191,25 +185,13 @@ def _work(neurons: int, done: Operations, acs_paper: float, stored: int, samples
 
 def _host(macs: int, samples: int) -> LayerCost:
     operations = Operations(macs=macs * samples)
-    energies = tuple(model.energy(Work(macs=macs)) for model in MODELS)
-    return LayerCost(HOST, HOST, (), operations, 0.0, None, None, None, energies, on_host=True)
+    energy = (LEMAIRE.energy(Work(macs=macs)),)
+    return LayerCost(HOST, HOST, (), operations, None, None, None, energy, on_host=True)
 
 
 def _rate(operations: Operations, mapped: Mapped, samples: int) -> float | None:
     chances = operations.neurons * mapped.steps * samples
     return operations.spikes / chances if chances else None
-
-
-def _acs_paper(piece: Piece, activity: Activity, tensors: Mapping[str, Array]) -> float:
-    """Mean count of an input x dense operations at open sites, summed over connections and products."""
-    total = 0.0
-    for c, events in zip(piece.connections, activity.connection_events[piece.name], strict=True):
-        inputs = math.prod(c.address.pooled_shape) * max(activity.samples, 1)
-        total += events * dense_operations(c, tensors) / inputs
-    # A product's dense operations are its neurons' pairs: an input's share is what its event adds.
-    for p, events in zip(piece.products, activity.product_events.get(piece.name, ()), strict=True):
-        total += events * p.address.fan_out
-    return total
 
 
 def _busy(per: Quantity | None, done: LayerActivity, samples: int) -> Estimate | None:
@@ -375,7 +357,7 @@ def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: flo
 
 def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:
     """What these models leave out, beside what the chip's description says."""
-    gaps = [f"{model.name}: {model.missing}" for model in MODELS]
+    gaps = [f"{LEMAIRE.name}: {LEMAIRE.missing}"]
     if latency.steps is not None:
         gaps += mesh_gaps(mapped, chip)
     elif latency.mean_ns is None and chip.mesh is not None:

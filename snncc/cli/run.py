@@ -141,6 +141,8 @@ def simulate(artifact: Path, data: Path, chip: Path | None, workers: int, as_jso
 
 
 def _simulation_document(result: Simulation, where: str, origin: str) -> dict[str, Any]:
+    from snncc.metrics.documents import document
+
     mapped = result.artifact.mapped
     head = {
         "artifact": where,
@@ -151,7 +153,7 @@ def _simulation_document(result: Simulation, where: str, origin: str) -> dict[st
         "costed_under": result.chip.name,
         "recosted": result.recosted or None,
     }
-    return {**head, **result.cost.as_dict()}
+    return {**head, **result.cost.as_dict(), "trained": document(result.trained)}
 
 
 def _print_simulation(result: Simulation, origin: str) -> None:
@@ -163,12 +165,15 @@ def _print_simulation(result: Simulation, origin: str) -> None:
         latency_table,
         layer_energy_table,
     )
+    from snncc.reporting.energy import layer_table, neuron_table
     from snncc.reporting.parts import crossing_table
 
     cost = result.cost
     mapped = result.artifact.mapped
     energies, crossed = [energy_table(e) for e in cost.energy], crossing_table(cost)
     for table in (
+        layer_table(result.trained),
+        neuron_table(result.trained),
         activity_table(cost),
         *([crossed] if crossed.rows else []),
         layer_energy_table(cost),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from snncc.metrics.conventions import Conventions, work
@@ -12,7 +12,7 @@ from snncc.metrics.figures import Figures, NeuronFigures
 from snncc.metrics.models import MODELS
 from snncc.metrics.models.model import EnergyModel, Work
 from snncc.metrics.models.paper45 import PAPER45
-from snncc.simulation import NOTHING, Component, Energy, Estimate
+from snncc.simulation import NOTHING, Component, Cost, Energy, Estimate
 
 
 class Baseline(StrEnum):
@@ -96,6 +96,18 @@ def energy_of(
         _alternatives(figures, chosen, energies),
         _twins(figures, baselines),
         of,
+    )
+
+
+def with_trained(cost: Cost, trained: TrainedEnergy) -> Cost:
+    """A chip's cost with what the papers count of the trained network, which no lowering changes."""
+    papers = next(e for e in trained.energies if e.model == PAPER45.name)
+    return replace(
+        cost,
+        energy=(papers, *cost.energy),
+        firing_rate=trained.figures.firing_rate,
+        acs_paper=trained.total.acs_paper,
+        not_modelled=(*(f"{PAPER45.name}: {text}" for text in papers.missing), *cost.not_modelled),
     )
 
 

@@ -94,7 +94,7 @@ def activity_table(cost: Cost) -> Table:
             "#firing rate",
         ),
         tuple(_activity_row(layer, host) for layer in cost.layers),
-        total=("total", "", *_counts(cost.operations, host), percent(cost.firing_rate)),
+        total=("total", "", *_counts(cost.operations, host), ""),
         notes=(
             "events: data spikes that arrived, one a connection.",
             "synaptic operations: weight look-ups they caused, taps outside the map excluded.",
@@ -105,7 +105,8 @@ def activity_table(cost: Cost) -> Table:
                 if host
                 else ()
             ),
-            "firing rate: spikes a neuron and timestep; counts above one can make it exceed 100 %.",
+            "firing rate: spikes a neuron and timestep of what stands on the chip, relays and copies "
+            "included; counts above one can make it exceed 100 %.",
         ),
     )
 
@@ -130,7 +131,8 @@ def energy_table(energy: Energy) -> Table:
 
 def layer_energy_table(cost: Cost) -> Table:
     """Each layer's own energy under every model, and its core's busy time."""
-    models = [e.model for e in cost.energy]
+    own = {e.model for layer in cost.layers for e in layer.energy}
+    models = [e.model for e in cost.energy if e.model in own]
     heads = columns("layer", *(f"#{m}" for m in models), "#core busy a sample")
     return Table(
         "Energy and time by layer, a sample",
@@ -239,4 +241,8 @@ def headline(cost: Cost) -> list[tuple[str, str]]:
     elif cost.latency.micro_steps is not None:
         figures.append(("latency", f"{count(cost.latency.micro_steps)} micro-steps"))
     operations = f"{cost.operations.synaptic_operations / samples:,.0f}"
-    return [*figures, ("synaptic operations", operations), ("firing rate", percent(cost.firing_rate))]
+    return [
+        *figures,
+        ("synaptic operations", operations),
+        ("firing rate, trained", percent(cost.firing_rate)),
+    ]

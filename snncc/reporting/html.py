@@ -12,6 +12,7 @@ from markupsafe import Markup
 from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import svg, tables
+from snncc.reporting.energy import layer_table, neuron_table
 from snncc.reporting.numbers import shown
 from snncc.reporting.parts import crossing_table, part_table
 from snncc.reporting.words import is_calibration, verdict
@@ -100,6 +101,7 @@ def _tables(simulation: Simulation, verification: Verification) -> dict[str, Any
         "ranges": tables.range_table(artifact.certificate),
         "passes": tables.pass_table(artifact.certificate),
         "approximations": tables.approximation_table(artifact.certificate),
+        "trained": [layer_table(simulation.trained), neuron_table(simulation.trained)],
         "activity": costs.activity_table(cost),
         "parts": part_table(artifact.mapped, cost.crossings, cost.samples),
         "crossings": crossing_table(cost),

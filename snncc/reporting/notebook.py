@@ -9,6 +9,7 @@ from snncc.equivalence.result import Verification
 from snncc.reporting import chip as chips
 from snncc.reporting import cost as costs
 from snncc.reporting import tables
+from snncc.reporting.energy import layer_table
 from snncc.reporting.html import template
 from snncc.reporting.numbers import plural
 from snncc.reporting.parts import crossing_table, part_table
@@ -32,6 +33,7 @@ def simulation_html(result: Simulation) -> str:
     """Activity, energy, latency."""
     cost, mapped = result.cost, result.artifact.mapped
     shown = (
+        layer_table(result.trained),
         costs.activity_table(cost),
         crossing_table(cost),
         *(costs.energy_table(e) for e in cost.energy),

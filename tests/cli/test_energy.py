@@ -135,7 +135,9 @@ def test_what_is_refused(run: Run, model: Path, data: Path, tmp_path: Path) -> N
     plain = Graph("plain", Family.FLOAT, (Input(name="x", shape=(3,)), Output(name="y", inputs=("x",))))
     write_graph_file(tmp_path / "plain.snnc", snncc_model(plain))
     np.savez(tmp_path / "three.npz", x=np.ones((2, 3)))
-    with pytest.raises(ModelError, match=r"SNNC-M026.*plain: has no spiking neuron, so it has no firing rate"):
+    with pytest.raises(
+        ModelError, match=r"SNNC-M026.*plain: has no spiking neuron, so it has no firing rate"
+    ):
         snncc.energy(tmp_path / "plain.snnc", tmp_path / "three.npz")
 
 

@@ -17,6 +17,9 @@ from cli import clinets
 from snncc import api, display
 from snncc.artifact import Artifact
 from snncc.data import Dataset
+from snncc.metrics.conventions import Conventions
+from snncc.metrics.energy import energy_of, with_trained
+from snncc.metrics.measure import measure
 from snncc.reporting import notebook
 from snncc.reporting.html import render, write_report
 from snncc.results import Simulation
@@ -186,7 +189,9 @@ def _simulated(artifact: Artifact) -> Simulation:
     counts = artifact.spike_inputs(artifact.calibration.x, {})
     activity = SIMULATOR.execute(artifact.mapped, artifact.tensors, counts)
     cost = SIMULATOR.estimate(artifact.mapped, activity, artifact.chip, 0, artifact.tensors)
-    return Simulation(artifact, activity, cost, artifact.chip, api.utilisation(artifact))
+    trained = energy_of(measure(artifact.float_graph, artifact.calibration), Conventions())
+    use = api.utilisation(artifact)
+    return Simulation(artifact, activity, with_trained(cost, trained), artifact.chip, use, trained)
 
 
 @pytest.mark.parametrize("name", XSS, ids=range(len(XSS)))

@@ -37,7 +37,7 @@ def test_the_papers_rule() -> None:
     assert parts(found) == pytest.approx({"mac": 9.2, "ac": 9.0})
     assert (found.model, found.about) == (
         "paper45",
-        "the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only",
+        "4.6 pJ a MAC, 0.9 pJ an AC of the trained network, for comparison with the papers' tables only",
     )
     assert [(c.name, c.value, c.grade) for c in PAPER45.constants()] == [
         ("mac_pj", 4.6, "estimate"),

@@ -19,7 +19,6 @@ from snncc.hw.quantity import Quantity
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.hw.timing import MeshCosts
 from snncc.mapping.mapped import INPUT, Mapped
-from snncc.metrics.models import MODELS
 from snncc.reporting.cost import headline, latency_table
 from snncc.simulation import Activity, Energy
 from snncc_sim import SIMULATOR, cost, mesh_energy, timing, traffic
@@ -108,7 +107,7 @@ def test_what_has_no_constant_is_missing_and_never_zero() -> None:
     known = {"synop_energy_pj", "synop_time_ns", "neuron_update_time_ns"}
     some = chip(**{k: v for k, v in everything().items() if k in known})
     result = cost.estimate(mapped, activity, some, 0)
-    profile = result.energy[len(MODELS)]
+    profile = result.energy[1]
     assert set(components(profile)) == {"synapses", "static"}
     text = "\n".join(result.not_modelled)
     for part in ("look-up of an arriving packet", "a neuron update", "only leaks", "sending a packet"):
@@ -118,10 +117,10 @@ def test_what_has_no_constant_is_missing_and_never_zero() -> None:
     assert "time of looking packets up, sending packets, hops along x, hops along y, the barrier" in text
     nothing = cost.estimate(mapped, activity, chip(), 0)
     assert nothing.latency.mean_ns is None
-    assert [e.model for e in nothing.energy] == ["paper45", "lemaire"]
+    assert [e.model for e in nothing.energy] == ["lemaire"]
     assert "time in ns: it needs tiles" in "\n".join(nothing.not_modelled)
     blind = cost.estimate(mapped, replace(activity, inputs=None), chip(**everything()), 0)
-    assert [e.model for e in blind.energy] == ["paper45", "lemaire"]
+    assert [e.model for e in blind.energy] == ["lemaire"]
     assert blind.latency.mean_ns is None
     assert blind.latency.micro_steps == traffic.last_micro_step(mapped)
 
@@ -217,13 +216,13 @@ def test_loihi_profiles() -> None:
     mapped, activity = ran(native_net())
     one, two = (cost.estimate(mapped, activity, c, 0) for c in (LOIHI1, LOIHI2))
     assert {"synapses", "neuron_updates", "idle_neurons", "packets", "static"} <= set(
-        components(one.energy[len(MODELS)])
+        components(one.energy[1])
     )
-    missing = " ".join(one.energy[len(MODELS)].missing)
+    missing = " ".join(one.energy[1].missing)
     assert "axon lookups" in missing
     assert "barriers" in missing
     # Nobody published an energy of Loihi 2.
-    assert [e.model for e in two.energy] == ["paper45", "lemaire"]
+    assert [e.model for e in two.energy] == ["lemaire"]
     assert sum(m.startswith("loihi2, ") for m in two.not_modelled) == len(mesh_energy.PARTS) + 3
     assert two.latency.mean_ns is not None
     assert one.latency.mean_ns is not None

@@ -17,6 +17,7 @@ from snncc.analysis.layerwise import compare_layers
 from snncc.analysis.operations import node_costs
 from snncc.analysis.sites import is_gated
 from snncc.compilation import Options
+from snncc.data import Dataset
 from snncc.equivalence.parts import part_problems
 from snncc.errors import CapacityError, ModelError
 from snncc.ir import (
@@ -42,6 +43,8 @@ from snncc.ir.node import Pair
 from snncc.ir.sites import Bitmap, fired_centres, latched, offset_of, open_sites, sites_const
 from snncc.ir.windows import Windows
 from snncc.mapping.check import violations
+from snncc.metrics.conventions import Conventions, work
+from snncc.metrics.measure import measure
 from snncc.model import Model
 from snncc.passes.fold_conv_bn import FoldConvBN
 from snncc.passes.ungate import Ungate
@@ -234,8 +237,11 @@ def test_cost_counts_open_sites() -> None:
     kept = int(net.mask.sum())
     cost = SIMULATOR.estimate(lowered.mapped, done, SIM.chip, 0, lowered.tensors)
     assert cost.layers[0].operations.neurons == 4 * kept
+    (layer,) = measure(graph, Dataset(x)).layers
     mean = x.sum() / (len(x) * 2 * 56)
-    assert cost.acs_paper == pytest.approx(mean * 4 * kept * 2 * 9)
+    done = work(measure(graph, Dataset(x)), layer, Conventions())
+    assert done.acs_paper == pytest.approx(mean * 4 * kept * 2 * 9)
+    assert layer.unit_events == cost.operations.acs
     conv = next(n for n in graph.nodes if isinstance(n, Conv2d))
     by_name = {c.name: c.operations for c in node_costs(graph)}
     assert by_name[conv.name] == 4 * kept * 2 * 9

@@ -17,7 +17,7 @@ def _components(work: Work, constants: Constants) -> Mapping[str, Estimate]:
 
 PAPER45 = EnergyModel(
     name="paper45",
-    about="the papers' 4.6 pJ a MAC and 0.9 pJ an AC, for comparison with their tables only",
+    about="4.6 pJ a MAC, 0.9 pJ an AC of the trained network, for comparison with the papers' tables only",
     components=_components,
     missing="memory accesses, routing, neuron updates and static power",
 )
