@@ -53,7 +53,7 @@ TOTALS = (
 )  # fmt: skip
 # Of the cost, beside energy and the mean latency: what is kept as a digest.
 TOTAL = ("macs", "neurons", "acs_paper_per_sample", "firing_rate")
-LAYER = ("acs_paper_per_sample", "firing_rate", "busy_ns", "stored_weights")
+LAYER = ("firing_rate", "busy_ns", "stored_weights")
 LATENCY = ("max_ns", "cycles")
 STEPS = (
     "mean_ns", "longest_ns", "packets", "hops", "queued_samples", "queueing", "limits", "cores", "links",

@@ -296,7 +296,9 @@ def test_the_gain_of_products_stays_before_the_units(stock: bool) -> None:
     assert counts.any()
     assert np.array_equal(counts, run(made, x).values["n"])
     last = integer(1, gain=3, max_spikes=0, threshold=1)
-    last = last.rewrite(lambda n: replace(n, decode=Decode.MEMBRANE, over_time=OverTime.NONE) if n.name == "o" else None)  # type: ignore[call-arg]
+    last = last.rewrite(
+        lambda n: replace(n, decode=Decode.MEMBRANE, over_time=OverTime.NONE) if n.name == "o" else None
+    )  # type: ignore[call-arg]
     assert np.array_equal(run(last, all_trains(1)).result, run(TWO.run(last), all_trains(1)).result)
 
 
