@@ -13,7 +13,7 @@ from random_graphs import Builder, random_inputs
 from snncc import api
 from snncc.compilation import Options
 from snncc.equivalence import parts
-from snncc.ir import Concat, Graph, Linear, Neuron, Output, OverTime, Reshape, SumPool2d, Upsample
+from snncc.ir import Add, Concat, Graph, Linear, Neuron, Output, OverTime, Reshape, SumPool2d, Upsample
 from snncc.ir.interp import run
 from snncc.mapping.address import VSC
 from snncc.model import Model
@@ -134,6 +134,21 @@ def test_what_has_no_address_function() -> None:
     b.conv("c", "x", 3, (1, 1))
     b.add(Upsample(name="up", inputs=("c",), factor=(2, 2)))
     b.add(spiking("n", "up", 1))
+    # The map is raised behind the neuron, where nothing but the result reads it.
+    assert told(b.graph(), target="sim") == [
+        "[SNNC-M019] %n (n): the result is spikes that several addresses share. "
+        "Try ending the model with a neuron or a linear layer."
+    ]
+
+
+def test_sums_raised_beside_others_have_no_address_function() -> None:
+    b = Builder(np.random.default_rng(0), (2, 4, 4), 1)
+    b.conv("c", "x", 3, (1, 1))
+    b.add(Upsample(name="up", inputs=("c",), factor=(2, 2)))
+    b.add(Upsample(name="wide", inputs=("x",), factor=(2, 2)))
+    b.conv("d", "wide", 3, (1, 1))
+    b.add(Add(name="sum", inputs=("up", "d")))
+    b.add(spiking("n", "sum", 1))
     assert told(b.graph(), target="sim") == [
         "[SNNC-M022] %up: upsample between weights and neurons has no address function. "
         "Try pooling behind the neuron."
