@@ -35,7 +35,7 @@ from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
 from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.metrics.conventions import Conventions
-from snncc.metrics.energy import Baseline, TrainedEnergy, energy_of, with_trained
+from snncc.metrics.energy import TrainedEnergy, baselines_of, energy_of, with_trained
 from snncc.metrics.measure import measure, refuse_silence
 from snncc.model import Model
 from snncc.plugins import LoadOptions, choose_target, target_of
@@ -141,18 +141,21 @@ def energy(
     Raises:
         DataError: for unusable data.
         ModelError: SNNC-M026 if nothing fires.
-        UsageError: SNNC-U005 for an unknown convention, or ``of`` below the number of inputs.
+        UsageError: SNNC-U005 for an unknown convention or baseline, ``of`` below the number of inputs, or
+            no samples.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     inputs = data if isinstance(data, Dataset) else load_dataset(Path(data), loaded.graph)
     if of is not None and of < len(inputs):
         raise fail("SNNC-U005", "--of", "fewer images than the data hold", got=of, limit=len(inputs))
-    chosen = Conventions.of(stem, head, integers, attention, bias)
+    if samples is not None and samples < 1:
+        raise fail("SNNC-U005", "--samples", "too few", got=samples, limit=1)
+    chosen, twins = Conventions.of(stem, head, integers, attention, bias), baselines_of(baselines)
     whole = max(of or 0, len(inputs))
     used = inputs if samples is None else inputs.first(samples)
     figures = measure(loaded.graph, used, progress)
     refuse_silence(figures, used)
-    return energy_of(figures, chosen, map(Baseline, baselines), whole if whole > len(used) else None)
+    return energy_of(figures, chosen, twins, whole if whole > len(used) else None)
 
 
 def register_neuron(name: str | type, recogniser: Any = None, *, library: str = "torch") -> Any:

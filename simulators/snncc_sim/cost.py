@@ -18,7 +18,7 @@ from snncc.arrays import Array
 from snncc.hw.spec import ChipSpec, Quantity
 from snncc.ir.schedule import Engine
 from snncc.mapping.mapped import Mapped, Piece, neurons_of
-from snncc.metrics.models.lemaire import LEMAIRE
+from snncc.metrics.models import MODELS
 from snncc.metrics.models.model import Work
 from snncc.simulation import (
     NOTHING,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 Times = NDArray[np.float64]
 
+_MODELS = tuple(model for model in MODELS if model.of_chips)
 HOST = "host"  # name of the row of what the host computes
 BARRIERS = "micro-steps between barriers"
 
@@ -82,7 +83,7 @@ def estimate(
     profile = _chip_energy(layers, latency, chip, mapped, totals is not None)
     whole = active_energy(latency, chip)
     energy = (
-        replace(_sum(layers, LEMAIRE.name, LEMAIRE.constants()), about=LEMAIRE.about),
+        *(replace(_sum(layers, m.name, m.constants()), about=m.about) for m in _MODELS),
         *([profile] if profile.components else []),
         *([whole] if whole is not None else []),
     )
@@ -148,7 +149,7 @@ def _layer(
         _rate(operations, mapped, activity.samples),
         _busy(_synop_time(mapped, piece, chip), done, activity.samples),
         stored,
-        (LEMAIRE.energy(work), own),
+        (*(model.energy(work) for model in _MODELS), own),
     )
     return _by_host(cost) if piece.on_host else cost
 
@@ -163,7 +164,8 @@ def _by_host(cost: LayerCost) -> LayerCost:
         neurons=done.neurons,
         saturations=done.saturations,
     )
-    energy = tuple(_hosted(e) for e in cost.energy if e.model == LEMAIRE.name)
+    models = {m.name for m in _MODELS}
+    energy = tuple(_hosted(e) for e in cost.energy if e.model in models)
     return replace(cost, operations=moved, busy_ns=None, energy=energy, on_host=True)
 
 
@@ -185,7 +187,7 @@ def _work(neurons: int, done: Operations, stored: int, samples: int) -> Work:
 
 def _host(macs: int, samples: int) -> LayerCost:
     operations = Operations(macs=macs * samples)
-    energy = (LEMAIRE.energy(Work(macs=macs)),)
+    energy = tuple(model.energy(Work(macs=macs)) for model in _MODELS)
     return LayerCost(HOST, HOST, (), operations, None, None, None, energy, on_host=True)
 
 
@@ -357,7 +359,7 @@ def _free_ns(mapped: Mapped, activity: Activity, per: dict[str, float], hop: flo
 
 def _gaps(mapped: Mapped, chip: ChipSpec, latency: Latency) -> tuple[str, ...]:
     """What these models leave out, beside what the chip's description says."""
-    gaps = [f"{LEMAIRE.name}: {LEMAIRE.missing}"]
+    gaps = [f"{model.name}: {model.missing}" for model in _MODELS]
     if latency.steps is not None:
         gaps += mesh_gaps(mapped, chip)
     elif latency.mean_ns is None and chip.mesh is not None:

@@ -108,6 +108,10 @@ def _print(found: TrainedEnergy, format: str, allow_subset: bool) -> None:
         click.echo(csv_text(found), nl=False)
         return
     if format == "latex":
+        if found.of is not None and not allow_subset:
+            raise click.UsageError(
+                "rows of a table are of a whole set; --allow-subset prints those of a part"
+            )
         from snncc.metrics.documents import latex_text
 
         click.echo(latex_text(found), nl=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,11 +107,6 @@ class VSC(BaseModel):
         ]
         return np.asarray(np.multiply.outer(hits[0], hits[1]) * self.outputs_per_tap, dtype=np.int64)
 
-    def dense_operations(self) -> int:
-        """Multiply-accumulates of the dense convolution, padding taps included."""
-        inner = self.source_shape[0] // self.groups * math.prod(self.kernel)
-        return math.prod(self.target_shape) * inner
-
     def expand(self, weight: NDArray[Any]) -> NDArray[Any]:
         """Dense matrix [targets, sources] of ``weight`` [O, C/groups, kh, kw]. For tests: it unrolls."""
         (c, h, w), (o, oh, ow) = self.source_shape, self.target_shape
@@ -185,11 +179,6 @@ class SSC:
         """Synapses at sites that may be open that a spike at each (y, x) of the source updates, [H, W]."""
         rows, columns = (_reaches(self.affine, axis) for axis in (0, 1))
         return np.asarray(rows @ self.sites.astype(np.int64) @ columns.T * self.affine.outputs_per_tap)
-
-    def dense_operations(self) -> int:
-        """Multiply-accumulates of the convolution at the sites that may be open, padding taps included."""
-        each = self.affine.dense_operations() // self.sites.size
-        return each * int(self.sites.sum())
 
     def expand(self, weight: NDArray[Any], spikes: NDArray[Any]) -> NDArray[Any]:
         """Dense matrix [targets, sources] of ``weight`` while ``spikes`` [C, H, W] hold. For tests."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from snncc.ir.cell import Cell
 from snncc.ir.nodes import Decode, OverTime
 from snncc.ir.schedule import Engine, Schedule
-from snncc.mapping.address import SSC, VSC, Pair, Shape3, unpacked
+from snncc.mapping.address import VSC, Pair, Shape3, unpacked
 from snncc.mapping.pool import MaxOver
 from snncc.mapping.product import Product
 
@@ -277,10 +277,3 @@ def neurons_of(piece: Piece, tensors: Mapping[str, NDArray[Any]]) -> int:
     if piece.sites is None or piece.sites not in tensors:
         return channels * height * width
     return channels * int(unpacked(tensors[piece.sites], piece.shape).sum())
-
-
-def dense_operations(c: Connection, tensors: Mapping[str, NDArray[Any]]) -> int:
-    """Multiply-accumulates of a connection as a dense layer, at its open sites."""
-    if c.sites is None or c.sites.bitmap not in tensors:
-        return c.address.dense_operations()
-    return SSC(c.address, tensors[c.sites.bitmap], bool(c.sites.centre)).dense_operations()

@@ -94,7 +94,6 @@ def _neurons(layer: NeuronFigures) -> dict[str, Any]:
 
 def _total(found: TrainedEnergy) -> dict[str, Any]:
     figures, rows = found.figures, layer_rows(found)
-    updates = sum(n.neurons for n in figures.neurons) * figures.steps
     return {
         "over_layers": [row["name"] for row in rows],
         **{key: sum(row[key] for row in rows) for key in SUMMED},
@@ -103,7 +102,7 @@ def _total(found: TrainedEnergy) -> dict[str, Any]:
         "nsfr_virtual": list(figures.virtual_nsfr),
         "parameters": figures.parameters,
         "neurons": sum(n.neurons for n in figures.neurons),
-        "neuron_updates": updates * figures.samples,
+        "neuron_updates": figures.updates * figures.samples,
         **{key: getattr(figures, key) * figures.samples for key in BESIDE},
         "padding_share": found.padding,
     }
@@ -171,7 +170,8 @@ def latex_text(found: TrainedEnergy) -> str:
             done = Work(macs=twin.macs)
             cells = _cells(f"{figures.network} ({twin.kind.value})", figures.parameters, 1, None, done)
             rows.append(" & ".join((*cells, f"{twin.energy.total_nj.value * MILLI:.4g}, paper45")) + r" \\")
-    return "\n".join((head, f"% means over {figures.samples} images; {found.conventions}", *rows, ""))
+    part = "" if found.of is None else f" of {found.of}, a part of the set"
+    return "\n".join((head, f"% means over {figures.samples} images{part}; {found.conventions}", *rows, ""))
 
 
 def _per_sample(figures: Figures, done: Work) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from snncc.errors import problem, raise_all
 from snncc.metrics.conventions import Conventions, work
 from snncc.metrics.figures import Figures, NeuronFigures
 from snncc.metrics.models import MODELS
@@ -20,6 +21,22 @@ class Baseline(StrEnum):
 
     ANN = "ann"  # one pass, multiply-accumulates of 32-bit floats
     QNN = "qnn"  # one pass, activations of as many bits as T·D spikes tell apart
+
+
+def baselines_of(names: Iterable[str]) -> tuple[Baseline, ...]:
+    """By the words of the command line, each once.
+
+    Raises:
+        UsageError: SNNC-U005 for a word that is none of them.
+    """
+    given = tuple(dict.fromkeys(names))
+    limit = ", ".join(Baseline)
+    raise_all(
+        problem("SNNC-U005", "--baseline", "no such twin network", got=name, limit=limit)
+        for name in given
+        if name not in list(Baseline)
+    )
+    return tuple(map(Baseline, given))
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,11 @@ class TrainedEnergy:
         return total(self.works)
 
     @property
+    def papers(self) -> Energy:
+        """By the papers' rule."""
+        return next(e for e in self.energies if e.model == PAPER45.name)
+
+    @property
     def padding(self) -> float | None:
         """How much the papers' accumulates exceed the exact ones, as a share; None without any."""
         exact = self.total.acs
@@ -88,26 +110,20 @@ def energy_of(
     """
     works = tuple(work(figures, layer, chosen) for layer in figures.layers)
     energies = tuple(_energy(model, figures, works) for model in MODELS)
-    return TrainedEnergy(
-        figures,
-        chosen,
-        works,
-        energies,
-        _alternatives(figures, chosen, energies),
-        _twins(figures, baselines),
-        of,
-    )
+    found = TrainedEnergy(figures, chosen, works, energies, (), _twins(figures, baselines), of)
+    return replace(found, alternatives=_alternatives(found))
 
 
 def with_trained(cost: Cost, trained: TrainedEnergy) -> Cost:
     """A chip's cost with what the papers count of the trained network, which no lowering changes."""
-    papers = next(e for e in trained.energies if e.model == PAPER45.name)
+    alone = {m.name for m in MODELS if not m.of_chips}
+    energies = tuple(e for e in trained.energies if e.model in alone)
     return replace(
         cost,
-        energy=(papers, *cost.energy),
+        energy=(*energies, *cost.energy),
         firing_rate=trained.figures.firing_rate,
         acs_paper=trained.total.acs_paper,
-        not_modelled=(*(f"{PAPER45.name}: {text}" for text in papers.missing), *cost.not_modelled),
+        not_modelled=(*(f"{e.model}: {text}" for e in energies for text in e.missing), *cost.not_modelled),
     )
 
 
@@ -120,7 +136,7 @@ def total(works: Iterable[Work]) -> Work:
 
 
 def _energy(model: EnergyModel, figures: Figures, works: Iterable[Work]) -> Energy:
-    neurons = (neuron_work(n, figures) for n in figures.neurons)
+    neurons = (_neuron_work(n, figures) for n in figures.neurons)
     parts: dict[str, Estimate] = {}
     for each in (*works, *neurons):
         for c in model.energy(each).components:
@@ -129,7 +145,7 @@ def _energy(model: EnergyModel, figures: Figures, works: Iterable[Work]) -> Ener
     return Energy(model.name, components, model.constants(), (model.missing,), model.about)
 
 
-def neuron_work(neurons: NeuronFigures, figures: Figures) -> Work:
+def _neuron_work(neurons: NeuronFigures, figures: Figures) -> Work:
     """What a layer of neurons does, a sample: an update a neuron and timestep."""
     return Work(
         neuron_updates=neurons.neurons * figures.steps,
@@ -138,17 +154,13 @@ def neuron_work(neurons: NeuronFigures, figures: Figures) -> Work:
     )
 
 
-def _alternatives(
-    figures: Figures, chosen: Conventions, energies: tuple[Energy, ...]
-) -> tuple[tuple[Conventions, Energy], ...]:
-    mine = next(e for e in energies if e.model == PAPER45.name).total_nj
-    found = []
-    for other in chosen.others():
-        works = (work(figures, layer, other) for layer in figures.layers)
-        energy = _energy(PAPER45, figures, works)
-        if energy.total_nj != mine:
-            found.append((other, energy))
-    return tuple(found)
+def _alternatives(found: TrainedEnergy) -> tuple[tuple[Conventions, Energy], ...]:
+    figures, made = found.figures, []
+    for other in found.conventions.others():
+        energy = _energy(PAPER45, figures, (work(figures, layer, other) for layer in figures.layers))
+        if energy.total_nj != found.papers.total_nj:
+            made.append((other, energy))
+    return tuple(made)
 
 
 def _twins(figures: Figures, baselines: Iterable[Baseline]) -> tuple[Twin, ...]:
@@ -157,5 +169,5 @@ def _twins(figures: Figures, baselines: Iterable[Baseline]) -> tuple[Twin, ...]:
     bits = {Baseline.ANN: 32, Baseline.QNN: math.ceil(math.log2(figures.steps * most + 1))}
     return tuple(
         Twin(b, macs, bits[b], PAPER45.energy(Work(macs=macs)) if b is Baseline.ANN else None)
-        for b in dict.fromkeys(baselines)
+        for b in baselines
     )

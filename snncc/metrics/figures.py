@@ -88,7 +88,6 @@ class NeuronFigures:
         source: path of the module it came from.
         neurons: how many.
         levels: largest count of a timestep (D).
-        spikes: unit spikes sent, all samples, by timestep.
         by_level: values of at least 1, 2, ... D, all samples, [T][D]: a count n is n unit spikes, the first
             n of D virtual timesteps.
         samples: that ran.
@@ -98,9 +97,13 @@ class NeuronFigures:
     source: str
     neurons: int
     levels: int
-    spikes: tuple[int, ...]
     by_level: tuple[tuple[int, ...], ...]
     samples: int
+
+    @property
+    def spikes(self) -> tuple[int, ...]:
+        """Unit spikes sent, all samples, by timestep."""
+        return tuple(map(sum, self.by_level))
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -144,9 +147,14 @@ class Figures:
     static: bool
 
     @property
+    def updates(self) -> int:
+        """Updates of membrane potentials, a sample."""
+        return sum(n.neurons for n in self.neurons) * self.steps
+
+    @property
     def firing_rate(self) -> float | None:
         """Unit spikes a neuron and timestep over all layers of neurons; None where nothing fires."""
-        chances = sum(n.neurons for n in self.neurons) * self.steps * self.samples
+        chances = self.updates * self.samples
         return sum(sum(n.spikes) for n in self.neurons) / chances if chances else None
 
     @property

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from snncc.analysis.fan_out import Counts, Synapses, fan_out
 from snncc.analysis.operations import NodeCost, node_costs
 from snncc.analysis.sites import gate_behind
 from snncc.arrays import Array
 from snncc.data import Dataset
 from snncc.errors import fail
+from snncc.ir.batches import chunks
 from snncc.ir.graph import Graph
 from snncc.ir.interp import run
 from snncc.ir.layers import AnyNeuron
@@ -32,10 +34,7 @@ from snncc.ir.nodes import (
 )
 from snncc.ir.types import Spikes
 from snncc.metrics.attention import Term, attention_terms
-from snncc.metrics.fan_out import Counts, Synapses, fan_out
 from snncc.metrics.figures import Figures, LayerFigures, NeuronFigures, Part
-
-BUDGET = 512 << 20  # bytes of activations that are held at once
 
 
 def measure(graph: Graph, data: Dataset, progress: Callable[[int], None] | None = None) -> Figures:
@@ -53,15 +52,14 @@ def measure(graph: Graph, data: Dataset, progress: Callable[[int], None] | None 
     tallies = {layer.name: _Tally(graph, graph.by_name[layer.name]) for layer in layers}
     fired = {n.name: _Fired(graph, n) for n in graph.neurons if not n.is_readout}
     kept = tuple(dict.fromkeys((*(i for t in tallies.values() for i in t.node.inputs), *fired)))
-    size = _chunk(graph, kept)
-    for start in range(0, len(data), size):
-        values = run(graph, data.x[start : start + size], kept).values
+    for some in chunks(graph, len(data)):
+        values = run(graph, data.x[some], kept).values
         for tally in tallies.values():
             tally.add(values)
         for neurons in fired.values():
             neurons.add(values)
         if progress is not None:
-            progress(len(data.x[start : start + size]))
+            progress(len(data.x[some]))
     rates = {n: r for t in tallies.values() for n, r in t.rates(len(data)).items()}
     return Figures(
         graph.name,
@@ -73,12 +71,6 @@ def measure(graph: Graph, data: Dataset, progress: Callable[[int], None] | None 
         *_beside(graph),
         bool((data.x == data.x[:, :1]).all()),
     )
-
-
-def _chunk(graph: Graph, kept: tuple[str, ...]) -> int:
-    """Samples whose kept values fit into the budget; at least one."""
-    bytes_each = sum(graph.elements(name) for name in kept) * graph.steps * 8
-    return max(1, BUDGET // max(bytes_each, 1))
 
 
 def refuse_silence(figures: Figures, data: Dataset) -> None:
@@ -109,13 +101,14 @@ def refuse_silence(figures: Figures, data: Dataset) -> None:
 
 def static_layers(graph: Graph) -> tuple[LayerFigures, ...]:
     """Every node that multiplies, in order; rates and events are 0 until something is measured."""
-    heads, terms = _heads(graph), attention_terms(graph)
+    stem, terms = _stem(graph), attention_terms(graph)
+    heads = _heads(graph) - stem
     found = []
     for cost in node_costs(graph):
         if not cost.operations or cost.on_host:
             continue
         node = graph.by_name[cost.name]
-        part = Part.STEM if _of_input(graph, node) else Part.HEAD if node.name in heads else Part.BODY
+        part = Part.STEM if node.name in stem else Part.HEAD if node.name in heads else Part.BODY
         found.append(_static(graph, node, cost, part, terms.get(node.name)))
     return tuple(found)
 
@@ -150,15 +143,13 @@ def _static(graph: Graph, node: Node, cost: NodeCost, part: Part, term: Term | N
     )
 
 
-def _of_input(graph: Graph, node: Node) -> bool:
-    """Whether nothing that fires stands between a node and the input."""
-    pending = list(node.inputs)
-    while pending:
-        found = graph.by_name[pending.pop()]
-        if isinstance(found, AnyNeuron):
-            return False
-        pending += found.inputs
-    return True
+def _stem(graph: Graph) -> frozenset[str]:
+    """Nodes that nothing which fires stands in front of."""
+    found = set[str]()
+    for node in graph.nodes:
+        if not isinstance(node, AnyNeuron) and all(name in found for name in node.inputs):
+            found.add(node.name)
+    return frozenset(found)
 
 
 def _heads(graph: Graph) -> frozenset[str]:
@@ -341,7 +332,6 @@ class _Fired:
             self.node.source,
             self.graph.elements(self.node.name),
             self.top,
-            tuple(int(n) for n in self.by_level.sum(axis=1)),
             tuple(tuple(int(n) for n in row) for row in self.by_level),
             samples,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from snncc.analysis.fan_out import fan_out
 from snncc.analysis.sites import open_maps
 from snncc.arrays import Array
 from snncc.ir import (
@@ -17,7 +18,6 @@ from snncc.ir import (
     Graph,
     HostRegion,
     Input,
-    Linear,
     Node,
     Spikes,
     WindowNeuron,
@@ -25,7 +25,6 @@ from snncc.ir import (
 from snncc.ir.batches import in_chunks
 from snncc.ir.node import INTEGER_ONLY
 from snncc.ir.synapses import Weighted
-from snncc.mapping.address import VSC
 from snncc.passes.base import Semantics
 from snncc.passes.bound_counts import BoundCounts
 from snncc.passes.distribute import Distribute
@@ -201,22 +200,5 @@ def _operations(graph: Graph, values: Mapping[str, Array], graded: bool) -> int:
         kind, value = graph.types[node.inputs[0]], values[node.inputs[0]]
         assert isinstance(kind, Spikes)
         events = (value != 0 if graded or kind.signed else value).sum(axis=(0, 1), dtype=np.int64)
-        total += int((events * _fan_out(graph, node)).sum())
+        total += int((events * fan_out(node, kind.shape, graph.types[node.name].shape)).sum())
     return total
-
-
-def _fan_out(graph: Graph, node: Weighted) -> Any:
-    """Outputs that an event at each address reaches: one number, or [H, W]."""
-    source, target = (graph.types[name].shape for name in (node.inputs[0], node.name))
-    if isinstance(node, Linear):
-        return target[-1]
-    address = VSC(
-        source_shape=(source[0], source[1], source[2]),
-        target_shape=(target[0], target[1], target[2]),
-        kernel=(node.weight.shape[2], node.weight.shape[3]),
-        stride=node.stride,
-        padding=node.padding,
-        dilation=node.dilation,
-        groups=node.groups,
-    )
-    return address.fan_out()

@@ -121,9 +121,8 @@ def _by_step(rates: tuple[float, ...]) -> str:
 def work_table(found: TrainedEnergy) -> Table:
     """What no layer's operations hold, a sample."""
     figures = found.figures
-    updates = sum(n.neurons for n in figures.neurons) * figures.steps
     rows = (
-        ("neuron updates", count(updates)),
+        ("neuron updates", count(figures.updates)),
         ("residual additions", count(figures.additions)),
         ("masks, spike by spike", count(figures.masks)),
         ("pooling: additions and comparisons", count(figures.pooling)),
@@ -134,8 +133,7 @@ def work_table(found: TrainedEnergy) -> Table:
 
 def convention_table(found: TrainedEnergy) -> Table:
     """The papers' rule as it was asked for, and where another choice gives another figure."""
-    mine = next(e for e in found.energies if e.model == "paper45")
-    choices = ((found.conventions, mine), *found.alternatives)
+    choices = ((found.conventions, found.papers), *found.alternatives)
     rows = tuple((str(chosen), joules(e.total_nj)) for chosen, e in choices)
     return Table("paper45 by convention", columns("conventions", "#energy a sample"), rows)
 

@@ -128,6 +128,13 @@ def test_what_is_refused(run: Run, model: Path, data: Path, tmp_path: Path) -> N
         "error[SNNC-U005] --of: fewer images than the data hold, got 3, limit 6."
     )
     assert run("energy", model).exit_code == 2
+    with pytest.raises(UsageError, match=r"--baseline: no such twin network, got cnn, limit ann, qnn"):
+        snncc.energy(model, data, baselines=["cnn"])
+    with pytest.raises(UsageError, match=r"--samples: too few, got 0, limit 1"):
+        snncc.energy(model, data, samples=0)
+    got = run("energy", model, "--data", data, "--of", 9, "--format", "latex")
+    assert got.exit_code == 2
+    assert "rows of a table are of a whole set; --allow-subset prints those of a part" in got.stderr
     with pytest.raises(
         UsageError, match=r"SNNC-U005.*--stem: no such convention, got twice, limit once, steps"
     ):

@@ -316,5 +316,5 @@ def test_rates_and_nsfr_over_virtual_timesteps() -> None:
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = classifier(2, OverTime.MEAN)
     whole = figures_of(graph, 7)
-    monkeypatch.setattr("snncc.metrics.measure.BUDGET", 1)
+    monkeypatch.setattr("snncc.ir.batches.CHUNK", 3)
     assert figures_of(graph, 7) == whole

@@ -46,7 +46,7 @@ def _access(words: int, constants: Constants) -> Estimate:
 
 LEMAIRE = EnergyModel(
     name="lemaire",
-    about="additions and 32-bit memory accesses of the mapped layers, each memory as large as its layer",
+    about="additions and 32-bit memory accesses of the layers, each memory as large as its layer",
     components=_components,
     missing="computing addresses, routing, static power; a memory over 1 MiB is taken as one of 1 MiB",
 )

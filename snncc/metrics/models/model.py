@@ -54,12 +54,14 @@ class EnergyModel:
         about: what it counts and what it is for, one line.
         components: energy of one layer by component, picojoules a sample.
         missing: what it leaves out.
+        of_chips: whether it also reads what a mapped network does; else the trained network alone.
     """
 
     name: str
     about: str
     components: Callable[[Work, Constants], Mapping[str, Estimate]]
     missing: str
+    of_chips: bool = True
 
     def energy(self, work: Work) -> Energy:
         """Energy of one layer, nJ a sample."""

@@ -20,4 +20,5 @@ PAPER45 = EnergyModel(
     about="4.6 pJ a MAC, 0.9 pJ an AC of the trained network, for comparison with the papers' tables only",
     components=_components,
     missing="memory accesses, routing, neuron updates and static power",
+    of_chips=False,
 )
