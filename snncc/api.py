@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from snncc import display, plugins
-from snncc.arrays import Array
 from snncc.artifact import Artifact
 from snncc.compilation import Lowered, Options, Target
 from snncc.data import Dataset, as_dataset, load_dataset
-from snncc.equivalence.chipfiles import chip_file_problems
-from snncc.equivalence.parts import certificate_problems, part_problems, schedule_problems
 from snncc.equivalence.result import Verification
-from snncc.equivalence.segmented import run_program
-from snncc.equivalence.verify import SHUFFLE_SEED, verify_artifact
-from snncc.errors import Problem, SnnccError, ToolError, UsageError, fail, problem, raise_all
+from snncc.errors import SnnccError, fail, raise_all
 from snncc.graphfile import SUFFIX, read_graph_file
 from snncc.hw.spec import ChipSpec, load_chip
 from snncc.ir.batches import in_chunks
 from snncc.ir.graph import Graph
 from snncc.ir.nodes import Encode
-from snncc.ir.schedule import EXACT, Release
+from snncc.ir.schedule import EXACT
 from snncc.ir.types import Spikes
 from snncc.mapping.build import port_names
-from snncc.mapping.check import NOTHING_MORE, Checker, check_mapped
+from snncc.mapping.check import check_mapped
 from snncc.mapping.crossing import Crossing, crossings
 from snncc.mapping.partition import Partition
 from snncc.mapping.profile import profile_problems
-from snncc.mapping.utilisation import Utilisation, utilisation_of
 from snncc.metrics.conventions import Conventions
-from snncc.metrics.energy import TrainedEnergy, baselines_of, energy_of, with_trained
+from snncc.metrics.energy import TrainedEnergy, baselines_of, energy_of
 from snncc.metrics.measure import measure, refuse_silence
 from snncc.model import Model
-from snncc.plugins import LoadOptions, choose_target, target_of
+from snncc.plugins import LoadOptions, choose_target
 from snncc.reporting import notebook
 from snncc.results import CheckResult, Simulation
-from snncc.simulation import Activity, Progress, observed
+from snncc.session import Session, checker_of, utilisation
+from snncc.simulation import Progress
 from snncc.store import read_artifact, refuse_existing, write_artifact
 
 _GRADED = "graded"
@@ -218,12 +212,6 @@ def _lower(model: Model, calibration: Dataset, target: Target, options: Options)
     return lowered
 
 
-def utilisation(made: Lowered | Artifact) -> Utilisation:
-    """What each layer takes of its cores, counted by the backend, if that is installed."""
-    checker = _checker_of(made.chip) or NOTHING_MORE
-    return utilisation_of(made.mapped, made.chip, checker.use(made.mapped, made.chip))
-
-
 def compile(
     model: str | Path | Model,
     *,
@@ -336,98 +324,14 @@ def open_artifact(path: str | Path | Artifact) -> Artifact:
     """The artifact of a folder, every file checked against its recorded hash."""
     if isinstance(path, Artifact):
         return path
-    return read_artifact(Path(path), _checker_of)
-
-
-def _checker_of(chip: ChipSpec) -> Checker | None:
-    try:
-        return target_of(chip).checker
-    except UsageError:
-        return None  # reading needs no backend; `verify` says that its files could not be checked
-
-
-@dataclass(frozen=True)
-class _Session:
-    """An artifact on some data; what ran is kept, so that a report runs it once."""
-
-    artifact: Artifact
-    data: Dataset
-    workers: int
-    progress: Progress | None
-
-    @cached_property
-    def host(self) -> dict[str, Array]:
-        """Spikes of the host's part; whatever runs here is given these."""
-        return self.artifact.host_spikes(self.data.x)
-
-    def execute(self, shuffle: int | None = None) -> Activity:
-        opened, simulator = self.artifact, plugins.find_simulator()
-        counts = opened.spike_inputs(self.data.x, self.host)
-        progress = self.progress if shuffle is None else None
-        return simulator.execute(
-            opened.mapped, opened.tensors, counts, shuffle=shuffle, workers=self.workers, progress=progress
-        )
-
-    def run_elsewhere(self, executor: str, python: str | None) -> Activity:
-        """The emitted program, run by another of the target's executors."""
-        opened = self.artifact
-        known = target_of(opened.chip).executors
-        if executor not in known:
-            limit = ", ".join(["sim", *known])
-            raise fail(
-                "SNNC-U005", "--executor", f"{opened.mapped.target} has no such", got=executor, limit=limit
-            )
-        inputs = opened.spike_inputs(self.data.x, self.host)
-        found = run_program(opened, lambda folder, x: known[executor](folder, x, python), inputs)
-        return observed(opened.mapped, opened.tensors, found)
-
-    @cached_property
-    def contradictions(self) -> tuple[Problem, ...]:
-        """Parts of the artifact that disagree."""
-        return part_problems(self.artifact) or _schedule_problems(self.artifact)
-
-    def verification(self, spikes: Activity, executor: str = "sim") -> Verification:
-        # Within a micro-step of a clocked chip, or of a window, there is no order that could matter.
-        ordered = self.artifact.mapped.schedule.release is Release.FREE
-        other = self.execute(SHUFFLE_SEED) if ordered and executor == "sim" else None
-        wrong = self.contradictions or _behind_the_parts(self.artifact)
-        return verify_artifact(self.artifact, self.data, self.host, executor, spikes, other, wrong)
-
-    def simulation(self, spikes: Activity, profile: ChipSpec | None, recosted: str) -> Simulation:
-        opened, chip = self.artifact, profile or self.artifact.chip
-        cost = plugins.find_simulator().estimate(
-            opened.mapped, spikes, chip, opened.host_macs, opened.tensors
-        )
-        trained = energy_of(measure(opened.float_graph, self.data), Conventions())
-        cost = with_trained(cost, trained)
-        return Simulation(opened, spikes, cost, chip, utilisation(opened), trained, recosted)
-
-
-def _schedule_problems(artifact: Artifact) -> tuple[Problem, ...]:
-    try:
-        offered = target_of(artifact.chip).schedules
-    except UsageError:
-        return ()  # what is not installed is told of the chip files
-    return tuple(schedule_problems(artifact, offered))
-
-
-def _behind_the_parts(artifact: Artifact) -> tuple[Problem, ...]:
-    """What stands against the certificate and the chip files of an artifact whose parts agree."""
-    found = tuple(certificate_problems(artifact))
-    try:
-        emitted = target_of(artifact.chip).emit(artifact.lowered)
-    except (UsageError, ToolError) as error:
-        why, where = error.problems[0], f"{artifact.path}/target"
-        got = f"{why.where}: {why.what}"
-        return (*found, problem("SNNC-Q005", where, "could not be checked", got=got, hint=why.hint))
-    return (*found, *chip_file_problems(artifact, emitted))
+    return read_artifact(Path(path), checker_of)
 
 
 def _session(
     artifact: str | Path | Artifact, data: str | Path | Dataset, workers: int, progress: Progress | None
-) -> _Session:
+) -> Session:
     opened = open_artifact(artifact)
-    return _Session(opened, _data_of(opened, data), workers, progress)
+    return Session(opened, _data_of(opened, data), workers, progress)
 
 
 def _profile(artifact: Artifact, chip: str | Path | ChipSpec | None) -> tuple[ChipSpec | None, str]:

@@ -167,8 +167,8 @@ def compile_(
 
 
 def _artifact_document(artifact: Artifact) -> dict[str, Any]:
-    from snncc.api import utilisation
     from snncc.reporting.chip import layer_documents
+    from snncc.session import utilisation
 
     return {
         "artifact": str(artifact.path),
@@ -180,9 +180,9 @@ def _artifact_document(artifact: Artifact) -> dict[str, Any]:
 
 
 def _print_artifact(artifact: Artifact) -> None:
-    from snncc.api import utilisation
     from snncc.reporting.chip import use_table
     from snncc.reporting.tables import approximation_table, pass_table, range_table
+    from snncc.session import utilisation
 
     for line in artifact.manifest.notes:
         note(f"note: {line}")

@@ -23,6 +23,7 @@ from snncc.metrics.measure import measure
 from snncc.reporting import notebook
 from snncc.reporting.html import render, write_report
 from snncc.results import Simulation
+from snncc.session import utilisation
 from snncc_sim import SIMULATOR
 
 Run = Callable[..., Result]
@@ -190,7 +191,7 @@ def _simulated(artifact: Artifact) -> Simulation:
     activity = SIMULATOR.execute(artifact.mapped, artifact.tensors, counts)
     cost = SIMULATOR.estimate(artifact.mapped, activity, artifact.chip, 0, artifact.tensors)
     trained = energy_of(measure(artifact.float_graph, artifact.calibration), Conventions())
-    use = api.utilisation(artifact)
+    use = utilisation(artifact)
     return Simulation(artifact, activity, with_trained(cost, trained), artifact.chip, use, trained)
 
 
@@ -314,7 +315,7 @@ def test_a_network_with_a_skip_is_drawn(tmp_path: Path) -> None:
     data = Dataset(x[:, None].astype("int64"), y, "x")
     artifact = api.compile(model, target="sim", out=tmp_path / "a", calib=data)
     chip = find_target("sim").chip
-    used = api.utilisation(artifact)
+    used = utilisation(artifact)
     figure = network_svg(artifact.mapped, used)
     assert figure.count('class="edge"') == 5  # input, chain of two, skip, result
     assert not floor_svg(chip, used)

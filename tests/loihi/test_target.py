@@ -17,6 +17,7 @@ from snncc.errors import CapacityError, UsageError
 from snncc.ir import Graph
 from snncc.mapping.utilisation import utilisation_of
 from snncc.model import Model
+from snncc.session import utilisation
 from snncc_loihi.partition import core_limits, partition
 from snncc_loihi.resources import MODELS, readers_of
 from snncc_loihi.target import LOIHI1, LOIHI2
@@ -121,7 +122,7 @@ def test_the_page_names_each_layers_cores_and_what_each_range_is_of(tmp_path: Pa
     from snncc.reporting.tables import range_table
 
     artifact = api.compile(Model(GRAPH), target="loihi2", out=tmp_path / "a", calib=Dataset(X))
-    figure = network_svg(artifact.mapped, api.utilisation(artifact))
+    figure = network_svg(artifact.mapped, utilisation(artifact))
     assert "no core" not in figure
     assert "kernel words" not in figure  # a memory of cores that this chip does not have
     assert "neuron groups" in figure

@@ -49,6 +49,7 @@ FLOORS = (
     "store equivalence results",
     "reporting",
     "plugins",  # nothing below knows what is installed: what only a backend knows is handed in
+    "session",
     "api",
     "cli __init__",
 )
