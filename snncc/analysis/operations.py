@@ -78,7 +78,8 @@ def _costs(graph: Graph, steps: int, on_host: bool) -> Iterator[NodeCost]:
         operations = steps * _operations(node, args, graph.types[node.name])
         gate = gate_behind(graph, node) if operations and not on_host else None
         if gate is not None:
-            operations = operations // gate.size * int(gate.sum())
+            # Rounded up: the taps of a transposed convolution are no whole number a site of its output.
+            operations = -(-operations * int(gate.sum()) // gate.size)
         operand = _operand(args) if operations else None
         yield NodeCost(node.name, node.source, _parameters(node), operations, operand, on_host)
 

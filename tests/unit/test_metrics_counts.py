@@ -143,6 +143,8 @@ def test_events_equal_loops_over_synapses(
     rng = np.random.default_rng(seed)
     result = network(node, shape, levels, steps).types["w"].shape
     gate = rng.random(result[1:]) < 0.6 if gated else None
+    if gate is not None:
+        gate[0, 0] = True  # a map without any open site is refused where masks are made
     graph = network(node, shape, levels, steps, gate)
     data = drawn(rng, graph, 2)
     (layer,) = measure(graph, data).layers
@@ -152,6 +154,17 @@ def test_events_equal_loops_over_synapses(
     assert layer.largest == data.x.max()
     assert layer.operand is (Operand.BINARY if levels == 1 else Operand.COUNTS)
     assert layer.rates == pytest.approx(data.x.mean(axis=(0, 2, 3, 4)), rel=1e-12)
+
+
+def test_a_gated_layer_with_fewer_taps_than_sites_is_counted() -> None:
+    node = ConvTranspose2d(
+        name="w", inputs=("x",), weight=Const(np.ones((1, 1, 1, 1), np.float32)), stride=(1, 2)
+    )
+    gate = np.zeros((4, 9), bool)
+    gate[0, 0] = True
+    graph = network(node, (1, 4, 5), 1, 1, gate)
+    (layer,) = measure(graph, Dataset(np.ones((1, 1, 1, 4, 5), np.int64))).layers
+    assert (layer.events, layer.valid) == (1, 1)
 
 
 def test_linear_and_its_rows() -> None:
